@@ -34,7 +34,6 @@ from components.core.job import Job
 from components.orchestration.pipeline_params import section_model
 from components.stages.clean import stage as clean
 from components.stages.ingest import stage as ingest
-from components.stages.ingest.params import IngestParams
 
 TASK = "text_classification"
 FILES = 11
@@ -97,7 +96,8 @@ class Alone:
 
     def _ingest_job(self, memo: bool) -> Job:
         root = self.root
-        source = IngestParams.model_validate({"source": {"kind": "files", "path": "source"}})
+        section = section_model("ingest", TASK)
+        source = section.model_validate({"source": {"kind": "files", "path": "source"}})
         return Job(
             "ingest",
             TASK,

@@ -94,8 +94,41 @@ class SplitRule:
 Augmenter = Callable[[Mapping[str, Any], np.random.Generator], "Mapping[str, Any] | None"]
 
 
+@dataclass(frozen=True)
+class TargetWords:
+    """Nouns for the target in messages about a source. They take the article "a".
+
+    Args:
+        value: one value, such as "label".
+        values: several values.
+        category: what the rows of one value form, such as "class": a folder, a file, a column.
+        categories: several of them.
+    """
+
+    value: str = "value"
+    values: str = "values"
+    category: str = "value"
+    categories: str = "values"
+
+    @property
+    def outside(self) -> str:
+        """Return the reason for which a file is refused that lies in no folder of a category."""
+        return f"in_no_{self.category}_folder"
+
+
+# Words that fit the target of any task.
+ANY_TARGET = TargetWords()
+
+
 class ValueMap(Protocol):
     """Conversion of the target's values as a source writes them, by the params of `ingest`."""
+
+    def unwrap(self, value: Any) -> Any:
+        """Return the value in a list of one; other values are returned unchanged.
+
+        Raises:
+            Reject: the row has several values, and the task learns one.
+        """
 
     def apply(self, text: str) -> str | None:
         """Return the value for a text of the source; None where it stands for no value."""
@@ -116,9 +149,13 @@ class TargetRules(Protocol):
         conflict_reason: short stable name of the rows that `conflicts` drops, in the quarantine
             and the reports.
         merge_reason: short stable name of the rows that `merged` changes, in the reports.
+        words: for messages about a source.
+        remedies: reason for which `value_map` refuses rows -> what to do if it refuses them all.
     """
 
     Info: type[BaseModel]
+    words: TargetWords
+    remedies: Mapping[str, str]
     options: Options
     conflict_reason: str
     merge_reason: str
@@ -130,11 +167,12 @@ class TargetRules(Protocol):
             options: the params of `ingest`.
         """
 
-    def describe_source(self, values: pa.ChunkedArray, path: str) -> Mapping[str, Any]:
+    def describe_source(self, values: pa.ChunkedArray, column: str, path: str) -> Mapping[str, Any]:
         """Return what the values of a source are, for the manifest of the raw table.
 
         Args:
             values: (n,) of the target column, with nulls where there is none.
+            column: its name.
             path: of the source, for messages.
 
         Raises:
@@ -144,8 +182,12 @@ class TargetRules(Protocol):
     def count_source(self, description: Mapping[str, Any]) -> Mapping[str, int]:
         """Return what `describe_source` found as numbers, for the report of ingest."""
 
-    def source_notes(self, description: Mapping[str, Any]) -> Sequence[str]:
-        """Return doubts about the values of a source, each with the param that settles it."""
+    def source_notes(self, values: pa.ChunkedArray) -> Sequence[str]:
+        """Return doubts about the values of a source, each with the param that settles it.
+
+        Args:
+            values: (n,) of the target column, with nulls where there is none.
+        """
 
     def conflicts(self, options: BaseModel) -> Literal["drop", "majority", "keep"]:
         """Return what happens to rows with equal inputs and different targets.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,9 +12,9 @@ from hypothesis import strategies as st
 from strategies import TEXTS, changed_bytes
 
 from components.core.errors import InputError
+from components.orchestration.pipeline_params import section_model
 from components.stages.ingest import stage
 from components.stages.ingest.columns import layout
-from components.stages.ingest.params import IngestParams
 from components.tasks.base import schema
 
 CELLS = st.one_of(TEXTS, st.text(alphabet="\",;\t\n\r'| a1好\0", max_size=12))
@@ -31,11 +32,12 @@ def read(content: bytes, suffix: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / f"rows.{suffix}").write_bytes(content)
         source = {"kind": "files", "path": f"rows.{suffix}"}
-        params = IngestParams.model_validate({"source": source})
-        roles = schema("text_classification").roles
+        task = schema("text_classification")
+        section = section_model("ingest", "text_classification")
+        params: Any = section.model_validate({"source": source})
         try:
-            wanted = layout(roles, params.columns, 200_000, stage.label_rules(params))
-            for unit in stage.list_units(params, Path(scratch)).units:
+            wanted = layout(task.roles, params.columns, 200_000, task.targets.value_map(params))
+            for unit in stage.list_units(params, Path(scratch), task.targets.words).units:
                 parsed = stage.parse(stage.ParseInput(unit, wanted, "key"))
                 assert parsed.rows.num_rows + parsed.quarantine.num_rows >= 0
         except InputError as error:

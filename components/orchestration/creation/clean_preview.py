@@ -137,11 +137,12 @@ def assign_splits(first: FirstRows, task: str, units: Sequence[Unit]) -> None:
         task: its id.
         units: of the source.
     """
-    target = target_of(base.schema(task))
+    schema = base.schema(task)
+    target = target_of(schema)
     labels = pa.array([row[target] for row in first.rows], pa.string())
     splits_read = pa.array([row["split"] for row in first.rows], pa.string())
     table = pa.table({target: labels, "split": splits_read})
-    result, _ = usable_splits(table, target, units)
+    result, _ = usable_splits(table, target, units, schema.targets.words)
     splits = result["split"].to_pylist()
     first.rows = [{**row, "split": split} for row, split in zip(first.rows, splits, strict=True)]
 

@@ -49,8 +49,7 @@ from components.orchestration.processes import identify
 from components.orchestration.runner.gitignore import ignore_outputs
 from components.stages.ingest import source_files
 from components.stages.ingest.columns import Layout, layout
-from components.stages.ingest.derived_columns import FILE_LABEL
-from components.stages.ingest.params import FORMATS, Files, IngestParams
+from components.stages.ingest.params import FILE_TARGET, FORMATS, Files, IngestParams
 from components.stages.ingest.sample import SourceColumns, scan_columns
 from components.stages.ingest.source_rows import TABLES
 from components.stages.ingest.stage import known_remedy
@@ -153,7 +152,7 @@ class _Draft:
 
     def validate_ingest(self) -> None:
         """Validate the section `ingest` again, after a change of its tree."""
-        self.ingest = _ingest(self.section)
+        self.ingest = _ingest(self.section, self.task)
 
 
 @dataclass(frozen=True)
@@ -275,7 +274,7 @@ def _draft(root: Path, name: str, task: str, data: Path, options: NewOptions) ->
         root=root,
         name=name,
         task=task,
-        ingest=_ingest(section),
+        ingest=_ingest(section, task),
         section=section,
         settings=settings,
         reasons=reasons | params.reasons,
@@ -311,16 +310,17 @@ def _section(path: str, options: NewOptions) -> tuple[dict[str, Any], dict[str, 
     return section, reasons
 
 
-def _ingest(section: Mapping[str, Any]) -> IngestParams:
-    """Validate the section `ingest`.
+def _ingest(section: Mapping[str, Any], task: str) -> IngestParams:
+    """Validate the section `ingest` of a task.
 
     Raises:
         ParamsError: --set or another option has a mistake.
     """
     try:
-        ingest = validate(IngestParams, section, "ingest")
+        ingest = validate(section_model("ingest", task), section, "ingest")
     except ParamsError as error:
         raise ParamsError(error.what, remedy="mend the options of the command") from None
+    assert isinstance(ingest, IngestParams)
     if not isinstance(ingest.source, Files):
         raise ParamsError(
             f"{ingest.source.kind!r} is no kind of source that new looks at",
@@ -434,12 +434,11 @@ def _preview_lines(draft: _Draft, results: _Preview) -> list[str]:
 
 def _scan(draft: _Draft) -> SourceColumns:
     """Return the columns of the source; of pictures and texts in folders, read only the first."""
-    first = source_files.units(draft.source, draft.root)[0]
+    schema = base.schema(draft.task)
+    first = source_files.units(draft.source, draft.root, schema.targets.words)[0]
     if first.format in TABLES:
-        return scan_columns(draft.source, draft.root)
-    name = draft.role_columns().input.name
-    role = next(role for role in base.schema(draft.task).roles if role.name == name)
-    return scan_columns(draft.source, draft.root, role, rows=_SCANNED_FILES)
+        return scan_columns(draft.source, draft.root, schema)
+    return scan_columns(draft.source, draft.root, schema, rows=_SCANNED_FILES)
 
 
 def _detect_header(draft: _Draft, seen: SourceColumns, wizard: Wizard | None) -> bool:
@@ -496,11 +495,11 @@ def _label_form(
         label: the column that a person names.
         role: the name of the task's target.
     """
-    if label == FILE_LABEL and not draft.source.classes:
+    if label == FILE_TARGET and not draft.source.classes:
         classes = class_files(draft.source, draft.root, seen)
         if not classes:
             return None
-        return LabelForm({"classes": classes}, FILE_LABEL, _SET)
+        return LabelForm({"classes": classes}, FILE_TARGET, _SET)
     if label:
         return None
     return label_form(draft.source, draft.root, seen, role)
@@ -527,7 +526,7 @@ def _choose(draft: _Draft, seen: SourceColumns, options: NewOptions, wizard: Wiz
     draft.validate_ingest()
 
 
-def _check_rows(intake: Intake, path: str) -> None:
+def _check_rows(intake: Intake, path: str, task: str) -> None:
     """Refuse a source of which ingest keeps no row.
 
     Raises:
@@ -545,7 +544,7 @@ def _check_rows(intake: Intake, path: str) -> None:
     raise InputError(
         f"none of the {intake.read:,} rows that were read can be used: {reasons}",
         where=path,
-        remedy=known_remedy(intake.refused) or remedy,
+        remedy=known_remedy(intake.refused, base.schema(task).targets) or remedy,
     )
 
 
@@ -564,7 +563,7 @@ def _read(draft: _Draft, seen: SourceColumns) -> tuple[Intake, FirstRows, Any]:
     total = count_rows(draft.source, draft.root, seen)
     facet = base.defaults(draft.task)
     measurement = facet.measure(collect_first(rows, draft.task, first), total)
-    _check_rows(intake, draft.source.path)
+    _check_rows(intake, draft.source.path, draft.task)
     first.whole = first.whole and intake.whole
     assign_splits(first, draft.task, intake.units)
     return intake, first, measurement

@@ -13,9 +13,9 @@ from typing import Any
 from components.core.errors import InputError
 from components.orchestration.creation.column_guess import label_candidates, named_labels, records
 from components.stages.ingest import source_files
-from components.stages.ingest.derived_columns import FILE_LABEL, ONE_HOT, flag_of
-from components.stages.ingest.name_labels import is_class_name
-from components.stages.ingest.params import Files
+from components.stages.ingest.derived_columns import flag_of
+from components.stages.ingest.name_targets import is_target_name
+from components.stages.ingest.params import FILE_TARGET, ONE_HOT, Files
 from components.stages.ingest.sample import ColumnSample, SourceColumns
 from components.stages.ingest.source_rows import TABLES
 
@@ -66,7 +66,7 @@ def label_form(source: Files, root: Path, seen: SourceColumns, role: str) -> Lab
     if source.one_hot:
         return LabelForm({}, ONE_HOT, "ingest.source.one_hot is set")
     if source.classes:
-        return LabelForm({}, FILE_LABEL, "ingest.source.classes is set")
+        return LabelForm({}, FILE_TARGET, "ingest.source.classes is set")
     if named_labels(seen, role):
         return None
     flags = [name for name, column in seen.columns.items() if _is_flag(column)]
@@ -84,11 +84,11 @@ def label_form(source: Files, root: Path, seen: SourceColumns, role: str) -> Lab
     if candidates:
         names = ", ".join(list(classes.values())[:_SHOWN])
         seen.notes.append(
-            f"the names of the files are not taken for labels; --label {FILE_LABEL} takes them: "
+            f"the names of the files are not taken for labels; --label {FILE_TARGET} takes them: "
             f"{names}"
         )
         return None
-    return LabelForm({"classes": classes}, FILE_LABEL, "no column holds a label")
+    return LabelForm({"classes": classes}, FILE_TARGET, "no column holds a label")
 
 
 def class_files(source: Files, root: Path, seen: SourceColumns) -> dict[str, str]:
@@ -104,7 +104,7 @@ def class_files(source: Files, root: Path, seen: SourceColumns) -> dict[str, str
     have_same_columns = len({unit.columns for unit in seen.units}) == 1
     if not have_same_columns or len(set(labels.values())) < 2:
         return {}
-    if not all(map(is_class_name, labels.values())):
+    if not all(map(is_target_name, labels.values())):
         return {}
     return labels
 

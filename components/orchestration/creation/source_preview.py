@@ -17,7 +17,7 @@ from components.stages.ingest.columns import Layout, layout
 from components.stages.ingest.params import Files, IngestParams
 from components.stages.ingest.sample import SourceColumns
 from components.stages.ingest.source_rows import RefusedRow, Unit, shaped
-from components.stages.ingest.stage import label_rules, prepared, records, unit_keys
+from components.stages.ingest.stage import prepared, records, unit_keys
 from components.tasks import base
 
 # Rows and bytes that are read at most.
@@ -75,9 +75,10 @@ def rows_of(
         InputError: nothing can be read, or a column is missing.
     """
     assert isinstance(params.source, Files), "of other sources nothing is guessed"
-    roles = base.schema(task).roles
-    wanted = layout(roles, params.columns, params.max_bytes_per_value, label_rules(params))
-    units = _sampled(source_files.units(params.source, root), intake)
+    schema = base.schema(task)
+    value_map = schema.targets.value_map(params)
+    wanted = layout(schema.roles, params.columns, params.max_bytes_per_value, value_map)
+    units = _sampled(source_files.units(params.source, root, schema.targets.words), intake)
     intake.units = units
     keys = unit_keys([unit.name for unit in units])
     for unit in units:

@@ -13,6 +13,7 @@ from components.orchestration.retraining.retrain_log import RetrainLog
 from components.registry.release.retrain_record import RetrainRecord
 from components.stages.ingest.params import IngestParams
 from components.stages.ingest.survey import Survey, read_known, survey
+from components.tasks import base
 
 
 def read_inputs(
@@ -38,7 +39,7 @@ def read_inputs(
     hashes = read_known(cache)
     before = to_json(hashes)
     # The survey adds the hashes of new files.
-    source = survey(ingest, root, hashes)
+    source = survey(ingest, root, hashes, base.schema(params.task).targets.words)
     after = to_json(hashes)
     if after != before:
         write_atomic(cache, after)

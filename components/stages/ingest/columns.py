@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import difflib
 import math
-import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import pyarrow as pa
 
 from components.core.errors import InputError, ParamsError
 from components.fields.base import Reject
+from components.fields.source_values import is_nothing, whole_number
 from components.stages.ingest.split_names import CANONICAL
-from components.tasks.base import Role
+from components.tasks.base import Role, ValueMap
 
 # Key of a record for the bytes of the picture that a column names.
 # No column of a file has such a name.
@@ -24,14 +22,6 @@ PICTURE = "\0picture"
 # Bytes of one value where params.yaml states no limit: photos of 100 megapixels fit.
 _LONGEST_TEXT = 200_000
 _LARGEST_BINARY = 100_000_000
-_NOTHING = frozenset({"", "nan", "<na>", "null"})
-_JOINERS = "\u200c\u200d"
-# Invisible, but of other categories: a grapheme joiner, fillers of Hangul, variation selectors.
-_BLANK = frozenset("\u034f\u115f\u1160\u3164\uffa0\u2800\ufe0e\ufe0f")
-# A list of labels as text, as a CSV holds it: ['a', 'b'].
-_ITEM = re.compile(r"""'[^']*'|"[^"]*\"""")
-_LISTED = re.compile(rf"\s*\[\s*(?:{_ITEM.pattern})(?:\s*,\s*(?:{_ITEM.pattern}))*\s*\]\s*")
-_WHOLE = re.compile(r"([+-]?\d+)\.0+")
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -44,42 +34,6 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 @dataclass(frozen=True)
-class LabelRules:
-    """Apply `ingest.labels` and `ingest.label_case` to labels.
-
-    Args:
-        renames: label -> new label, as in params.yaml.
-        fold: whether capital letters become small ones.
-    """
-
-    renames: Mapping[str, str | None]
-    fold: bool
-
-    def apply(self, label: str) -> str | None:
-        """Return the label of a plain label; None where the map says that it is none."""
-        renames = self._plain
-        key = label if label in renames else self._cased(label)
-        if key not in renames:
-            return self._cased(label)
-        renamed = renames[key]
-        return None if renamed is None else self._cased(renamed)
-
-    def _cased(self, label: str) -> str:
-        """Return a label in the case that the params want."""
-        return label.casefold() if self.fold else label
-
-    @cached_property
-    def _plain(self) -> Mapping[str, str | None]:
-        """Return the map between plain labels; exact names precede those in another case."""
-        plain: dict[str, str | None] = {}
-        for old, new in self.renames.items():
-            plain[_whole(plain_label(old))] = plain_label(new or "") or None
-        if not self.fold:
-            return plain
-        return {old.casefold(): new for old, new in plain.items()} | plain
-
-
-@dataclass(frozen=True)
 class Column:
     """One column of the raw table.
 
@@ -89,7 +43,7 @@ class Column:
         type: of its values.
         role: what the task uses it for.
         must: whether the source must have it.
-        labels: rules for the labels, of the target only.
+        value_map: conversion of its values, of the target only.
     """
 
     name: str
@@ -97,7 +51,7 @@ class Column:
     type: pa.DataType
     role: Literal["id", "input", "target", "group", "time", "meta", "split"]
     must: bool
-    labels: LabelRules | None = None
+    value_map: ValueMap | None = None
 
     def convert(self, value: Any, limit: int) -> Any:
         """Return a source's value as a value of this column; None when there is none.
@@ -105,13 +59,10 @@ class Column:
         Raises:
             Reject: the value cannot be converted, or is longer than `limit` bytes.
         """
+        if self.value_map is not None:
+            value = self.value_map.unwrap(value)
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return None
-        if self.role == "target":
-            if isinstance(value, str) and _LISTED.fullmatch(value):
-                value = [item[1:-1] for item in _ITEM.findall(value)]
-            if isinstance(value, (list, tuple)):
-                return self.convert(_only_label(value), limit)
         if pa.types.is_string(self.type):
             return self._word(_bounded(_text(value), limit))
         if pa.types.is_binary(self.type):
@@ -124,17 +75,14 @@ class Column:
             raise Reject(f"{self.name}_not_{self.type}", str(error)) from None
 
     def _word(self, text: str) -> str | None:
-        """Return a text as a value of this column: a label and a split are normalized."""
+        """Return a text as a value of this column: ids, groups and splits are normalized."""
         if is_nothing(text):
             return None
-        if self.role in ("input", "meta"):
+        if self.value_map is not None:
+            return self.value_map.apply(text)
+        if self.role in ("input", "target", "meta"):
             return text
-        word = text.strip() if self.labels is None else plain_label(text)
-        if is_nothing(word):
-            return None
-        word = _whole(word)
-        if self.role == "target" and self.labels is not None:
-            return self.labels.apply(word)
+        word = whole_number(text.strip())
         if self.role != "split":
             return word
         if word.casefold() not in CANONICAL:
@@ -170,11 +118,11 @@ class Layout:
         fields = [(column.name, column.type) for column in self.columns]
         return pa.schema([*fields, ("origin", pa.string())])
 
-    def values(self, value: Any, label: str | list[str] | None) -> dict[str, Any]:
-        """Return the record of a source that has one input and its class, and no column names."""
+    def values(self, value: Any, target: str | list[str] | None) -> dict[str, Any]:
+        """Return the record of a source that has one input and its target, and no column names."""
         values = {self.input.source: value}
         if self.target:
-            values[self.target.source] = label
+            values[self.target.source] = target
         return values
 
     def row(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -232,36 +180,11 @@ def _absent(column: Column, names: Sequence[str], where: str) -> InputError:
     )
 
 
-def _whole(word: str) -> str:
-    """Return a whole number without the .0 that pandas writes where a column has a NaN."""
-    match = _WHOLE.fullmatch(word)
-    return match[1] if match else word
-
-
-@lru_cache(maxsize=4096)
-def plain_label(text: str) -> str:
-    """Return a label in Unicode's compatibility form.
-
-    Invisible characters are removed, and spaces are single.
-    """
-    folded = unicodedata.normalize("NFKC", text)
-    visible = "".join(character for character in folded if not _is_invisible(character))
-    # Joiners shape letters and emoji; at the ends of a label they do nothing.
-    return " ".join(visible.split()).strip(_JOINERS + " ")
-
-
-def _is_invisible(character: str) -> bool:
-    """Return whether a character of a label shows nothing."""
-    if character in _JOINERS or character.isspace():
-        return False
-    return unicodedata.category(character) in ("Cf", "Cc") or character in _BLANK
-
-
 def layout(
     roles: Sequence[Role],
     names: Mapping[str, str],
     limit: int | None,
-    labels: LabelRules | None = None,
+    value_map: ValueMap | None = None,
 ) -> Layout:
     """Return the columns of the raw table of a task.
 
@@ -269,14 +192,13 @@ def layout(
         roles: of the task's schema.
         names: role -> column of the source; other roles are read from the column of their name.
         limit: bytes of one value; None: what suits the kind of input.
-        labels: rules for the target's labels.
+        value_map: conversion of the target's values; None: they stay as they are.
 
     Raises:
         ParamsError: `names` has something that is no role.
     """
-    rules = labels or LabelRules({}, fold=False)
     role_columns = [
-        _role_column(role, names, rules)
+        _role_column(role, names, value_map)
         for role in roles
         if role.name not in ("id", "group", "split")
     ]
@@ -302,7 +224,7 @@ def layout(
     return Layout(columns, limit)
 
 
-def _role_column(role: Role, names: Mapping[str, str], rules: LabelRules) -> Column:
+def _role_column(role: Role, names: Mapping[str, str], value_map: ValueMap | None) -> Column:
     """Return the column of a role of the task's schema."""
     return Column(
         name=role.name,
@@ -310,7 +232,7 @@ def _role_column(role: Role, names: Mapping[str, str], rules: LabelRules) -> Col
         type=role.field.arrow,
         role=role.role,
         must=role.required or role.name in names,
-        labels=rules if role.role == "target" else None,
+        value_map=value_map if role.role == "target" else None,
     )
 
 
@@ -337,11 +259,6 @@ def merged(one: str, other: str) -> str | None:
     return "double" if {one, other} == {"int64", "double"} else None
 
 
-def is_nothing(text: str) -> bool:
-    """Return whether a text stands for a missing value: blank, NaN, null."""
-    return not text or text.isspace() or (len(text) < 8 and text.strip().casefold() in _NOTHING)
-
-
 def _text(value: Any) -> str:
     """Return a value as text.
 
@@ -362,20 +279,6 @@ def _text(value: Any) -> str:
     if isinstance(value, (dict, list)):
         raise Reject("not_text")
     return str(value)
-
-
-def _only_label(labels: Sequence[Any]) -> Any:
-    """Return the label of a list of one, as annotation tools write it; None of an empty list.
-
-    Raises:
-        Reject: there are several.
-    """
-    present = [label for label in labels if label is not None]
-    if not present:
-        return None
-    if len(present) > 1:
-        raise Reject("several_labels", ", ".join(str(label) for label in present)[:200])
-    return present[0]
 
 
 def _bytes(value: Any) -> bytes:

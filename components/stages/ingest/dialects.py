@@ -36,6 +36,8 @@ _INVISIBLE = "\ufeff\u200b\u200e\u200f\u2060 \t"
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([ T]\d{1,2}:.*)?|https?://\S+")
 _WORDS = re.compile(r"[^\W\d_]+")
 _DIGITS = re.compile(r"\d+")
+# What stands before a value of the target in files of fastText.
+FASTTEXT_MARK = "__label__"
 # Names that people give to columns. A cell of them is a name, unless the column has it as a value.
 _NAMES = """
     id idx index uid uuid guid no number text texts label labels class classes target category
@@ -393,7 +395,7 @@ def header_verdict(first: Sequence[str], rows: Sequence[Sequence[str]]) -> Verdi
     pairs = list(zip(first, filled, strict=True))
     if any(_is_number(cell) and _share_of_numbers(values) > 0.8 for cell, values in pairs):
         return "row"
-    if any(_DATE.fullmatch(cell) or cell.startswith("__label__") for cell in first):
+    if any(_DATE.fullmatch(cell) or cell.startswith(FASTTEXT_MARK) for cell in first):
         return "row"
     if any(
         cell and not _is_number(cell) and _share_of_numbers(values) > _CONSISTENT

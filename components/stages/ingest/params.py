@@ -27,7 +27,7 @@ _SECRET_OPTION = re.compile(
 
 
 def _texts(value: Any) -> Any:
-    """Return a mapping with YAML's integers as text: a label such as 1 is text here."""
+    """Return a mapping with YAML's integers as text: a name such as 1 is text here."""
     if not isinstance(value, Mapping):
         return value
     return {_text(key): _text(item) for key, item in value.items()}
@@ -36,22 +36,6 @@ def _texts(value: Any) -> Any:
 def _text(value: Any) -> Any:
     """Return an integer as text, anything else unchanged."""
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return value
-
-
-def _label_texts(value: Any) -> Any:
-    """Return a mapping of labels with YAML's numbers and booleans as text; null stays null."""
-    if not isinstance(value, Mapping):
-        return value
-    return {_label_text(key): _label_text(new) for key, new in value.items()}
-
-
-def _label_text(value: Any) -> Any:
-    """Return a number or boolean as YAML writes it, anything else unchanged."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (int, float)):
         return str(value)
     return value
 
@@ -127,6 +111,12 @@ def _check_distinct(files: dict[str, str]) -> dict[str, str]:
     return files
 
 
+# Columns that are added to a table: the name of the column that is 1 in a row, and the value of
+# the target in `ingest.source.classes` for the file of the row.
+ONE_HOT = "one_hot"
+FILE_TARGET = "file_label"
+# Key of params.yaml with the value of the target of files and folders.
+FILE_TARGETS_KEY = "ingest.source.classes"
 Path = Annotated[str, Field(min_length=1)]
 Inside = Annotated[str, Field(min_length=1), AfterValidator(_check_inside)]
 Texts = BeforeValidator(_texts)
@@ -174,6 +164,11 @@ class Files(Strict):
         default_factory=dict,
         description="Label by file name, stem or folder; of a table, the value of file_label.",
     )
+
+    @property
+    def file_targets(self) -> dict[str, str]:
+        """Return the value of the target by file name, stem or folder."""
+        return self.classes
 
 
 class Package(Strict):
@@ -243,13 +238,6 @@ class IngestParams(Strict):
     columns: Annotated[dict[str, str], Texts] = Field(
         default_factory=dict,
         description="Column of the source by role, such as {text: review, label: stars}.",
-    )
-    labels: Annotated[dict[str, str | None], BeforeValidator(_label_texts)] = Field(
-        default_factory=dict,
-        description="New label by source label, such as {Positive: positive, n/a: null}.",
-    )
-    label_case: Literal["keep", "fold"] = Field(
-        "keep", description="Case of labels (fold: Positive and positive are one)."
     )
     feedback: Path | None = Field(
         None,

@@ -23,18 +23,18 @@ def lookup(record: Any, path: str, *, is_target: bool = False) -> Any:
     """Return the value at a path; ABSENT where a key is missing.
 
     A key that contains dots comes before a path. The path of a target that ends in `[0]` gives the
-    whole list where that has more than one element, so that several labels are not taken for one.
+    whole list where that has more than one element, so that several values are not taken for one.
 
     Args:
         record: the parsed record.
         path: keys joined by dots, and indices in brackets.
-        is_target: whether the path is that of the label.
+        is_target: whether the path is that of the target.
     """
     steps: list[str | int] = [int(index) if index else key for key, index in _STEP.findall(path)]
     if is_target and len(steps) > 1 and steps[-1] == 0:
-        labels = _follow(record, steps[:-1])
-        if isinstance(labels, list) and len(labels) > 1:
-            return labels
+        values = _follow(record, steps[:-1])
+        if isinstance(values, list) and len(values) > 1:
+            return values
     return _follow(record, steps)
 
 

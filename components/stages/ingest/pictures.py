@@ -1,4 +1,4 @@
-"""Pictures that a table lists by their file names: `filename,label` beside a folder of them."""
+"""Pictures that a table lists by their file names: `filename,target` beside a folder of them."""
 
 from __future__ import annotations
 

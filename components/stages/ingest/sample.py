@@ -2,9 +2,9 @@
 
 Two steps, because a task's columns may not be known yet:
 
-    columns = scan_columns(params.source, root)     # the columns as the source has them
+    columns = scan_columns(params.source, root, schema)  # the columns as the source has them
     # Rows as ingest would write them, once columns are chosen:
-    sample = read_sample(params, roles, root)
+    sample = read_sample(params, schema, root)
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from components.core.errors import InputError
+from components.fields.source_values import is_nothing
 from components.stages.ingest import source_files
-from components.stages.ingest.columns import Column, Layout, is_nothing, layout
-from components.stages.ingest.labels import alike_labels, is_scale, label_notes, number_of
+from components.stages.ingest.columns import Layout, layout
 from components.stages.ingest.params import Files, IngestParams
 from components.stages.ingest.paths import flattened
 from components.stages.ingest.pictures import PictureIndex
@@ -39,7 +38,6 @@ from components.stages.ingest.source_rows import (
     usable_splits,
 )
 from components.stages.ingest.stage import (
-    label_rules,
     prepared,
     read_unit,
     records,
@@ -48,7 +46,7 @@ from components.stages.ingest.stage import (
     some,
     unit_keys,
 )
-from components.tasks.base import Role
+from components.tasks.base import Schema, TargetRules
 
 ROWS = 100_000
 # Distinct values of a column that are counted; above that, "more than".
@@ -60,13 +58,13 @@ _LONG = 200
 
 @dataclass(frozen=True)
 class UnitSample:
-    """A file, or a folder of a class, as it was read."""
+    """A file or a folder, as it was read."""
 
     name: str
     format: Format
     encodings: tuple[str, ...]
     split: str | None
-    label: str | None
+    target_value: str | None
     # Whether the first line names the columns; None where a format has no such line.
     header: bool | None
     columns: tuple[str, ...]
@@ -124,7 +122,7 @@ class ColumnSample:
     @property
     def is_picture(self) -> bool:
         """Return whether the column holds pictures, or names those beside the table."""
-        # Names of pictures mostly come once; labels such as 0 and 1 may be names of pictures too.
+        # Names of pictures mostly come once; values such as 0 and 1 may be names of pictures too.
         return self.kind == pa.binary() or (
             self.pictures > self.filled / 2 and self.distinct > 0.9 * self.pictures
         )
@@ -152,11 +150,15 @@ class ColumnSample:
     @property
     def is_numeric(self) -> bool:
         """Return whether all values are numbers."""
-        return (
-            bool(self.values)
-            and not self.long
-            and all(number_of(value) is not None for value in self.values)
-        )
+        return bool(self.values) and not self.long and all(map(_is_number, self.values))
+
+
+def _is_number(text: str) -> bool:
+    """Return whether a text is a finite number."""
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _only_item(items: Sequence[Any]) -> Any:
@@ -181,7 +183,7 @@ class SourceColumns:
 
     @property
     def is_table(self) -> bool:
-        """Return whether the source names its columns (else a file or folder is a class)."""
+        """Return whether the source names its columns (else files or folders do)."""
         return self.units[0].format in TABLES
 
     @property
@@ -198,11 +200,9 @@ class Sample:
     quarantine: pa.Table  # origin, reason, excerpt
     units: list[UnitSample]
     complete: bool
-    classes: dict[str, int]  # by label, the most frequent first
-    unlabelled: int
+    targets: dict[Any, int]  # rows by value of the target, the most frequent first
+    without_target: int
     splits: dict[str, int]  # rows by canonical split, where the source has splits
-    alike: list[list[str]]  # labels that differ only in capital letters
-    numeric: bool  # the target is a number on a scale, not a class
     notes: list[str]
 
     @property
@@ -217,32 +217,29 @@ class Sample:
         return [RefusedRow(row["origin"], row["reason"], row["excerpt"]) for row in first]
 
 
-def scan_columns(
-    source: Files, root: Path, role: Role | None = None, rows: int = ROWS
-) -> SourceColumns:
+def scan_columns(source: Files, root: Path, schema: Schema, rows: int = ROWS) -> SourceColumns:
     """Read the first rows of a source under its own column names.
 
     Args:
         source: section `ingest.source`.
         root: of the project.
-        role: the task's input, for sources without columns (class folders, a text file per class).
+        schema: of the task, for folders and texts, which name no columns.
         rows: at most so many records.
 
     Raises:
         InputError: there is nothing that can be read.
     """
-    listing = source_files.list_source(source, root)
+    listing = source_files.list_source(source, root, schema.targets.words)
     result = SourceColumns([], {}, [], 0, True, 0, [], list(listing.notes))
     anything = Layout([], 2**31)
-    classes = layout([role], {}, 2**31) if role else anything
-    classes = replace(classes, columns=[*classes.columns, _LABEL])
+    nameless = layout(schema.roles, {}, 2**31)
     for unit in listing.units:
         if result.rows >= rows:
             result.complete = False
             break
-        _scan_unit(unit, anything if unit.format in TABLES else classes, rows, result)
+        _scan_unit(unit, anything if unit.format in TABLES else nameless, rows, result)
     if not result.examples:
-        raise _nothing(source, result)
+        raise _nothing(source, result, schema.targets)
     for column in result.columns.values():
         if column.is_picture:
             column.kind = pa.binary()
@@ -295,14 +292,12 @@ def _scan_unit(unit: Unit, wanted: Layout, rows: int, result: SourceColumns) -> 
     result.units.append(_unit_sample(unit, encodings, tuple(names), result.rows - before))
 
 
-def read_sample(
-    params: IngestParams, roles: Sequence[Role], root: Path, rows: int = ROWS
-) -> Sample:
+def read_sample(params: IngestParams, schema: Schema, root: Path, rows: int = ROWS) -> Sample:
     """Read the first rows of a source as ingest does.
 
     Args:
         params: the section `ingest`, with columns chosen.
-        roles: of the task's schema.
+        schema: of the task.
         root: of the project.
         rows: at most so many records.
 
@@ -311,8 +306,9 @@ def read_sample(
         ParamsError: `ingest.columns` names something that the task does not have.
     """
     assert isinstance(params.source, Files), "of other sources nothing is guessed"
-    wanted = layout(roles, params.columns, params.max_bytes_per_value, label_rules(params))
-    listing = source_files.list_source(params.source, root)
+    value_map = schema.targets.value_map(params)
+    wanted = layout(schema.roles, params.columns, params.max_bytes_per_value, value_map)
+    listing = source_files.list_source(params.source, root, schema.targets.words)
     units = listing.units
     keys = unit_keys([unit.name for unit in units])
     tables, bad, samples = [wanted.schema.empty_table()], [QUARANTINE.empty_table()], []
@@ -334,35 +330,34 @@ def read_sample(
             _unit_sample(looked_at, encodings, columns, table.num_rows + refused.num_rows)
         )
     target = wanted.target.name if wanted.target else None
-    table, note = usable_splits(pa.concat_tables(tables), target, units)
+    table, note = usable_splits(pa.concat_tables(tables), target, units, schema.targets.words)
     sample = _summarized(table, pa.concat_tables(bad), wanted, samples, complete)
     sample.notes = list(listing.notes)
     if note:
         sample.notes.append(note)
     sample.notes += refusal_notes(sample.quarantine)
-    sample.notes += label_notes(table, wanted, sample.classes)
+    if target:
+        sample.notes += schema.targets.source_notes(table[target])
     return sample
 
 
 def _summarized(
     table: pa.Table, quarantine: pa.Table, wanted: Layout, units: list[UnitSample], complete: bool
 ) -> Sample:
-    """Return the sample of a source, with counts of its labels and splits."""
-    labels = pa.chunked_array([pa.nulls(0)])
+    """Return the sample of a source, with counts of its targets and splits."""
+    targets = pa.chunked_array([pa.nulls(0)])
     if wanted.target:
-        labels = table[wanted.target.name]
-    counts = Counter(label for label in labels.to_pylist() if label is not None)
+        targets = table[wanted.target.name]
+    counts = Counter(value for value in targets.to_pylist() if value is not None)
     splits = Counter(split for split in table["split"].to_pylist() if split is not None)
     return Sample(
         table=table,
         quarantine=quarantine,
         units=units,
         complete=complete,
-        classes=dict(counts.most_common()),
-        unlabelled=pc.sum(pc.is_null(labels)).as_py() or 0,
+        targets=dict(counts.most_common()),
+        without_target=targets.null_count,
         splits=dict(splits),
-        alike=alike_labels(counts),
-        numeric=is_scale(counts),
         notes=[],
     )
 
@@ -376,14 +371,14 @@ def _unit_sample(
         format=unit.format,
         encodings=tuple(sorted(encodings)),
         split=unit.split,
-        label=unit.label,
+        target_value=unit.target_value,
         header=unit.dialect.header if unit.dialect else None,
         columns=columns,
         rows=rows,
     )
 
 
-def _nothing(source: Files, result: SourceColumns) -> InputError:
+def _nothing(source: Files, result: SourceColumns, targets: TargetRules) -> InputError:
     """Return the error for a source without usable rows."""
     if not result.refused:
         return InputError(
@@ -393,9 +388,5 @@ def _nothing(source: Files, result: SourceColumns) -> InputError:
         )
     first = result.refusals[0]
     what = f"has no usable row among the first {result.refused:,}; the first: {first}"
-    return InputError(
-        what, where=source.path, remedy=remedy_for({refusal.reason for refusal in result.refusals})
-    )
-
-
-_LABEL = Column("label", "label", pa.string(), "target", must=True)
+    reasons = {refusal.reason for refusal in result.refusals}
+    return InputError(what, where=source.path, remedy=remedy_for(reasons, targets))

@@ -15,15 +15,20 @@ from components.core.errors import InputError
 from components.stages.ingest import formats
 from components.stages.ingest.columns import Layout, nearest
 from components.stages.ingest.compressed import inner_name, open_text
-from components.stages.ingest.derived_columns import with_class_names
-from components.stages.ingest.dialects import is_header_line, with_shared_headers
+from components.stages.ingest.dialects import FASTTEXT_MARK, is_header_line, with_shared_headers
 from components.stages.ingest.encodings import detect
-from components.stages.ingest.formats import HEIC, IMAGES, LABEL_MARK
-from components.stages.ingest.name_labels import mask_folders, name_labels, without_contents
-from components.stages.ingest.params import FORMATS, Files
+from components.stages.ingest.formats import HEIC, IMAGES
+from components.stages.ingest.name_targets import (
+    mask_folders,
+    targets_in_names,
+    without_contents,
+)
+from components.stages.ingest.params import FILE_TARGETS_KEY, FORMATS, Files
 from components.stages.ingest.pictures import PictureIndex, names_pictures
 from components.stages.ingest.source_rows import TABLES, Format, Record, Unit
 from components.stages.ingest.split_names import UNLABELLED, split_of, without_split
+from components.stages.ingest.value_names import with_value_names
+from components.tasks.base import ANY_TARGET, TargetWords
 
 SUFFIXES: Mapping[str, Format] = {
     ".csv": "csv",
@@ -38,9 +43,7 @@ SUFFIXES: Mapping[str, Format] = {
     ".pq": "parquet",
     ".txt": "text",
 }
-_EXPORT = (
-    "export it: texts as CSV, JSON lines or Parquet, pictures as PNG in a folder for each class"
-)
+# What to do with files that are not read, by suffix. `_remedies` adds others.
 _REMEDIES = {
     ".zip": "unpack it, and give the folder",
     ".tar": "unpack it, and give the folder",
@@ -51,13 +54,13 @@ _REMEDIES = {
     ".ods": "save it as .xlsx or CSV",
     ".heic": "convert it to JPEG or PNG",
     ".heif": "convert it to JPEG or PNG",
-    **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp"), "give the folder of the class folders"),
-    **dict.fromkeys((".npz", ".npy", ".mat", ".h5", ".hdf5", ".tfrecord"), _EXPORT),
-    **dict.fromkeys((".db", ".sqlite", ".sqlite3", ".arff", ".pdf", ".doc", ".docx"), _EXPORT),
     ".feather": "write it as Parquet",
     ".pkl": "write it as Parquet or CSV: a pickle runs code when it is read",
     ".pickle": "write it as Parquet or CSV: a pickle runs code when it is read",
 }
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+_ARRAYS = (".npz", ".npy", ".mat", ".h5", ".hdf5", ".tfrecord")
+_EXPORTED = (*_ARRAYS, ".db", ".sqlite", ".sqlite3", ".arff", ".pdf", ".doc", ".docx")
 _JUNK = frozenset({"thumbs.db", "desktop.ini", "icon\r"})
 _JUNK_FOLDERS = frozenset({"__macosx", "__pycache__"})
 # Files beside data that hold no rows.
@@ -66,7 +69,7 @@ _DESCRIPTION_WORDS = """
     terms dataset_info dataset_infos metadata config package state datapackage
 """
 _DESCRIPTIONS = frozenset(_DESCRIPTION_WORDS.split())
-# Suffixes of texts in class folders; mails and news often have none.
+# Suffixes of texts in folders; mails and news often have none.
 _TEXT_SUFFIXES = frozenset({"", ".txt", ".text", ".md", ".eml"})
 _PREFERRED: tuple[Format, ...] = ("parquet", "csv", "tsv", "jsonl", "json", "xlsx")
 _LINES = 1000
@@ -77,7 +80,7 @@ _RECORDS = 50
 _PICTURES_PER_TABLE = 10
 # Bytes of a text file, on average, above which its lines are the rows.
 _LARGE_TEXT = 50_000
-# Text files with numbers for names that are no classes.
+# Text files with numbers for names that are no targets.
 _MANY_NUMBERS = 11
 
 
@@ -87,6 +90,19 @@ class Listing:
 
     units: list[Unit]
     notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FilesSource:
+    """A source of files.
+
+    Args:
+        params: the section `ingest.source`.
+        words: of the task, for messages.
+    """
+
+    params: Files
+    words: TargetWords
 
 
 Named = Mapping[PurePosixPath, Path]
@@ -115,85 +131,89 @@ def locate(path: str, root: Path) -> Path:
     )
 
 
-def units(source: Files, root: Path) -> list[Unit]:
+def units(params: Files, root: Path, words: TargetWords = ANY_TARGET) -> list[Unit]:
     """Return what there is to read, sorted by name.
 
-    Raises:
-        InputError: nothing there, an unknown format, a class that no file has.
-
     Args:
-        source: the section `ingest.source`.
+        params: the section `ingest.source`.
         root: of the project.
+        words: of the task, for messages.
+
+    Raises:
+        InputError: nothing there, an unknown format, or the params name an absent file.
     """
-    return list_source(source, root).units
+    return list_source(params, root, words).units
 
 
-def list_source(source: Files, root: Path) -> Listing:
+def list_source(params: Files, root: Path, words: TargetWords = ANY_TARGET) -> Listing:
     """Return what there is to read, sorted by name, with remarks for a person.
 
     Args:
-        source: the section `ingest.source`.
+        params: the section `ingest.source`.
         root: of the project.
+        words: of the task, for messages.
 
     Raises:
-        InputError: nothing there, an unknown format, a class that no file has.
+        InputError: nothing there, an unknown format, or the params name an absent file.
     """
-    path = locate(source.path, root)
+    source = FilesSource(params, words)
+    path = locate(params.path, root)
     if path.is_dir():
         folder: Path | None = path
         listing = _in_folder(path, source)
     else:
         folder = None
         listing = Listing([_single(path, source)])
-    _check_classes(source.classes, listing.units)
+    _check_file_targets(source, listing.units)
     configured = [_configured(unit, source) for unit in listing.units]
-    labeled, remarks = with_class_names(configured, folder)
+    named, remarks = with_value_names(configured, folder)
     listing.notes += remarks
-    listing.units = with_shared_headers(labeled)
+    listing.units = with_shared_headers(named)
     return listing
 
 
-def _configured(unit: Unit, source: Files) -> Unit:
+def _configured(unit: Unit, source: FilesSource) -> Unit:
     """Return a unit with the settings of the source that concern tables."""
     return replace(
         unit,
-        header=source.header,
-        column_names=tuple(source.column_names),
-        sheet=source.sheet,
-        one_hot=tuple(source.one_hot),
-        is_class=_is_named(source.classes, unit.name),
+        header=source.params.header,
+        column_names=tuple(source.params.column_names),
+        sheet=source.params.sheet,
+        one_hot=tuple(source.params.one_hot),
+        has_file_target=_is_named(source.params.file_targets, unit.name),
     )
 
 
-def _single(path: Path, source: Files) -> Unit:
+def _single(path: Path, source: FilesSource) -> Unit:
     """Return the unit of a source that is one file.
 
     Args:
         path: of the file.
-        source: the section `ingest.source`.
+        source: its params and the words of the task.
 
     Raises:
         InputError: the format is unknown, or is that of a folder.
     """
-    kind = _nameless_kind(path, source) or _format(path, source.format)
+    kind = _nameless_kind(path, source) or _format(path, source)
     if kind == "folders":
         raise InputError(
-            "is a file, but format folders wants a folder of class folders",
-            where=source.path,
+            f"is a file, but format folders wants a folder of {source.words.category} folders",
+            where=source.params.path,
             remedy="set ingest.source.path to the folder, or ingest.source.format to auto",
         )
-    is_class = _is_named(source.classes, path.name)
-    if kind == "text" and source.format == "auto" and not is_class:
-        kind = _text_kind(path, source.encoding, path.name)
-    return Unit(path.name, (path,), kind, source.encoding, _label(path.name, source.classes))
+    is_named = _is_named(source.params.file_targets, path.name)
+    if kind == "text" and source.params.format == "auto" and not is_named:
+        kind = _text_kind(path, source.params.encoding, path.name)
+    target_value = _target_value(path.name, source.params.file_targets)
+    return Unit(path.name, (path,), kind, source.params.encoding, target_value)
 
 
-def _nameless_kind(path: Path, source: Files) -> Format | None:
+def _nameless_kind(path: Path, source: FilesSource) -> Format | None:
     """Return the format of a file whose suffix says none, where its lines show it."""
     suffix = _suffix(path)
-    if source.format != "auto" or suffix in SUFFIXES or suffix in _REMEDIES:
+    if source.params.format != "auto" or suffix in SUFFIXES or suffix in _remedies(source.words):
         return None
-    kind = _text_kind(path, source.encoding, path.name)
+    kind = _text_kind(path, source.params.encoding, path.name)
     return None if kind == "text" else kind
 
 
@@ -214,27 +234,27 @@ def feedback(path: str, root: Path) -> list[Unit]:
     ]
 
 
-def _in_folder(folder: Path, source: Files) -> Listing:
+def _in_folder(folder: Path, source: FilesSource) -> Listing:
     """Return the units of a source that is a folder.
 
     Args:
         folder: the source.
-        source: the section `ingest.source`.
+        source: its params and the words of the task.
 
     Raises:
         InputError: no file matches, names are not UTF-8, or the format is unknown.
     """
-    files = _files(folder, source.glob)
+    files = _files(folder, source.params.glob)
     if not files:
         raise InputError(
-            f"holds no file that matches {source.glob!r}",
-            where=source.path,
+            f"holds no file that matches {source.params.glob!r}",
+            where=source.params.path,
             remedy="put files into it, or set ingest.source.glob",
         )
     _check_encoding(files, source)
-    if source.format == "folders":
-        return _class_folders(files, source)
-    if source.format == "auto":
+    if source.params.format == "folders":
+        return _folders(files, source)
+    if source.params.format == "auto":
         return _guessed(files, source)
     return _with_splits(Listing(_units_of(files, source)))
 
@@ -256,12 +276,12 @@ def _files(folder: Path, pattern: str) -> dict[PurePosixPath, Path]:
     return {name: path for name, path in files.items() if not _is_junk(name)}
 
 
-def _check_encoding(files: Named, source: Files) -> None:
+def _check_encoding(files: Named, source: FilesSource) -> None:
     """Refuse names in another encoding than UTF-8: Parquet, JSON and DVC cannot hold them.
 
     Args:
         files: of the source.
-        source: the section `ingest.source`.
+        source: its params and the words of the task.
 
     Raises:
         InputError: a name is not UTF-8.
@@ -271,7 +291,7 @@ def _check_encoding(files: Named, source: Files) -> None:
         raise InputError(
             f"{len(wrong):,} of {len(files):,} files have names that are not UTF-8, such as "
             f"{escaping.one_line(wrong[0])}",
-            where=source.path,
+            where=source.params.path,
             remedy="rename them; for names in GBK: convmv -f gbk -t utf-8 -r --notest FOLDER",
         )
 
@@ -318,14 +338,14 @@ def _is_junk(name: PurePosixPath) -> bool:
     return is_hidden or in_junk_folder or is_junk_file or is_lock_file
 
 
-def _guessed(files: Named, source: Files) -> Listing:
+def _guessed(files: Named, source: FilesSource) -> Listing:
     """Return the units of a folder of format `auto`.
 
-    They are its tables if it has any, else pictures or texts by class.
+    They are its tables if it has any, else pictures or texts by value of the target.
 
     Args:
         files: of the source.
-        source: the section `ingest.source`.
+        source: its params and the words of the task.
 
     Raises:
         InputError: no file has a known format.
@@ -341,24 +361,24 @@ def _guessed(files: Named, source: Files) -> Listing:
     if tables:
         return _with_splits(Listing(_units_of(tables, source), notes))
     if pictures:
-        return _class_folders(_without_descriptions(files), source)
+        return _folders(_without_descriptions(files), source)
     if texts:
         return _texts(files, texts, source)
     nested = {name: path for name, path in _nested(files).items() if _is_text_suffix(name)}
     if len({name.parent for name in nested}) > 1:
-        return _class_folders(nested, source)
-    raise _unknown(files)
+        return _folders(nested, source)
+    raise _unknown(files, source.words)
 
 
 def _tables_and_pictures(
-    tables: Named, pictures: Named, source: Files, notes: list[str]
+    tables: Named, pictures: Named, source: FilesSource, notes: list[str]
 ) -> Listing | None:
     """Return the units of a folder of tables and pictures; None where the tables are the source.
 
     Args:
         tables: the tables.
         pictures: the pictures.
-        source: the section `ingest.source`.
+        source: its params and the words of the task.
         notes: remarks about the tables; extended where the pictures are the source.
     """
     listed = _listed_pictures(tables, pictures, source)
@@ -368,7 +388,7 @@ def _tables_and_pictures(
     if len(folders) <= 1 or len(pictures) < _PICTURES_PER_TABLE * len(tables):
         return None
     notes.append(f"left out beside the pictures: {_some(tables)}")
-    listing = _class_folders(pictures, source)
+    listing = _folders(pictures, source)
     return Listing(listing.units, notes + listing.notes)
 
 
@@ -382,10 +402,11 @@ def _nested(files: Named) -> dict[PurePosixPath, Path]:
     return {name: path for name, path in files.items() if len(name.parts) > 1}
 
 
-def _unknown(files: Named) -> InputError:
+def _unknown(files: Named, words: TargetWords) -> InputError:
     """Return the error for a folder whose files have no known format."""
     suffixes = sorted({_suffix(name) for name in files})
-    remedies = [_REMEDIES[suffix] for suffix in suffixes if suffix in _REMEDIES]
+    by_suffix = _remedies(words)
+    remedies = [by_suffix[suffix] for suffix in suffixes if suffix in by_suffix]
     remedies.append(f"set ingest.source.format to one of {', '.join(FORMATS)}")
     return InputError(
         f"holds files of no known format: {', '.join(suffixes)}",
@@ -394,8 +415,22 @@ def _unknown(files: Named) -> InputError:
     )
 
 
+def _remedies(words: TargetWords) -> dict[str, str]:
+    """Return what to do with files that are not read, by suffix."""
+    export = (
+        "export it: texts as CSV, JSON lines or Parquet, "
+        f"pictures as PNG in a folder for each {words.category}"
+    )
+    folders = f"give the folder of the {words.category} folders"
+    return {
+        **_REMEDIES,
+        **dict.fromkeys(_PICTURES, folders),
+        **dict.fromkeys(_EXPORTED, export),
+    }
+
+
 def _is_text_suffix(name: PurePosixPath) -> bool:
-    """Return whether a file in a class folder is a text, by its suffix."""
+    """Return whether a file in a folder of a value is a text, by its suffix."""
     return name.suffix.lower() in _TEXT_SUFFIXES or name.suffix[1:].isdecimal()
 
 
@@ -501,46 +536,52 @@ def _is_compressed(name: PurePosixPath) -> bool:
     return _suffix(name) != name.suffix.lower()
 
 
-def _units_of(files: Named, source: Files) -> list[Unit]:
+def _units_of(files: Named, source: FilesSource) -> list[Unit]:
     """Return a unit for each file, in order."""
     return [_unit(name, path, source) for name, path in files.items()]
 
 
-def _unit(name: PurePosixPath, path: Path, source: Files, kind: Format | None = None) -> Unit:
+def _unit(name: PurePosixPath, path: Path, source: FilesSource, kind: Format | None = None) -> Unit:
     """Return the unit of one file.
 
     Args:
         name: of the file in the source.
         path: of the file.
-        source: the section `ingest.source`.
+        source: its params and the words of the task.
         kind: the format; None takes that of the params, or of the suffix.
     """
     return Unit(
         name=str(name),
         paths=(path,),
-        format=kind or _format(path, source.format),
-        encoding=source.encoding,
-        label=_label(str(name), source.classes),
+        format=kind or _format(path, source),
+        encoding=source.params.encoding,
+        target_value=_target_value(str(name), source.params.file_targets),
     )
 
 
-def _format(path: Path, wanted: str) -> Format:
+def _format(path: Path, source: FilesSource) -> Format:
     """Return the format of a file: the one of the params, or that of its suffix.
+
+    Args:
+        path: of the file.
+        source: its params and the words of the task.
 
     Raises:
         InputError: the suffix is unknown.
     """
-    if wanted in FORMATS:
-        return wanted  # type: ignore[return-value]
+    if source.params.format != "auto":
+        return source.params.format
     suffix = _suffix(path)
     if suffix in SUFFIXES:
         return SUFFIXES[suffix]
-    remedy = _REMEDIES.get(suffix, f"set ingest.source.format to one of {', '.join(FORMATS)}")
+    formats_listed = ", ".join(FORMATS)
+    default = f"set ingest.source.format to one of {formats_listed}"
+    remedy = _remedies(source.words).get(suffix, default)
     raise InputError(f"has the unknown suffix {suffix!r}", where=path.name, remedy=remedy)
 
 
 # -- pictures
-def _listed_pictures(tables: Named, pictures: Named, source: Files) -> list[Unit]:
+def _listed_pictures(tables: Named, pictures: Named, source: FilesSource) -> list[Unit]:
     """Return the tables that name the pictures beside them, with the pictures.
 
     The list is empty where no table does.
@@ -548,7 +589,7 @@ def _listed_pictures(tables: Named, pictures: Named, source: Files) -> list[Unit
     Args:
         tables: name -> path of the tables.
         pictures: name -> path of the pictures.
-        source: the section `ingest.source`.
+        source: its params and the words of the task.
     """
     index = PictureIndex(pictures.values())
     listed = []
@@ -556,7 +597,9 @@ def _listed_pictures(tables: Named, pictures: Named, source: Files) -> list[Unit
         unit = _unit(name, path, source)
         if unit.format == "parquet":
             continue
-        with_header = replace(unit, header=source.header, column_names=tuple(source.column_names))
+        with_header = replace(
+            unit, header=source.params.header, column_names=tuple(source.params.column_names)
+        )
         if names_pictures(_first_records(with_header), index):
             listed.append(replace(unit, paths=(path, *pictures.values()), pictures=True))
     return listed
@@ -575,14 +618,14 @@ def _first_records(unit: Unit) -> list[Record]:
     return [item for item in items if isinstance(item, Record)]
 
 
-def _class_folders(files: Named, source: Files) -> Listing:
-    """Return a unit a folder, labeled by the folder's name.
+def _folders(files: Named, source: FilesSource) -> Listing:
+    """Return a unit a folder, whose name is the value of the target in its rows.
 
-    A folder that is named after a split gives the split in place of the label.
+    A folder that is named after a split gives the split in place of the value.
 
     Args:
         files: of the source.
-        source: the section `ingest.source`.
+        source: its params and the words of the task.
     """
     folders: dict[PurePosixPath, list[Path]] = defaultdict(list)
     for name, path in files.items():
@@ -595,76 +638,78 @@ def _class_folders(files: Named, source: Files) -> Listing:
             f"not read, because they are masks beside the pictures: {_some(masks)}"
         )
     listing.units = _folder_units(folders, source)
-    _label_by_names(listing)
+    _take_targets_of_names(listing, source.words)
     nameless_folders = [PurePosixPath(unit.name) for unit in listing.units if unit.unlabelled]
     if nameless_folders:
         listing.notes.append(
-            "read as rows without a label, because they are in no folder of a class: "
-            f"the files of {_some(nameless_folders)}"
+            f"read as rows without a {source.words.value}, because they are in no folder of a "
+            f"{source.words.category}: the files of {_some(nameless_folders)}"
         )
     return listing
 
 
-def _folder_units(folders: Mapping[PurePosixPath, list[Path]], source: Files) -> list[Unit]:
-    """Return a unit for each folder, with its split and its label.
+def _folder_units(folders: Mapping[PurePosixPath, list[Path]], source: FilesSource) -> list[Unit]:
+    """Return a unit for each folder, with its split and its value of the target.
 
     Args:
         folders: folder -> its files.
-        source: the section `ingest.source`, whose classes rename the folders.
+        source: its params, which may give folders other values, and the words of the task.
     """
-    class_paths = without_contents(folders)
-    level = _split_level(list(class_paths.values()))
-    # A folder of a split that has class folders is no class: its files have no label.
-    parents = set(chain.from_iterable(folder.parents for folder in class_paths.values()))
+    value_paths = without_contents(folders)
+    level = _split_level(list(value_paths.values()))
+    # A folder of a split that has folders of values is no value: its files have no target.
+    parents = set(chain.from_iterable(folder.parents for folder in value_paths.values()))
     folder_units = []
     for folder, paths in folders.items():
-        class_path = class_paths[folder]
-        split, folder_label = _split_and_label(class_path, level)
-        default = source.classes.get(class_path.name, folder_label or "")
-        label = source.classes.get(str(folder), default)
-        is_named = _is_named(source.classes, class_path.name)
-        nameless = label.casefold() in UNLABELLED and not is_named
-        beside_splits = level is not None and not label and class_path not in parents
+        value_path = value_paths[folder]
+        split, folder_name = _split_and_value(value_path, level)
+        default = source.params.file_targets.get(value_path.name, folder_name or "")
+        value = source.params.file_targets.get(str(folder), default)
+        is_named = _is_named(source.params.file_targets, value_path.name)
+        nameless = value.casefold() in UNLABELLED and not is_named
+        beside_splits = level is not None and not value and value_path not in parents
         unit = Unit(
             name=str(folder),
             paths=tuple(paths),
             format="folders",
-            encoding=source.encoding,
-            label=None if nameless else label or None,
+            encoding=source.params.encoding,
+            target_value=None if nameless else value or None,
             split=split,
             unlabelled=nameless or beside_splits,
+            outside=source.words.outside,
         )
         folder_units.append(unit)
     return folder_units
 
 
-def _label_by_names(listing: Listing) -> None:
-    """Label files by their names where no folder is a class: cat.0.jpg, dog.0.jpg.
+def _take_targets_of_names(listing: Listing, words: TargetWords) -> None:
+    """Take the targets from file names where no folder is one: cat.0.jpg, dog.0.jpg.
 
     Args:
         listing: whose units are replaced, and whose notes are extended.
+        words: of the task.
     """
-    if any(unit.label for unit in listing.units):
+    if any(unit.target_value for unit in listing.units):
         return
     for number, unit in enumerate(listing.units):
-        labels = name_labels(unit.paths)
-        if unit.split == "test" or not labels:
+        targets = targets_in_names(unit.paths)
+        if unit.split == "test" or not targets:
             continue
-        file_labels = tuple(labels.get(path) for path in unit.paths)
-        listing.units[number] = replace(unit, file_labels=file_labels, unlabelled=False)
-        first = next(iter(labels))
+        file_targets = tuple(targets.get(path) for path in unit.paths)
+        listing.units[number] = replace(unit, file_targets=file_targets, unlabelled=False)
+        first = next(iter(targets))
         listing.notes.append(
-            "no folder is a class: the labels are those in the file names, "
-            f"{first.name} is {labels[first]!r}"
+            f"no folder is a {words.category}: the {words.values} are those in the file names, "
+            f"{first.name} is {targets[first]!r}"
         )
 
 
 def _split_level(folders: Sequence[PurePosixPath]) -> int | None:
     """Return at which depth of the tree the folders are splits; None where they are not.
 
-    One folder `train` beside `bus` and `car` is a class. Names such as seg_train count only where
-    all folders of that depth are named after splits, or where those that are hold the same class
-    folders.
+    One folder `train` beside `bus` and `car` is no split. Names such as seg_train count only where
+    all folders of that depth are named after splits, or where those that are hold folders of the
+    same names.
 
     Args:
         folders: their paths in the source.
@@ -678,7 +723,7 @@ def _split_level(folders: Sequence[PurePosixPath]) -> int | None:
         exact = {split_of(name) for name in names if not without_split(name)} - {None}
         several = "train" in splits.values() and len(set(splits.values()) - {None}) > 1
         if several and (
-            None not in splits.values() or len(exact) > 1 or _share_classes(folders, depth)
+            None not in splits.values() or len(exact) > 1 or _share_folders(folders, depth)
         ):
             return depth
         deeper = [folder for folder in folders if len(folder.parts) > depth + 1]
@@ -687,8 +732,8 @@ def _split_level(folders: Sequence[PurePosixPath]) -> int | None:
     return None
 
 
-def _split_and_label(folder: PurePosixPath, level: int | None) -> tuple[str | None, str | None]:
-    """Return the split and the label that the path of a folder says.
+def _split_and_value(folder: PurePosixPath, level: int | None) -> tuple[str | None, str | None]:
+    """Return the split and the value of the target that the path of a folder says.
 
     Args:
         folder: its path in the source.
@@ -705,11 +750,11 @@ def _split_and_label(folder: PurePosixPath, level: int | None) -> tuple[str | No
         return split, after[-1]
     if not level:
         return split, None
-    # cats/train beside dogs/train: the class comes first.
+    # cats/train beside dogs/train: the split comes last.
     return split, folder.parts[level - 1]
 
 
-def _share_classes(folders: Sequence[PurePosixPath], depth: int) -> bool:
+def _share_folders(folders: Sequence[PurePosixPath], depth: int) -> bool:
     """Return whether all folders of splits at a depth hold folders of the same names.
 
     Args:
@@ -724,48 +769,48 @@ def _share_classes(folders: Sequence[PurePosixPath], depth: int) -> bool:
 
 
 # -- texts
-def _texts(files: Named, texts: Named, source: Files) -> Listing:
-    """Return the units of a folder of .txt: tables, a file per class, or class folders.
+def _texts(files: Named, texts: Named, source: FilesSource) -> Listing:
+    """Return the units of a folder of .txt: tables, or a file or folder per value of the target.
 
     Args:
         files: all files of the folder.
         texts: those of suffix .txt.
-        source: the section `ingest.source`.
+        source: its params and the words of the task.
 
     Raises:
-        InputError: the files are named after splits, and nothing says their labels.
+        InputError: the files are named after splits, and nothing says their targets.
     """
     useful, notes = _useful_texts(texts, source)
-    if not source.classes and len(useful) <= _TXT_LOOKED_AT:
+    if not source.params.file_targets and len(useful) <= _TXT_LOOKED_AT:
         listing = _text_tables(useful, source, notes)
         if listing:
             return listing
     if _same_files_per_split(list(useful)):
         return _with_splits(Listing(_units_of(useful, source), notes))
-    if not source.classes and _is_flat(useful):
-        labels = name_labels(list(useful.values()))
-        if labels:
-            return _labeled_by_names(useful, labels, source, notes)
+    if not source.params.file_targets and _is_flat(useful):
+        targets = targets_in_names(list(useful.values()))
+        if targets:
+            return _with_targets_of_names(useful, targets, source, notes)
         _check_not_numbered(useful, source)
     if all(len(name.parts) > 1 for name in useful):
-        listing = _class_folders(_nested(files), source)
+        listing = _folders(_nested(files), source)
         return Listing(listing.units, notes + listing.notes)
     return _by_file(useful, source, notes)
 
 
-def _useful_texts(texts: Named, source: Files) -> tuple[Named, list[str]]:
+def _useful_texts(texts: Named, source: FilesSource) -> tuple[Named, list[str]]:
     """Return the texts that do not describe the data, and a remark about the others.
 
     All are returned where all describe it.
 
     Args:
         texts: the files of suffix .txt.
-        source: the section `ingest.source`. A file that it names as a class is no description.
+        source: its params and the words of the task. A file that they name is no description.
     """
     useful = {
         name: path
         for name, path in texts.items()
-        if not _is_description(name) or _is_named(source.classes, str(name))
+        if not _is_description(name) or _is_named(source.params.file_targets, str(name))
     }
     if not useful or len(useful) == len(texts):
         return useful or texts, []
@@ -773,17 +818,17 @@ def _useful_texts(texts: Named, source: Files) -> tuple[Named, list[str]]:
     return useful, [f"not read, because it describes the data: {_some(descriptions)}"]
 
 
-def _text_tables(texts: Named, source: Files, notes: list[str]) -> Listing | None:
+def _text_tables(texts: Named, source: FilesSource, notes: list[str]) -> Listing | None:
     """Return the units of texts whose lines are rows of tables; None where they are not.
 
     Args:
         texts: the files.
-        source: the section `ingest.source`.
+        source: its params and the words of the task.
         notes: remarks about the source; extended where files are left out.
     """
     kinds: dict[PurePosixPath, Format] = {}
     for name, path in texts.items():
-        kinds[name] = _text_kind(path, source.encoding, str(name))
+        kinds[name] = _text_kind(path, source.params.encoding, str(name))
     tables = {name: kind for name, kind in kinds.items() if kind != "text"}
     others = sorted(set(texts) - set(tables))
     if not tables:
@@ -796,8 +841,8 @@ def _text_tables(texts: Named, source: Files, notes: list[str]) -> Listing | Non
     return _with_splits(Listing(listed, notes))
 
 
-def _labeled_by_names(
-    texts: Named, labels: Mapping[Path, str], source: Files, notes: list[str]
+def _with_targets_of_names(
+    texts: Named, targets: Mapping[Path, str], source: FilesSource, notes: list[str]
 ) -> Listing:
     """Return the units of texts such as pos_1.txt.
 
@@ -805,40 +850,45 @@ def _labeled_by_names(
 
     Args:
         texts: the files of suffix .txt.
-        labels: file -> the label in its name.
-        source: the section `ingest.source`.
+        targets: file -> the value of the target in its name.
+        source: its params and the words of the task.
         notes: remarks about the source.
     """
     size = sum(path.stat().st_size for path in texts.values())
     if size <= _LARGE_TEXT * len(texts):
-        listing = _class_folders(texts, source)
+        listing = _folders(texts, source)
         return Listing(listing.units, notes + listing.notes)
-    labeled = []
+    named = []
     for name, path in texts.items():
         unit = _unit(name, path, source)
-        labeled.append(replace(unit, label=labels.get(path)))
-    first = labeled[0]
-    note = f"the labels are those in the file names, {first.name} is {first.label!r}"
-    return Listing([unit for unit in labeled if unit.label], [*notes, note])
+        named.append(replace(unit, target_value=targets.get(path)))
+    first = named[0]
+    note = (
+        f"the {source.words.values} are those in the file names, "
+        f"{first.name} is {first.target_value!r}"
+    )
+    return Listing([unit for unit in named if unit.target_value], [*notes, note])
 
 
-def _check_not_numbered(texts: Named, source: Files) -> None:
-    """Check that texts are not named after nothing but numbers: each would be a class.
+def _check_not_numbered(texts: Named, source: FilesSource) -> None:
+    """Check that texts are not named after nothing but numbers, which would be their targets.
 
     Raises:
         InputError: they are.
 
     Args:
         texts: the files of suffix .txt.
-        source: the section `ingest.source`.
+        source: its params and the words of the task.
     """
     names = [name.stem for name in texts]
     if len(names) < _MANY_NUMBERS or not all(name.isdecimal() for name in names):
         return
     raise InputError(
-        f"has {len(names):,} texts whose names are numbers, and nothing says their labels",
-        where=source.path,
-        remedy="put the files into a folder for each class, or name them after it: good_1.txt",
+        f"has {len(names):,} texts whose names are numbers, "
+        f"and nothing says their {source.words.values}",
+        where=source.params.path,
+        remedy=f"put the files into a folder for each {source.words.category}, "
+        "or name them after it: good_1.txt",
     )
 
 
@@ -850,7 +900,7 @@ def _is_flat(names: Named) -> bool:
 def _same_files_per_split(names: Sequence[PurePosixPath]) -> bool:
     """Return whether the folders of all splits hold files of the same few names.
 
-    These names are the classes: train/pos.txt, test/pos.txt.
+    These names are the values of the target: train/pos.txt, test/pos.txt.
     """
     if any(len(name.parts) < 2 for name in names):
         return False
@@ -865,28 +915,34 @@ def _same_files_per_split(names: Sequence[PurePosixPath]) -> bool:
     return all(other == first for other in others)
 
 
-def _by_file(texts: Named, source: Files, notes: list[str]) -> Listing:
-    """Return a unit a text file, labeled by what its name says beside a split.
+def _by_file(texts: Named, source: FilesSource, notes: list[str]) -> Listing:
+    """Return a unit a text file, whose target is what its name says beside a split.
 
     Raises:
-        InputError: the files are named after splits, and nothing says their labels.
+        InputError: the files are named after splits, and nothing says their targets.
     """
     listing = Listing(_units_of(texts, source), notes)
     splits = {name: split_of(_stem(name)) for name in texts}
-    if source.classes or "train" not in splits.values() or len(set(splits.values())) < 2:
+    if (
+        source.params.file_targets
+        or "train" not in splits.values()
+        or len(set(splits.values())) < 2
+    ):
         return _with_splits(listing)
     if None in splits.values():
         return listing
-    labels = {name: without_split(_stem(name)) for name in texts}
-    if len({label for label in labels.values() if label}) < 2:
+    targets = {name: without_split(_stem(name)) for name in texts}
+    if len(set(targets.values()) - {""}) < 2:
+        words = source.words
         raise InputError(
-            f"has files that are named after splits, and their lines have no label: {_some(texts)}",
-            where=source.path,
-            remedy="put the label before each text with a tab between them, "
-            "or a file of each class into the folders train and test",
+            "has files that are named after splits, "
+            f"and their lines have no {words.value}: {_some(texts)}",
+            where=source.params.path,
+            remedy=f"put the {words.value} before each text with a tab between them, "
+            f"or a file of each {words.category} into the folders train and test",
         )
     listing.units = [
-        replace(unit, label=labels[name], split=splits[name])
+        replace(unit, target_value=targets[name], split=splits[name])
         for unit, name in zip(listing.units, texts, strict=True)
     ]
     return listing
@@ -903,8 +959,8 @@ def _text_kind(path: Path, encoding: str, where: str) -> Format:
     lines = _first_lines(path, encoding, where)
     if not lines:
         return "text"
-    all_marked = all(LABEL_MARK in line for line in lines[:20])
-    if all_marked and any(line.startswith(LABEL_MARK) for line in lines):
+    all_marked = all(FASTTEXT_MARK in line for line in lines[:20])
+    if all_marked and any(line.startswith(FASTTEXT_MARK) for line in lines):
         return "fasttext"
     if _starts_json(lines[0].strip()):
         return "json"
@@ -943,23 +999,23 @@ def _starts_json(line: str) -> bool:
         return False
 
 
-def _label(name: str, classes: Mapping[str, str]) -> str:
-    """Return the class of a file: that of the params, or its name without folders and suffix."""
+def _target_value(name: str, targets: Mapping[str, str]) -> str:
+    """Return the target of a file: that of the params, or its name without folders and suffix."""
     path = PurePosixPath(name)
     for key in (name, path.name, path.stem):
-        if key in classes:
-            return classes[key]
+        if key in targets:
+            return targets[key]
     return path.stem
 
 
-def _is_named(classes: Mapping[str, str], name: str) -> bool:
-    """Return whether the params name the class of a file or folder."""
+def _is_named(targets: Mapping[str, str], name: str) -> bool:
+    """Return whether the params give the target of a file or folder."""
     path = PurePosixPath(name)
-    return any(key in classes for key in (name, path.name, path.stem))
+    return any(key in targets for key in (name, path.name, path.stem))
 
 
-def _check_classes(classes: Mapping[str, str], listed: Sequence[Unit]) -> None:
-    """Check that the params name classes of files and folders that exist.
+def _check_file_targets(source: FilesSource, listed: Sequence[Unit]) -> None:
+    """Check that the params give targets of files and folders that exist.
 
     Raises:
         InputError: they do not.
@@ -969,12 +1025,13 @@ def _check_classes(classes: Mapping[str, str], listed: Sequence[Unit]) -> None:
         if unit.format in ("text", "folders", *TABLES):
             path = PurePosixPath(unit.name)
             names |= {unit.name, path.name, path.stem}
-    for name in classes:
+    for name in source.params.file_targets:
         if name not in names:
             raise InputError(
-                f"no file or folder of classes is named {name!r}{nearest(name, names)}",
-                where="ingest.source.classes",
-                remedy="use the name of a text file or of a class folder",
+                f"no file or folder of {source.words.categories} is named "
+                f"{name!r}{nearest(name, names)}",
+                where=FILE_TARGETS_KEY,
+                remedy=f"use the name of a text file or of a {source.words.category} folder",
             )
 
 

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from components.fields.base import Reject
 from components.stages.ingest.columns import Layout
+from components.tasks.base import ANY_TARGET, TargetWords
 
 if TYPE_CHECKING:
     from components.stages.ingest.dialects import Dialect
@@ -30,29 +31,33 @@ TABLES: tuple[Format, ...] = ("csv", "tsv", "jsonl", "json", "xlsx", "parquet")
 
 @dataclass(frozen=True)
 class Unit:
-    """A part of a source that is read on its own: a file, or a folder of a class."""
+    """A part of a source that is read on its own: a file, or a folder."""
 
     name: str  # for people and for ids: relative, with forward slashes
     paths: tuple[Path, ...]
     format: Format
     encoding: str = "auto"
-    label: str | None = None  # of all its rows, where the place says it
+    # Value of the target in all its rows, where the name of the file or folder says it.
+    target_value: str | None = None
     split: str | None = None  # of rows that bring none
-    unlabelled: bool = False  # a folder beside those of classes, whose files have no label
+    # A folder beside those of values, whose files have no target.
+    unlabelled: bool = False
     pictures: bool = False  # a table whose further paths are the pictures that it names
     # Of a table: whether its first line names the columns, and their names where it does not.
     header: Literal["auto", True, False] = "auto"
     column_names: tuple[str, ...] = ()
     # How a table of text is written, where it has been looked at.
     dialect: Dialect | None = None
-    # Of a folder that is no class: the label of each of its paths, where their names say it.
-    file_labels: tuple[str | None, ...] = ()
-    # Of a table: the columns that are 1 in the rows of their class and else 0.
+    # Of a folder that is no value: the target of each of its paths, where their names say it.
+    file_targets: tuple[str | None, ...] = ()
+    # Of a folder: the reason for which files without a target are refused.
+    outside: str = ANY_TARGET.outside
+    # Of a table: the columns that are 1 in the rows of their value and else 0.
     one_hot: tuple[str, ...] = ()
-    # Of a table: whether all its rows have its label.
-    is_class: bool = False
-    # Column -> names of the classes that its numbers stand for.
-    class_names: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    # Of a table: whether the params give the target of all its rows.
+    has_file_target: bool = False
+    # Column -> names of the values that its numbers stand for.
+    value_names: tuple[tuple[str, tuple[str, ...]], ...] = ()
     # Of a workbook: the sheet to read.
     sheet: str | None = None
 
@@ -152,35 +157,36 @@ def shaped(
 
 
 def usable_splits(
-    rows: pa.Table, target: str | None, units: Sequence[Unit]
+    rows: pa.Table, target: str | None, units: Sequence[Unit], words: TargetWords
 ) -> tuple[pa.Table, str]:
     """Return rows with splits that can be evaluated, and a remark about a change.
 
-    Names of files may say a test split that has no labels. Then validation rows with labels become
-    the test rows. Where there are none, rows with labels lose their split, so that a later stage
-    splits them. Rows without labels keep theirs.
+    Names of files may say a test split that has no targets. Then validation rows with targets
+    become the test rows. Where there are none, rows with targets lose their split, so that a later
+    stage splits them. Rows without targets keep theirs.
 
     Args:
         rows: raw rows.
-        target: column of the label; None without one.
+        target: its column; None without one.
         units: of the source.
+        words: of the task, for the remark.
     """
     if target is None or not any(unit.split for unit in units):
         return rows, ""
-    labelled = pc.is_valid(rows[target])
-    present = set(rows["split"].filter(labelled).to_pylist())
+    with_target = pc.is_valid(rows[target])
+    present = set(rows["split"].filter(with_target).to_pylist())
     if "test" in present or not present - {None}:
         return rows, ""
     if "validation" in present:
         old, new = "validation", "test"
         note = (
-            "no row of a test split has a label: the validation rows are taken for test, "
+            f"no row of a test split has a {words.value}: the validation rows are taken for test, "
             "and a validation split is made from train"
         )
     else:
         old, new = "train", None
-        note = "only train rows have labels: validation and test splits are made from them"
-    chosen = pc.and_(labelled, pc.fill_null(pc.equal(rows["split"], old), False))
+        note = f"only train rows have {words.values}: validation and test splits are made from them"
+    chosen = pc.and_(with_target, pc.fill_null(pc.equal(rows["split"], old), False))
     splits = pc.if_else(chosen, pa.scalar(new, pa.string()), rows["split"])
     return rows.set_column(rows.schema.get_field_index("split"), "split", splits), note
 

@@ -31,7 +31,7 @@ CANONICAL = {
     "测试": "test",
     "测试集": "test",
 }
-# Folders whose files have no label, beside those of classes.
+# Folders whose files have no target, beside those of values.
 UNLABELLED = frozenset(
     {"unsup", "unsupervised", "unlabelled", "unlabeled", "nolabel", "无标签", "未标注"}
 )

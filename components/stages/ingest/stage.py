@@ -24,10 +24,9 @@ from components.stages.ingest import (
     source_files,
     table_source,
 )
-from components.stages.ingest.columns import LabelRules, Layout, layout
+from components.stages.ingest.columns import Layout, layout
 from components.stages.ingest.derived_columns import read_layout, with_derived
 from components.stages.ingest.dialects import Dialect, dialect_of
-from components.stages.ingest.labels import label_notes
 from components.stages.ingest.params import Files, IngestParams, Package, Sql
 from components.stages.ingest.pictures import with_pictures
 from components.stages.ingest.source_files import Listing
@@ -41,6 +40,7 @@ from components.stages.ingest.source_rows import (
 )
 from components.stages.ingest.workbooks import sheet_rows
 from components.tasks import base
+from components.tasks.base import TargetRules, TargetWords
 
 READERS: Mapping[Format, formats.Reader] = {
     "csv": formats.tables,
@@ -91,13 +91,14 @@ def run(job: Job) -> None:
     """Write `raw` (with `quarantine/` in it) and `report`.
 
     Raises:
-        InputError: the source is missing, empty, lacks a column, has fewer than two classes, or is
-            written to meanwhile.
+        InputError: the source is missing, empty, lacks a column, has targets that nothing can be
+            learned from, or is written to meanwhile.
         ParamsError: `ingest.columns` names something that the task does not have.
     """
     params: IngestParams = job.params
     wanted = _layout(job, params.columns)
-    listing = list_units(params, job.root)
+    rules = base.schema(job.task).targets
+    listing = list_units(params, job.root, rules.words)
     stamps = _stamps(params, job, listing.units)
     accepted = source_files.feedback(params.feedback, job.root) if params.feedback else []
     # DVC compares the params, not the folder of feedback.
@@ -118,10 +119,12 @@ def run(job: Job) -> None:
         job.journal.log(note)
     rows = _concatenated([part.rows for part in parsed], wanted.schema)
     quarantine = _concatenated([part.quarantine for part in parsed], QUARANTINE)
-    _check_rows(rows, quarantine, params.source.path)
-    classes = _classes(rows, wanted, params.source.path)
+    _check_rows(rows, quarantine, params.source.path, rules)
     target = wanted.target.name if wanted.target else None
-    rows, split_note = usable_splits(rows, target, listing.units)
+    description: Mapping[str, Any] = {}
+    if target:
+        description = rules.describe_source(rows[target], target, params.source.path)
+    rows, split_note = usable_splits(rows, target, listing.units, rules.words)
     rows, replaced = unique_ids(rows, keys)
     if replaced:
         job.journal.log(
@@ -130,20 +133,22 @@ def run(job: Job) -> None:
     _log_parsed(job.journal, parsed, quarantine)
     if split_note:
         job.journal.log(split_note)
-    for note in label_notes(rows, wanted, classes):
-        job.journal.log(note)
+    if target:
+        for note in rules.source_notes(rows[target]):
+            job.journal.log(note)
     files = [dict(part.metadata) for part in parsed]
     job.journal.params(_watermark(params, job, files, rows.num_rows + quarantine.num_rows))
     raw = job.outputs["raw"]
-    write_table(raw, {"rows": rows}, {"files": files, "classes": classes})
+    write_table(raw, {"rows": rows}, {"files": files, **description})
     reasons = {"reasons": _reasons(quarantine)}
     write_table(raw / "quarantine", {"quarantine": quarantine}, reasons)
     report = {
         "rows": rows.num_rows,
         "quarantined": quarantine.num_rows,
-        "classes": len(classes),
         "files": len(parsed),
     }
+    if target:
+        report |= rules.count_source(description)
     write_atomic(job.outputs["report"], to_json(report))
     cache.close()
     _check_unchanged(params, job, listing.units, stamps)
@@ -156,8 +161,9 @@ def _layout(job: Job, columns: Mapping[str, str]) -> Layout:
         columns: role -> column of the source.
     """
     params: IngestParams = job.params
-    roles = base.schema(job.task).roles
-    return layout(roles, columns, params.max_bytes_per_value, label_rules(params))
+    schema = base.schema(job.task)
+    value_map = schema.targets.value_map(params)
+    return layout(schema.roles, columns, params.max_bytes_per_value, value_map)
 
 
 def _concatenated(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
@@ -195,7 +201,8 @@ def _check_unchanged(
         InputError: a file is new, gone or another one.
     """
     if isinstance(params.source, Files):
-        units = source_files.units(params.source, job.root)
+        words = base.schema(job.task).targets.words
+        units = source_files.units(params.source, job.root, words)
     if _stamps(params, job, units) != stamps:
         raise InputError(
             "was written to while it was read",
@@ -204,24 +211,20 @@ def _check_unchanged(
         )
 
 
-def label_rules(params: IngestParams) -> LabelRules:
-    """Return the rules for the labels of the source."""
-    return LabelRules(params.labels, fold=params.label_case == "fold")
-
-
-def list_units(params: IngestParams, root: Path) -> Listing:
+def list_units(params: IngestParams, root: Path, words: TargetWords) -> Listing:
     """Return the units of a source, with remarks for the log.
 
     Args:
         params: of ingest.
         root: of the project.
+        words: of the task, for messages.
 
     Raises:
         InputError: the source is missing or has no known format.
     """
     source = params.source
     if isinstance(source, Files):
-        return source_files.list_source(source, root)
+        return source_files.list_source(source, root, words)
     if isinstance(source, Sql):
         return Listing(table_source.units(source, root))
     if isinstance(source, Package):
@@ -256,7 +259,7 @@ def read_unit(unit: Unit, wanted: Layout, used: set[str]) -> formats.Found:
 def prepared(unit: Unit, wanted: Layout) -> tuple[Unit, Layout]:
     """Return a unit with its dialect, and the columns that it must have.
 
-    A table of a validation or test split may have no labels.
+    A table of a validation or test split may have no targets.
 
     Args:
         unit: the unit.
@@ -399,32 +402,31 @@ def _key(piece: ParseInput, digest: str) -> str:
                 unit.name,
                 unit.format,
                 unit.encoding,
-                unit.label,
+                unit.target_value,
                 unit.split,
                 piece.key,
                 unit.header,
                 unit.column_names,
                 unit.unlabelled,
                 unit.pictures,
-                unit.file_labels,
+                unit.file_targets,
                 unit.one_hot,
-                unit.is_class,
-                unit.class_names,
+                unit.has_file_target,
+                unit.value_names,
                 unit.sheet,
             ],
             "limit": wanted.limit,
             "columns": columns,
-            "labels": _rules_key(wanted),
+            "values": _values_key(wanted),
         }
     )
 
 
-def _rules_key(wanted: Layout) -> list[Any]:
-    """Return the rules for labels, as a part of the cache key."""
-    if wanted.target is None or not wanted.target.labels:
+def _values_key(wanted: Layout) -> Sequence[Any]:
+    """Return the conversion of the target's values, as a part of the cache key."""
+    if wanted.target is None or wanted.target.value_map is None:
         return []
-    rules = wanted.target.labels
-    return [sorted(rules.renames.items()), rules.fold]
+    return wanted.target.value_map.cache_key()
 
 
 def _from_cache(piece: ParseInput, tables: Sequence[pa.Table] | None) -> Parsed | None:
@@ -486,17 +488,9 @@ def _reasons(quarantine: pa.Table) -> dict[str, int]:
 _MEND = "mend the file, or set ingest.source.format and ingest.columns to what it holds"
 _NONE_USABLE = {
     "too_large": "raise ingest.max_bytes_per_value",
-    "in_no_class_folder": (
-        "put the files into a folder for each class, "
-        "or put a table beside them that lists file and label"
-    ),
     "not_bytes": (
         "set ingest.source.path to the folder that holds both the table "
         "and the pictures that it lists"
-    ),
-    "several_labels": (
-        "write one label in each row: rows with several labels, and spans of a text, "
-        "are not learned yet"
     ),
     "heic": "convert the pictures to JPEG or PNG",
     "git_lfs_pointer": "fetch the files themselves: git lfs pull",
@@ -504,8 +498,14 @@ _NONE_USABLE = {
 }
 
 
-def _check_rows(rows: pa.Table, quarantine: pa.Table, path: str) -> None:
+def _check_rows(rows: pa.Table, quarantine: pa.Table, path: str, targets: TargetRules) -> None:
     """Check that a source has rows.
+
+    Args:
+        rows: that can be used.
+        quarantine: the others.
+        path: of the source.
+        targets: rules of the task.
 
     Raises:
         InputError: it has none that can be used.
@@ -525,59 +525,37 @@ def _check_rows(rows: pa.Table, quarantine: pa.Table, path: str) -> None:
         f"none of its {quarantine.num_rows} rows can be used: {counts}; "
         f"the first: {first['excerpt']}",
         where=first["origin"],
-        remedy=remedy_for(reasons),
+        remedy=remedy_for(reasons, targets),
     )
 
 
-def remedy_for(reasons: Iterable[str]) -> str:
+def remedy_for(reasons: Iterable[str], targets: TargetRules) -> str:
     """Return what to do where all rows are refused for these reasons.
 
     Args:
         reasons: of the refused rows.
+        targets: rules of the task.
     """
-    return known_remedy(reasons) or _MEND
+    return known_remedy(reasons, targets) or _MEND
 
 
-def known_remedy(reasons: Iterable[str]) -> str | None:
-    """Return what to do where all rows are refused for one reason that says it; None for others."""
+def known_remedy(reasons: Iterable[str], targets: TargetRules) -> str | None:
+    """Return what to do where all rows are refused for one reason that says it; None for others.
+
+    Args:
+        reasons: of the refused rows.
+        targets: rules of the task.
+    """
     distinct = set(reasons)
     if len(distinct) != 1:
         return None
-    return _NONE_USABLE.get(distinct.pop())
-
-
-def _classes(rows: pa.Table, wanted: Layout, path: str) -> dict[str, int]:
-    """Return the number of rows of each class, where the target is a class.
-
-    Raises:
-        InputError: there are fewer than two.
-
-    Args:
-        rows: the raw table.
-        wanted: its columns.
-        path: of the source, for messages.
-
-    Returns:
-        Class -> number of rows, sorted by name.
-    """
-    if wanted.target is None or wanted.target.type != pa.string():
-        return {}
-    labels = rows[wanted.target.name].drop_null()
-    counts = {entry["values"]: entry["counts"] for entry in labels.value_counts().to_pylist()}
-    if len(counts) < 2:
-        message = f"has no row with a label among {rows.num_rows}"
-        if counts:
-            message = (
-                f"has in its {rows.num_rows} rows only the class {next(iter(counts))!r}; "
-                "at least two are needed"
-            )
-        raise InputError(
-            message,
-            where=path,
-            remedy="bring rows of another class, or set "
-            f"ingest.columns.{wanted.target.name} to the column that holds the label",
-        )
-    return dict(sorted(counts.items()))
+    words = targets.words
+    folders = (
+        f"put the files into a folder for each {words.category}, "
+        f"or put a table beside them that lists file and {words.value}"
+    )
+    remedies = {**_NONE_USABLE, words.outside: folders, **targets.remedies}
+    return remedies.get(distinct.pop())
 
 
 def _log_parsed(journal: Journal, parsed: Sequence[Parsed], quarantine: pa.Table) -> None:

@@ -30,6 +30,7 @@ from components.stages.ingest.json_records import keys, objects
 from components.stages.ingest.params import Files, IngestParams, Package, Sql
 from components.stages.ingest.source_rows import Unit
 from components.stages.ingest.workbooks import sheet_rows
+from components.tasks.base import ANY_TARGET, TargetWords
 
 _CHUNK = 1 << 20
 _WITHOUT_LINES = (".json", ".xlsx", ".xlsm")
@@ -49,9 +50,9 @@ class Survey:
     """State of a source at one moment.
 
     Args:
-        files: name of a unit of the source -> its label and hashes.
+        files: name of a unit of the source -> its target value and hashes.
         feedback: name of a file of accepted feedback -> its hash; DVC does not track these files.
-        rows: lines, rows of Parquet or files of class folders; comparable only within a source.
+        rows: lines, rows of Parquet or files of folders; comparable only within a source.
         columns: name -> type, of tables.
         bytes: size of all files.
         cursor: the greatest value that was pulled of a database.
@@ -80,13 +81,16 @@ class Survey:
         return replace(self, feedback=feedback)
 
 
-def survey(params: IngestParams, root: Path, known: Known) -> Survey:
+def survey(
+    params: IngestParams, root: Path, known: Known, words: TargetWords = ANY_TARGET
+) -> Survey:
     """Return the state of the source.
 
     Args:
         params: the section `ingest`.
         root: of the project.
         known: metadata of files from the last survey; updated.
+        words: of the task, for messages.
 
     Raises:
         InputError: the source is missing, or cannot be read.
@@ -95,7 +99,7 @@ def survey(params: IngestParams, root: Path, known: Known) -> Survey:
     rows = 0
     size = 0
     columns: dict[str, str] = {}
-    for unit in _units(params, root):
+    for unit in _units(params, root, words):
         metadata_of_files = [_file(path, known) for path in unit.paths]
         files[unit.name] = _hashes(unit, metadata_of_files)
         size += sum(int(entry[0]) for entry in metadata_of_files)
@@ -114,10 +118,10 @@ def survey(params: IngestParams, root: Path, known: Known) -> Survey:
 
 
 def _hashes(unit: Unit, files: Sequence[FileMetadata]) -> list[str]:
-    """Return the label of a unit and the hashes of its files; of one without files, a version."""
+    """Return the target value of a unit and the hashes of its files; a version if it has none."""
     if not files:
         return [metadata.version("scikit-learn")]
-    return [unit.label or "", *(str(entry[2]) for entry in files)]
+    return [unit.target_value or "", *(str(entry[2]) for entry in files)]
 
 
 def _row_count(unit: Unit, files: Sequence[FileMetadata]) -> int:
@@ -127,11 +131,11 @@ def _row_count(unit: Unit, files: Sequence[FileMetadata]) -> int:
     return _rows(unit, int(files[0][3])) if files else 1
 
 
-def _units(params: IngestParams, root: Path) -> list[Unit]:
+def _units(params: IngestParams, root: Path, words: TargetWords) -> list[Unit]:
     """Return the units of the source."""
     source = params.source
     if isinstance(source, Files):
-        return source_files.units(source, root)
+        return source_files.units(source, root, words)
     if isinstance(source, Sql):
         return table_source.units(source, root)
     if isinstance(source, Package):
@@ -188,6 +192,7 @@ def _file(path: Path, known: Known) -> FileMetadata:
     Args:
         path: of the file.
         known: metadata of files from the last survey; updated.
+        words: of the task, for messages.
 
     Raises:
         InputError: the file cannot be read.

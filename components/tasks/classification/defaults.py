@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from components.core.errors import InputError
-from components.tasks.classification.targets.class_name import joined_labels
+from components.tasks.classification.targets.label_maps import joined_labels
 
 # A data set may have one class a row by mistake. Counting stops there.
 MOST_CLASSES = 100_000

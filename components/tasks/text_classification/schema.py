@@ -56,7 +56,10 @@ class TextAugment(Strict):
 class TextSchema:
     """Facet schema.py."""
 
-    options: ClassVar[Mapping[str, type[BaseModel]]] = {"clean": TextClean, "augment": TextAugment}
+    options: ClassVar[Mapping[str, type[BaseModel]]] = {
+        "clean": TextClean,
+        "augment": TextAugment,
+    }
     roles = (
         Role("text", Text(), "input"),
         Role("title", Title(), "input", required=False),

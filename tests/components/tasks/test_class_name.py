@@ -6,7 +6,7 @@ import pytest
 
 from components.fields.base import NoValue
 from components.tasks import base
-from components.tasks.classification.targets.class_name import ClassName, joined_labels
+from components.tasks.classification.targets.class_name import ClassName
 
 
 @pytest.mark.parametrize("value", [None, "", " \t", 3, float("nan")])
@@ -21,7 +21,3 @@ def test_no_name_no_label(value: object) -> None:
 def test_the_target_of_classification_is_a_class_name(task: str) -> None:
     fields = [role.field for role in base.schema(task).roles if role.role == "target"]
     assert [type(field) for field in fields] == [ClassName]
-
-
-def test_labels_made_of_other_labels_are_recognized() -> None:
-    assert joined_labels({"toxic", "rude", "toxic|rude", "rude/kind"}) == ["toxic|rude"]

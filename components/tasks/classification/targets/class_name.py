@@ -1,13 +1,10 @@
-"""Define the field of class names, and recognize names that are made of others."""
+"""Define the field of class names."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from components.fields.category import Category
-
-_JOINTS = re.compile(r"[,;|/+，、；]")
 
 
 class ClassName(Category):
@@ -15,13 +12,3 @@ class ClassName(Category):
 
     knobs: Mapping[str, str] = {"no_label": "clean.unlabelled"}
     missing = "no_label"
-
-
-def joined_labels(labels: Collection[str]) -> list[str]:
-    """Return labels that are made of other labels: toxic|rude beside toxic and rude."""
-    joined = []
-    for label in labels:
-        parts = [part.strip() for part in _JOINTS.split(label)]
-        if len(parts) > 1 and all(part in labels for part in parts):
-            joined.append(label)
-    return joined

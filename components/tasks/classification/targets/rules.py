@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from components.core.params import Strict
 from components.tasks.base import Options, TargetInfo
 from components.tasks.classification.targets.class_balance import ClassClean, CleanLabels
-from components.tasks.classification.targets.label_maps import SourceLabels
+from components.tasks.classification.targets.label_maps import LabelParams, SourceLabels
 
 _Name = Annotated[str, Field(min_length=1, max_length=10_000)]
 
@@ -25,7 +25,7 @@ class ClassTargets(SourceLabels, CleanLabels):
     """Rules for the names of classes."""
 
     Info: type[BaseModel] = ClassNames
-    options: Options = {"clean": ClassClean}
+    options: Options = {"ingest": LabelParams, "clean": ClassClean}
 
     def info(self, manifest: Mapping[str, Any]) -> TargetInfo:
         """Return the classes in a manifest of clean or of tokens."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from pydantic import create_model
 
 from components.core.job import Job
 from components.core.tables import read_table
@@ -18,6 +19,8 @@ from components.stages.ingest import stage
 from components.stages.ingest.params import IngestParams
 from components.tasks import base
 from components.tasks.base import Role
+from components.tasks.classification.targets.label_maps import LabelParams
+from components.tasks.classification.targets.rules import ClassTargets
 
 
 @dataclass
@@ -32,10 +35,13 @@ def task(kind: pa.DataType, name: str) -> Any:
 
     class Schema:
         roles = (Role(name, Stub(kind), "input"), Role("label", Stub(pa.string()), "target"))  # type: ignore[arg-type]
+        targets = ClassTargets()
 
     return Schema()
 
 
+# The section of a task that classifies.
+Section = create_model("Section", __base__=(LabelParams, IngestParams))
 TASKS = {"words": task(pa.string(), "text"), "pictures": task(pa.binary(), "image")}
 
 
@@ -84,7 +90,7 @@ def ingest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ingest:
     monkeypatch.setattr(base, "schema", lambda name: TASKS[name])
 
     def run(task: str = "words", out: str = "out", **section: Any) -> Result:
-        params = IngestParams.model_validate(section)
+        params = Section.model_validate(section)
         folder = tmp_path / out
         stage.run(
             Job(

@@ -90,9 +90,9 @@ def test_a_memory_of_other_names_is_not_used() -> None:
     wanted = Layout([], 1)
     unit = Unit("a.csv", (Path("a.csv"),), "csv")
     others = [
-        replace(unit, class_names=(("label", ("neg", "pos")),)),
+        replace(unit, value_names=(("label", ("neg", "pos")),)),
         replace(unit, one_hot=("neg", "pos")),
-        replace(unit, is_class=True),
+        replace(unit, has_file_target=True),
         replace(unit, sheet="a"),
     ]
     keys = {stage._key(stage.ParseInput(each, wanted, "key"), "digest") for each in [unit, *others]}

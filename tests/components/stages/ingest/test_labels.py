@@ -9,10 +9,8 @@ import pytest
 
 from components.core.errors import ParamsError
 from components.core.params import validate
-from components.stages.ingest.columns import LabelRules, plain_label
-from components.stages.ingest.labels import alike_labels, is_scale
-from components.stages.ingest.params import IngestParams
-from tests.components.stages.ingest.conftest import Ingest
+from components.tasks.classification.targets.label_maps import LabelRules
+from tests.components.stages.ingest.conftest import Ingest, Section
 
 SOURCE = {"kind": "files", "path": "a.csv"}
 SPELLINGS = [
@@ -34,23 +32,6 @@ def write(root: Path, labels: list[str]) -> None:
     """Write a row for each label."""
     rows = [f'text {number},"{label}"' for number, label in enumerate(labels)]
     (root / "a.csv").write_text("\n".join(["text,label", *rows]) + "\n", encoding="utf-8")
-
-
-@pytest.mark.parametrize(
-    ("label", "plain"),
-    [
-        ("\uff30\uff2f\uff33", "POS"),
-        ("  a \u00a0 b ", "a b"),
-        ("a\u200bb", "ab"),
-        ("\u2060x\x00", "x"),
-        ("ＡＢＣ　１", "ABC 1"),
-        ("⭐\ufe0f", "⭐"),
-        ("می\u200cخواهم\u200c", "می\u200cخواهم"),
-        ("ﾃｽﾄ", "テスト"),
-    ],
-)
-def test_width_invisible_signs_and_spaces_do_not_make_a_class(label: str, plain: str) -> None:
-    assert plain_label(label) == plain
 
 
 def test_case_is_kept_and_shown_with_a_remedy(tmp_path: Path, ingest: Ingest) -> None:
@@ -90,11 +71,11 @@ def test_labels_are_folded_and_mapped(tmp_path: Path, ingest: Ingest) -> None:
 def test_numbers_and_booleans_in_a_map(tmp_path: Path, ingest: Ingest) -> None:
     (tmp_path / "a.csv").write_text("text,label\nb,0\nc,true\nd,-1\n")
     section = validate(
-        IngestParams,
+        Section,
         {"source": SOURCE, "labels": {0.0: "no", True: "yes", -1: None}},
         "params.yaml",
     )
-    assert section.labels == {"0.0": "no", "true": "yes", "-1": None}
+    assert section.model_dump()["labels"] == {"0.0": "no", "true": "yes", "-1": None}
     assert ingest(source=SOURCE, labels={0.0: "no", True: "yes", -1: None}).classes == {
         "yes": 1,
         "no": 1,
@@ -130,37 +111,14 @@ def test_a_list_of_labels_as_text(tmp_path: Path, ingest: Ingest) -> None:
 
 def test_params_refuse_another_case() -> None:
     with pytest.raises(ParamsError, match="label_case"):
-        validate(IngestParams, {"source": SOURCE, "label_case": "lower"}, "params.yaml")
+        validate(Section, {"source": SOURCE, "label_case": "lower"}, "params.yaml")
     with pytest.raises(ParamsError, match="two columns cannot have one name"):
-        validate(IngestParams, {"source": {**SOURCE, "column_names": ["a", "a"]}}, "params.yaml")
-
-
-def test_an_empty_new_label_is_none() -> None:
-    assert LabelRules({"n/a": "", "x": "y"}, fold=False).apply("n/a") is None
-
-
-@pytest.mark.parametrize(
-    ("labels", "scale"),
-    [
-        ({str(number): 10 for number in range(10)}, False),
-        ({str(number): 12 for number in range(77)}, False),
-        ({str(number * 0.37): 1 for number in range(50)}, True),
-        ({str(number * 13): 1 for number in range(100)}, True),
-        ({f"intent {number}": 1 for number in range(100)}, False),
-        ({str(number / 2): 10 for number in range(10)}, False),
-    ],
-)
-def test_numbers_on_a_scale_are_told_from_codes(labels: dict[str, int], scale: bool) -> None:
-    assert is_scale(labels) == scale
+        validate(Section, {"source": {**SOURCE, "column_names": ["a", "a"]}}, "params.yaml")
 
 
 def test_a_scale_is_said(tmp_path: Path, ingest: Ingest) -> None:
     write(tmp_path, [str(number * 0.37) for number in range(50)])
     assert "the 50 labels are numbers on a scale" in ingest(source=SOURCE).notes
-
-
-def test_alike_labels_begin_with_the_most_frequent() -> None:
-    assert alike_labels({"a": 1, "A": 3, "b": 9}) == [["A", "a"]]
 
 
 def test_other_rules_are_another_reading(tmp_path: Path, ingest: Ingest) -> None:

@@ -17,9 +17,8 @@ from components.core.errors import InputError
 from components.core.files import sha256
 from components.core.job import Job
 from components.stages.ingest import formats, stage
-from components.stages.ingest.params import IngestParams
 from components.tasks import base
-from tests.components.stages.ingest.conftest import TASKS
+from tests.components.stages.ingest.conftest import TASKS, Section
 
 
 class Source:
@@ -56,9 +55,7 @@ class Source:
 
     def ingest(self, out: str, memo: bool, task: str = "words", **section: Any) -> dict[str, str]:
         """SHA-256 of every output."""
-        params = IngestParams.model_validate(
-            {"source": {"kind": "files", "path": "source"}, **section}
-        )
+        params = Section.model_validate({"source": {"kind": "files", "path": "source"}, **section})
         place = self.root / f"{out}-{time.monotonic_ns()}"
         outputs = {"raw": place / "raw", "report": place / "report.json"}
         stage.run(

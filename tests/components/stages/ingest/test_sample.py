@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from components.core.errors import InputError
-from components.stages.ingest.params import Files, IngestParams
+from components.stages.ingest.params import Files
 from components.stages.ingest.sample import Sample, SourceColumns, read_sample, scan_columns
-from tests.components.stages.ingest.conftest import TASKS, Ingest
+from tests.components.stages.ingest.conftest import TASKS, Ingest, Section
 
 
 def source(path: str, **more: Any) -> dict[str, Any]:
@@ -24,14 +24,12 @@ def scan(
     root: Path, path: str, task: str = "words", rows: int = 1000, **more: Any
 ) -> SourceColumns:
     """Take the first step."""
-    return scan_columns(
-        Files.model_validate(source(path, **more)), root, TASKS[task].roles[0], rows
-    )
+    return scan_columns(Files.model_validate(source(path, **more)), root, TASKS[task], rows)
 
 
 def sample(root: Path, task: str = "words", rows: int = 1000, **section: Any) -> Sample:
     """Take the second step."""
-    return read_sample(IngestParams.model_validate(section), TASKS[task].roles, root, rows)
+    return read_sample(Section.model_validate(section), TASKS[task], root, rows)
 
 
 MESSY = (
@@ -48,7 +46,7 @@ def test_a_sample_is_what_ingest_writes(tmp_path: Path, ingest: Ingest) -> None:
     assert [
         (row["origin"], row["reason"]) for row in found.quarantine.to_pylist()
     ] == result.quarantine
-    assert found.classes == {"good": 2, "bad": 1} and found.unlabelled == 2 and found.complete
+    assert found.targets == {"good": 2, "bad": 1} and found.without_target == 2 and found.complete
     assert found.reasons == {"repeated_header": 1, "no_text": 1, "wrong_number_of_fields": 1}
     assert str(found.refusals[0]) == "a.csv:5: repeated_header: text,label,stars"
     for note in found.notes:
@@ -61,7 +59,7 @@ def test_counts_are_counts(tmp_path: Path) -> None:
     columns = scan(tmp_path, "a.csv", rows=100_000)
     assert columns.columns["label"].count_text == "500" and columns.columns["text"].distinct == 6000
     found = sample(tmp_path, source=source("a.csv"), rows=100_000)
-    assert len(found.classes) == 500 and found.complete and not found.numeric
+    assert len(found.targets) == 500 and found.complete
 
 
 def test_more_values_than_are_counted_are_said_to_be_more(
@@ -131,8 +129,8 @@ def test_pictures_of_folders_and_of_tables(tmp_path: Path) -> None:
     )
     found = sample(tmp_path, task="pictures", source=source("d"))
     assert (
-        found.classes == {"cat": 1, "dog": 1}
-        and found.unlabelled == 1
+        found.targets == {"cat": 1, "dog": 1}
+        and found.without_target == 1
         and found.splits == {"test": 1}
     )
     (tmp_path / "d" / "labels.csv").write_text("file,kind\n0.png,0\n1.png,1\n2.png,0\n")

@@ -1,4 +1,4 @@
-"""Labels in file names such as cat.0.jpg, and folders named after the kind of their files."""
+"""Targets in file names such as cat.0.jpg, and folders named after the kind of their files."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _PROGRAM_WORDS = """
     message part data untitled
     图片 照片 文件 文档
 """
-_NO_LABELS = frozenset(_PROGRAM_WORDS.split())
+_NO_TARGETS = frozenset(_PROGRAM_WORDS.split())
 _WORDS_OF_EXPORTS = "chunk batch export dump table sheet all output result results"
-_NO_CLASS_FILES = frozenset(_WORDS_OF_EXPORTS.split())
+_NO_TARGET_FILES = frozenset(_WORDS_OF_EXPORTS.split())
 _LEAST_SHARE = 0.95
-_MOST_LABELS = 1000
+_MOST_TARGETS = 1000
 _CONTENT_WORDS = (
     "images image imgs img pictures pics photos files texts text txt jpg jpeg png data 图片"
 )
@@ -31,37 +31,37 @@ _MASK_WORDS = "mask masks segmentation segmentations annotation annotations anno
 _MASKS = frozenset(_MASK_WORDS.split())
 
 
-def name_labels(paths: Sequence[Path]) -> dict[Path, str]:
-    """Return the label that each file name says before its number; empty where they say none.
+def targets_in_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return the target that each file name says before its number; empty where they say none.
 
-    The names say classes where nearly all are a word and a number, there are at least two words,
+    The names say targets where nearly all are a word and a number, there are at least two words,
     and each word comes more than once.
     """
-    labels: dict[Path, str] = {}
+    targets: dict[Path, str] = {}
     for path in paths:
-        label = _word(path.stem)
-        if label:
-            labels[path] = label
-    counts = Counter(labels.values())
-    if not 2 <= len(counts) <= _MOST_LABELS or len(labels) < _LEAST_SHARE * len(paths):
+        word = _word(path.stem)
+        if word:
+            targets[path] = word
+    counts = Counter(targets.values())
+    if not 2 <= len(counts) <= _MOST_TARGETS or len(targets) < _LEAST_SHARE * len(paths):
         return {}
     if min(counts.values()) < 2:
         return {}
-    words = [label.casefold() for label in counts]
-    if any(word in _NO_LABELS or split_of(word) for word in words):
+    words = [target.casefold() for target in counts]
+    if any(word in _NO_TARGETS or split_of(word) for word in words):
         return {}
-    return labels
+    return targets
 
 
-def is_class_name(stem: str) -> bool:
-    """Return whether the name of a file may be that of a class.
+def is_target_name(stem: str) -> bool:
+    """Return whether the name of a file may be a value of the target.
 
     A split, a number and a word of programs are none.
     """
     words = re.split(r"[\s._\-]+", stem.casefold())
     if not stem or any(character.isdigit() for character in stem) or split_of(stem):
         return False
-    return (_NO_LABELS | _NO_CLASS_FILES).isdisjoint(words)
+    return (_NO_TARGETS | _NO_TARGET_FILES).isdisjoint(words)
 
 
 def _word(stem: str) -> str | None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from components.core.errors import InputError
-from components.stages.ingest.name_labels import name_labels
+from components.stages.ingest.name_targets import targets_in_names
 from tests.components.stages.ingest.conftest import Ingest
 
 FOLDER = {"kind": "files", "path": "d"}
@@ -44,7 +44,7 @@ def texts(folder: Path, names: list[str]) -> None:
     ],
 )
 def test_names_are_labels_where_words_come_again(names: list[str], labels: set[str]) -> None:
-    assert set(name_labels([Path(name) for name in names]).values()) == labels
+    assert set(targets_in_names([Path(name) for name in names]).values()) == labels
 
 
 def test_pictures_of_dogs_and_cats(tmp_path: Path, ingest: Ingest) -> None:
