@@ -15,6 +15,7 @@ from components.tasks import base
 # Files of people are not touched: `gristmill new` writes reasons as comments.
 SHIPPED = ("params.yaml", "pipelines/digits/params.yaml")
 CHINESE_FILE = Path(__file__).with_name("descriptions.zh.yaml")
+TASKS = Path(base.__file__).parent
 
 
 def generate(root: Path) -> dict[str, str]:
@@ -31,8 +32,11 @@ def generate(root: Path) -> dict[str, str]:
 
 
 def read_chinese() -> Language:
-    """Return the Chinese words and descriptions."""
-    return Language(**read_yaml(CHINESE_FILE))
+    """Return the Chinese words and descriptions: those of all pipelines and those of each task."""
+    language = read_yaml(CHINESE_FILE)
+    for path in sorted(TASKS.glob("*/descriptions.zh.yaml")):
+        language["descriptions"].update(read_yaml(path))
+    return Language(**language)
 
 
 def _commented(path: Path, sections: Mapping[str, list[Section]]) -> str:

@@ -218,7 +218,9 @@ class OnDrift:
         latest = read(self.folder / "monitor" / "latest.json")
         if latest.get("version") != alert.get("version"):
             return False
-        return any(latest.get(kind, {}).get("drift") for kind in ("inputs", "accuracy"))
+        # The checks of each kind are mappings, beside numbers and lists.
+        checks = [value for value in latest.values() if isinstance(value, Mapping)]
+        return any(check.get("drift") for check in checks)
 
 
 Rule = OnCron | OnNewData | OnDrift

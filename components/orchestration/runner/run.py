@@ -241,7 +241,7 @@ def _check_source(root: Path, params: Params) -> None:
     Raises:
         InputError: the source is missing, or its path is not allowed.
     """
-    # The class of the section is made at run time.
+    # The model of the section is made at run time.
     ingest: Any = params.sections["ingest"]
     source = ingest.source
     where = f"{params.pipeline.params}: ingest.source.path"
