@@ -27,7 +27,7 @@ from components.orchestration.pipeline_params import section_model
 from components.stages.tune.params import TuneParams
 from components.stages.tune.schedulers import make_scheduler
 from components.stages.tune.searchers import asker
-from components.stages.tune.study import Trial, Watched
+from components.stages.tune.study import MonitoredMetric, Trial
 
 TABLE = Path(__file__).resolve().parent / "learning_curves.json"
 TASK = "text_classification"
@@ -55,7 +55,7 @@ for _net in NETS:
     for _param in ("dropout", "width"):
         SPACE[f"nets.{_net}.{_param}"] = {"choice": GRID[f"nets.*.{_param}"]}
 TRAIN = section_model("train", TASK).model_validate({"architecture": "textcnn"})
-WATCHED = Watched("validation_macro_f1", "max")
+WATCHED = MonitoredMetric("validation_macro_f1", "max")
 SEEDS = 20
 # Targets: below the best value of the table by these shares.
 SHARES = (0.005, 0.001)

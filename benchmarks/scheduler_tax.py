@@ -24,14 +24,14 @@ from components.orchestration.pipeline_params import section_model
 from components.stages.tune.params import TuneParams
 from components.stages.tune.search import search
 from components.stages.tune.searchers import asker
-from components.stages.tune.study import Study, Watched
+from components.stages.tune.study import MonitoredMetric, Study
 from components.training.fit_config import FitConfig
 from components.training.params import FitParams
 
 TASK = "text_classification"
 SECONDS = 0.5
 CPUS = 2
-WATCHED = Watched("validation_macro_f1", "max")
+WATCHED = MonitoredMetric("validation_macro_f1", "max")
 
 
 def make_spec(values: dict[str, Any], state: Path) -> FitConfig:

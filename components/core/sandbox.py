@@ -39,7 +39,7 @@ _KINDS = {kind.__name__: kind for kind in (BundleError, InputError, EnvironmentF
 _CODE = "from components.core.sandbox import answer_calls; answer_calls()"
 
 
-class Confined:
+class SandboxedCall:
     """A child process that calls one function, any number of times.
 
     It starts and imports the function's module when this object is created. When it dies, a new
@@ -61,7 +61,7 @@ class Confined:
         self._is_ready = False
         self._process = self._start()
 
-    def __enter__(self) -> Confined:
+    def __enter__(self) -> SandboxedCall:
         return self
 
     def __exit__(
@@ -218,7 +218,7 @@ def _limit(kind: int, value: int) -> None:
 
 
 def answer_calls() -> None:
-    """Answer calls as the child of a `Confined`, until standard input ends."""
+    """Answer calls as the child of a `SandboxedCall`, until standard input ends."""
     name, memory, seconds = sys.argv[1:]
     # Output of libraries must not mix with the answers.
     channel = os.dup(1)

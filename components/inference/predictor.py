@@ -338,7 +338,7 @@ def _reading(path: Path, failure: str = "cannot be read") -> Iterator[None]:
 def first_answers(
     folder: str, registered: str | None, abstain: float | None, queries: Sequence[str]
 ) -> dict[str, Any]:
-    """Load a bundle and answer, for `components.core.sandbox.Confined`.
+    """Load a bundle and answer, for `components.core.sandbox.SandboxedCall`.
 
     Args:
         folder: of the bundle.

@@ -38,7 +38,7 @@ class FitConfig:
             targets. 0: the task itself is learned.
         teacher: bundle whose logits are the distillation targets.
         temperature: of the distillation.
-        imitation: weight of the teacher against the true targets.
+        teacher_weight: weight of the teacher against the true targets.
         objective: params of the task's loss. None: their defaults.
         until: epochs after which the fit ends early. The schedule stays that of all epochs.
     """
@@ -55,7 +55,7 @@ class FitConfig:
     masked: float = 0.0
     teacher: Path | None = None
     temperature: float = 1.0
-    imitation: float = 0.0
+    teacher_weight: float = 0.0
     objective: BaseModel | None = None
     until: int | None = None
 

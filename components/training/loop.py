@@ -34,7 +34,7 @@ from components.training.checkpoints import Checkpoints
 from components.training.fit_config import FitConfig, FitResult
 from components.training.fsdp import shard
 from components.training.lr_schedule import learning_rate_at
-from components.training.micro_batches import Parts
+from components.training.micro_batches import MicroBatches
 from components.training.throughput import Throughput
 from components.training.train_step import LossFunction, TrainStep, rank, world
 
@@ -280,7 +280,7 @@ def _distillation(spec: FitConfig, learning: base.Learning) -> LossFunction:
         with torch.no_grad():
             teacher_logits = teacher.to(batch["target"].device)(**inputs)
         return learning.distillation_loss(
-            module(**inputs), teacher_logits, batch, spec.temperature, spec.imitation
+            module(**inputs), teacher_logits, batch, spec.temperature, spec.teacher_weight
         )
 
     return loss
@@ -309,7 +309,7 @@ class _Loop:
         self.state = state
         self.journal = journal
         self.packed = _supports_packing(spec)
-        self.parts = Parts(spec.state, spec.params.micro_batch_tokens, log)
+        self.parts = MicroBatches(spec.state, spec.params.micro_batch_tokens, log)
         self.throughput = Throughput(learner.device)
         annotation = base.schema(spec.task).options["augment"].model_fields["online"].annotation
         self.online = annotation.model_validate(dict(spec.online)) if annotation else None

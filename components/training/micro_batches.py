@@ -18,7 +18,7 @@ from components.training.batches import Numbers, within
 from components.training.fit_config import MEMORY_FILE
 
 
-class Parts:
+class MicroBatches:
     """Division of a batch by the number of tokens that are computed at once.
 
     Args:

@@ -44,7 +44,7 @@ _NAMESPACE = {name: _forward(name) for name in _FORWARDED_METHODS} | {"__module_
 Worker = type("Worker", (_ImportingWorker,), _NAMESPACE)
 
 
-class Nobody:
+class NoSyncActor:
     """Placeholder for the actor through which Ray Train's workers synchronize reports.
 
     The workers here report nothing to Ray Train.

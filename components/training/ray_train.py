@@ -33,7 +33,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import ControllerError
 
 from components.core.errors import EnvironmentFault
-from components.training.prestart import Nobody, PrestartedWorkers
+from components.training.prestart import NoSyncActor, PrestartedWorkers
 
 GoOn = Callable[[BaseException], bool]
 
@@ -81,7 +81,9 @@ class Trainer(DataParallelTrainer):
 
     def _initialize_and_run_controller(self, **kwargs: Any) -> Any:
         policies = {
-            "scaling_policy": Room(self.scaling_config, self._prestarted, self._wait_s, self._log),
+            "scaling_policy": FreeSlotsPolicy(
+                self.scaling_config, self._prestarted, self._wait_s, self._log
+            ),
             "failure_policy": Restarts(self.run_config.failure_config, self._go_on),
         }
         controller = _Controller(**{**kwargs, **policies})
@@ -96,7 +98,7 @@ class Trainer(DataParallelTrainer):
 
 
 # Ray's own actor is one more process that imports Ray Train while the workers do.
-worker_group.SynchronizationActor = ray.remote(num_cpus=0)(Nobody)
+worker_group.SynchronizationActor = ray.remote(num_cpus=0)(NoSyncActor)
 
 
 class _Group(WorkerGroup):
@@ -203,7 +205,7 @@ class NoRoom(EnvironmentFault):
     """Raised when the cluster had no room for the workers for too long."""
 
 
-class Room(ScalingPolicy):
+class FreeSlotsPolicy(ScalingPolicy):
     """Scaling policy: as many workers as the cluster has room for.
 
     Fewer than the most start only when no more fitted within the wait. Ray's own elastic

@@ -216,14 +216,14 @@ def _columns_and_model(
     hang nor fill memory.
     """
     from components.core.bundles import read_bundle
-    from components.core.sandbox import Confined
+    from components.core.sandbox import SandboxedCall
     from components.inference.predictor import first_answers
     from components.registry.versions.model_versions import fetch_registered
     from components.tasks import base
 
     # The child process starts while the registry is read.
     with (
-        Confined(first_answers) as child,
+        SandboxedCall(first_answers) as child,
         tempfile.TemporaryDirectory(prefix="gristmill-") as scratch,
     ):
         path = files_of(root, name)[0]

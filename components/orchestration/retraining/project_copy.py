@@ -18,7 +18,7 @@ from components.core.errors import EnvironmentFault, InputError
 from components.core.files import remove_tree, sha256, to_json, write_atomic
 from components.orchestration.git import run_git
 from components.orchestration.pipeline_params import Params
-from components.orchestration.retraining.frozen_test import pin_inputs
+from components.orchestration.retraining.stored_split import pin_inputs
 from components.stages.ingest.params import Files, IngestParams, Sql
 
 # Bytes that a retrain needs beside twice the size of the pipeline's data and source.

@@ -23,9 +23,9 @@ from components.orchestration import webhooks
 from components.orchestration.locks import only_one
 from components.orchestration.pipeline_params import Params, load
 from components.orchestration.processes import end_with_parent, identify
-from components.orchestration.retraining import frozen_test, project_copy
+from components.orchestration.retraining import project_copy, stored_split
 from components.orchestration.retraining.pipeline_inputs import read_inputs
-from components.orchestration.retraining.pipeline_log import PipelineResult, follow
+from components.orchestration.retraining.pipeline_output import PipelineResult, follow
 from components.orchestration.retraining.retrain_log import (
     RetrainLog,
     champion,
@@ -231,7 +231,7 @@ class _Attempt:
                 "and there is no champion to compare with"
             )
         project_copy.check_disk(self.root, self.params, survey.bytes)
-        split = frozen_test.find_split(self.root, self.params, self.log.folder, self.snapshot)
+        split = stored_split.find_split(self.root, self.params, self.log.folder, self.snapshot)
         self.record = replace(self.record, split=split.stem if split else "")
         self.log.begin(self.record)
         return self._run_pipeline(split, survey.pin)
@@ -275,7 +275,7 @@ class _Attempt:
         is_done = record.outcome in DONE
         report = None
         if is_done:
-            frozen_test.store_split(copy, self.params, self.log.folder)
+            stored_split.store_split(copy, self.params, self.log.folder)
             report = keep_report(self.root, copy, self.params, record)
         self.log.close(record)
         if is_done:

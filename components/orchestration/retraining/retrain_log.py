@@ -1,4 +1,4 @@
-"""The records that a retrain writes while it runs: `data/.state/retrain/<pipeline>/`.
+"""The log to which a retrain writes its record while it runs: `data/.state/retrain/<pipeline>/`.
 
 A retrain that was killed leaves a record, too.
 """

@@ -179,7 +179,7 @@ def answer(root: Path, name: str, argument: str) -> None:
     """
     from pydantic import ValidationError
 
-    from components.core.sandbox import Confined
+    from components.core.sandbox import SandboxedCall
     from components.fields.base import Reject
     from components.inference.predictor import first_answers
     from components.registry.versions.model_versions import fetch_registered
@@ -189,7 +189,7 @@ def answer(root: Path, name: str, argument: str) -> None:
         raise InputError("the query is empty", remedy='gristmill predict "…"')
     # The child process starts while the registry is read.
     with (
-        Confined(first_answers) as child,
+        SandboxedCall(first_answers) as child,
         tempfile.TemporaryDirectory(prefix="gristmill-") as scratch,
     ):
         params, champion = released(root, name)

@@ -1,6 +1,6 @@
-"""The log of retrains, and of runs in the working tree that made a model.
+"""The record of a retrain, or of a run in the working tree that made a model.
 
-It is in the same MLflow run as the release log: numbered records, each written once.
+Records are in the same MLflow run as the release log: they are numbered, and each is written once.
 """
 
 from __future__ import annotations

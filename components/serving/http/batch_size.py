@@ -15,7 +15,7 @@ _LOOK_EVERY = 16
 _BETTER = 0.97
 
 
-class Pace:
+class BatchSizeTuner:
     """Seconds per element by size of batch, in powers of two.
 
     A larger batch is not always faster. On a CPU an int8 Transformer scores 32 rows in more than 32

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from components.serving.http.batch_size import Pace
+from components.serving.http.batch_size import BatchSizeTuner
 
 # padded elements that cost less than another batch
 _SPARE = 512
@@ -81,7 +81,7 @@ class Batcher:
 
     Args:
         model: prepares and scores.
-        max_items: queries in a batch; fewer where the model is faster with fewer (`Pace`).
+        max_items: queries in a batch; fewer where the model is faster with fewer (`BatchSizeTuner`).
         max_tokens: elements of a batch's rows with padding. A longer row is a batch by itself.
             None: only items are counted.
         wait_s: how long a batch waits for more queries at most, in seconds.
@@ -110,7 +110,7 @@ class Batcher:
         self._expected = 1
         self._ended = 0.0
         self._latest_s = 0.0
-        self._pace = Pace(max_items)
+        self._pace = BatchSizeTuner(max_items)
         # items that are not answered yet
         self.waiting = 0
 

@@ -135,7 +135,7 @@ def _distill(job: Job, parent: Path, card: Card, out: Path) -> None:
         config=config.model_dump(),
         teacher=parent,
         temperature=params.temperature,
-        imitation=params.weight,
+        teacher_weight=params.weight,
     )
     _fit_and_save(job, spec, out, [*card.origin, "distill"])
 

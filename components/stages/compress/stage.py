@@ -12,7 +12,7 @@ from typing import Any
 from components.core.bundles import CARD, bundle_bytes, read_bundle, shown_size
 from components.core.files import to_json, write_atomic
 from components.core.job import Job
-from components.core.skipped import report_skipped
+from components.core.skipped_steps import report_skipped
 
 # Bundle -> the key below `compress` that switches its recipe.
 _KEYS = {"pruned": "prune", "int8": "quantize", "distilled": "distill"}

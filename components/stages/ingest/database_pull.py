@@ -25,11 +25,11 @@ import pyarrow.parquet as pq
 
 from components.core.errors import InputError
 from components.core.files import atomic, sha256
-from components.stages.ingest import table_source
+from components.stages.ingest import sql_source
 from components.stages.ingest.columns import merged
 from components.stages.ingest.database import Database, kind_of, opened, parsed, plain, written
 from components.stages.ingest.params import Sql
-from components.stages.ingest.table_source import Shard, Watermark
+from components.stages.ingest.sql_source import Shard, Watermark
 
 # Rows of a shard, and in memory.
 BATCH = 50_000
@@ -65,7 +65,7 @@ def pull(source: Sql, root: Path, from_scratch: bool = False) -> Pulled:
     """
     folder = root / source.path
     asked = {"table": source.table, "query": source.query, "cursor": source.cursor}
-    previous = None if from_scratch else table_source.read(folder)
+    previous = None if from_scratch else sql_source.read(folder)
     if previous and previous.asked != asked:
         raise InputError(
             "was pulled with another table, query or cursor",
@@ -73,7 +73,7 @@ def pull(source: Sql, root: Path, from_scratch: bool = False) -> Pulled:
             remedy=f"set another ingest.source.path; {_ANEW}",
         )
     if previous:
-        table_source.units(source, root)
+        sql_source.units(source, root)
     current = _current(folder) if from_scratch else previous
     _sweep(folder, current)
     try:
@@ -344,14 +344,14 @@ def _whole(value: Any) -> Any:
 def _current(folder: Path) -> Watermark | None:
     """Return the watermark of a folder, which may be replaced; None if it is damaged."""
     with suppress(InputError):
-        return table_source.read(folder)
+        return sql_source.read(folder)
     return None
 
 
 def _sweep(folder: Path, mark: Watermark | None) -> None:
     """Remove shards that no watermark names: they are left by a pull that did not end well."""
     named = {shard.file for shard in mark.shards} if mark else set()
-    for pattern in ("rows-*.parquet", ".rows-*.part", f".{table_source.WATERMARK}.*.part"):
+    for pattern in ("rows-*.parquet", ".rows-*.part", f".{sql_source.WATERMARK}.*.part"):
         for path in list(folder.glob(pattern)):
             if path.name not in named:
                 path.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from components.stages.ingest import (
     package_source,
     sklearn_source,
     source_files,
-    table_source,
+    sql_source,
 )
 from components.stages.ingest.columns import Layout, layout
 from components.stages.ingest.derived_columns import read_layout, with_derived
@@ -226,7 +226,7 @@ def list_units(params: IngestParams, root: Path, words: TargetWords) -> Listing:
     if isinstance(source, Files):
         return source_files.list_source(source, root, words)
     if isinstance(source, Sql):
-        return Listing(table_source.units(source, root))
+        return Listing(sql_source.units(source, root))
     if isinstance(source, Package):
         return Listing(package_source.units(source, root))
     return Listing(sklearn_source.units(source, root))
@@ -293,7 +293,7 @@ def _stamps(params: IngestParams, job: Job, units: Sequence[Unit]) -> list[tuple
     for unit in units:
         paths.extend(unit.paths)
     if isinstance(params.source, Sql):
-        paths.append(job.root / params.source.path / table_source.WATERMARK)
+        paths.append(job.root / params.source.path / sql_source.WATERMARK)
     stamps: list[tuple[Any, ...]] = []
     for path in paths:
         if path.exists():
@@ -323,7 +323,7 @@ def _watermark(
     hashes = [[file["name"], file["sha256"]] for file in files]
     watermark = {"source.digest": cache_key({"files": hashes}), "source.rows": rows}
     if isinstance(params.source, Sql):
-        mark = table_source.read(job.root / params.source.path)
+        mark = sql_source.read(job.root / params.source.path)
         if mark:
             watermark["source.cursor"] = mark.value
     return watermark

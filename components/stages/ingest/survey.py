@@ -22,7 +22,7 @@ from components.stages.ingest import (
     package_source,
     sklearn_source,
     source_files,
-    table_source,
+    sql_source,
 )
 from components.stages.ingest.columns import Layout, merged
 from components.stages.ingest.compressed import inner_name, is_compressed, open_bytes, read_bytes
@@ -112,7 +112,7 @@ def survey(
             feedback[unit.name] = [str(_file(unit.paths[0], known)[2])]
     cursor = ""
     if isinstance(params.source, Sql):
-        mark = table_source.read(root / params.source.path)
+        mark = sql_source.read(root / params.source.path)
         cursor = mark.value if mark else ""
     return Survey(files, feedback, rows, columns, size, cursor)
 
@@ -137,7 +137,7 @@ def _units(params: IngestParams, root: Path, words: TargetWords) -> list[Unit]:
     if isinstance(source, Files):
         return source_files.units(source, root, words)
     if isinstance(source, Sql):
-        return table_source.units(source, root)
+        return sql_source.units(source, root)
     if isinstance(source, Package):
         return package_source.units(source, root)
     return sklearn_source.units(source, root)

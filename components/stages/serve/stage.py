@@ -19,7 +19,7 @@ from components.core.bundles import CARD, read_bundle
 from components.core.errors import GristmillError
 from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job
-from components.core.sandbox import Confined
+from components.core.sandbox import SandboxedCall
 from components.core.tables import read_table
 from components.inference.abstention import threshold_of
 from components.inference.predictor import first_answers, load
@@ -255,7 +255,7 @@ def _ask_champion(job: Job, version: Version, cases: Sequence[base.Case[Any]]) -
     folder = job.state / "champion"
     bundle = fetch_registered(job.root, version.pipeline, version.number, folder)
     # In a child first: what comes from the registry may hang or crash.
-    with Confined(first_answers) as child:
+    with SandboxedCall(first_answers) as child:
         query = cases[0].query.model_dump_json()
         child.call(bundle.folder, str(bundle.folder), bundle.digest, None, [query])
     predictor = load(bundle.folder, registered=bundle.digest)

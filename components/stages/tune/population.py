@@ -29,7 +29,7 @@ from pydantic import BaseModel
 from components.core.files import copy
 from components.stages.tune.params import TuneParams
 from components.stages.tune.search_space import Dimension, Values, allowed, mutable
-from components.stages.tune.study import Trial, Watched
+from components.stages.tune.study import MonitoredMetric, Trial
 
 # Share of the members that is replaced, and chance that a value is drawn anew.
 _SHARE = 0.25
@@ -51,7 +51,7 @@ class Population:
     params: TuneParams
     train: BaseModel
     seed: int
-    watched: Watched
+    watched: MonitoredMetric
 
     def generation(self, number: int) -> int:
         """Return the generation of a trial, from 0.

@@ -16,7 +16,7 @@ from ray.tune.schedulers import (
 )
 
 from components.stages.tune.params import TuneParams
-from components.stages.tune.study import Watched
+from components.stages.tune.study import MonitoredMetric
 
 
 class _Patient(FIFOScheduler):
@@ -73,7 +73,7 @@ class _HyperBand(HyperBandScheduler):
             bracket.cleanup_full(tune_controller)
 
 
-def make_scheduler(params: TuneParams, watched: Watched) -> TrialScheduler:
+def make_scheduler(params: TuneParams, watched: MonitoredMetric) -> TrialScheduler:
     """Return the scheduler that `tune.scheduler` names.
 
     asha: Li et al. 2020, arXiv:1810.05934.

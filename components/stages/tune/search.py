@@ -25,7 +25,7 @@ from components.stages.tune.recorder import Recorder
 from components.stages.tune.schedulers import forecast, make_scheduler
 from components.stages.tune.search_space import Values
 from components.stages.tune.searchers import Ask
-from components.stages.tune.study import FAILURE, OUTCOME, Study, Trial, Watched
+from components.stages.tune.study import FAILURE, OUTCOME, MonitoredMetric, Study, Trial
 from components.training.fit_config import FitConfig
 
 # How often a trial begins again if a worker of it was lost or had too little memory. After the
@@ -41,7 +41,7 @@ def search(
     study: Study,
     ask: Ask,
     spec_of: Callable[[Values, Path], FitConfig],
-    watched: Watched,
+    watched: MonitoredMetric,
     params: TuneParams,
     work: Work | None = None,
     population: Population | None = None,
@@ -128,7 +128,7 @@ def _run(
     concurrency: int,
     study: Study,
     queue: _Queue,
-    watched: Watched,
+    watched: MonitoredMetric,
     params: TuneParams,
     recorder: Recorder,
     work: Work,
@@ -280,7 +280,7 @@ class _Queue(Searcher):
         """Do nothing: the study is the record."""
 
 
-def _trial(config: dict[str, Any], work: Work, watched: Watched) -> None:
+def _trial(config: dict[str, Any], work: Work, watched: MonitoredMetric) -> None:
     """Run one trial, in a Tune worker.
 
     An error of the trial is its outcome. Tune only sees that a worker died.

@@ -9,13 +9,13 @@ from typing import Any
 from components.stages.tune.params import TuneParams
 from components.stages.tune.population import Population
 from components.stages.tune.schedulers import forecast
-from components.stages.tune.study import Trial, Watched
+from components.stages.tune.study import MonitoredMetric, Trial
 
 
 def account(
     trials: Sequence[Trial],
     params: TuneParams,
-    watched: Watched,
+    watched: MonitoredMetric,
     ended_by: str,
     population: Population | None = None,
 ) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def account(
     }
 
 
-def _row(trial: Trial, watched: Watched) -> dict[str, Any]:
+def _row(trial: Trial, watched: MonitoredMetric) -> dict[str, Any]:
     """Return the record of a trial."""
     return {
         "trial": trial.number,

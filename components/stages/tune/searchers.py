@@ -23,14 +23,14 @@ from components.stages.tune.search_space import (
     assemble,
     ordered,
 )
-from components.stages.tune.study import Trial, Watched
+from components.stages.tune.study import MonitoredMetric, Trial
 
 _ATTEMPTS = 100
 # Number of a trial, trials so far -> values; None if there are no more.
 Ask = Callable[[int, Iterable[Trial]], Values | None]
 
 
-def asker(params: TuneParams, train: BaseModel, seed: int, watched: Watched) -> Ask:
+def asker(params: TuneParams, train: BaseModel, seed: int, watched: MonitoredMetric) -> Ask:
     """Return the searcher that `tune.searcher` names.
 
     Args:
@@ -104,7 +104,7 @@ def suggest(
     seed: int,
     trial: int,
     before: list[Trial],
-    watched: Watched,
+    watched: MonitoredMetric,
 ) -> Values:
     """Return values by Optuna's tree of Parzen estimators (Bergstra et al. 2011), path by path.
 
@@ -166,7 +166,7 @@ def _distribution(dimension: Dimension) -> Any:
     return FloatDistribution(low, high, log=dimension.loguniform is not None)
 
 
-def _optuna_trial(trial: Trial, space: Space, watched: Watched) -> Any:
+def _optuna_trial(trial: Trial, space: Space, watched: MonitoredMetric) -> Any:
     """Return a trial in Optuna's terms.
 
     One that was stopped counts as worse than one that lasted longer.

@@ -15,12 +15,12 @@ from typing import Any
 from components.core.errors import EnvironmentFault, InputError
 from components.core.files import to_json, write_atomic
 from components.core.job import Job
-from components.core.skipped import report_skipped
+from components.core.skipped_steps import report_skipped
 from components.stages.tune.params import TuneParams
 from components.stages.tune.population import Population
 from components.stages.tune.search_space import Values, with_values
 from components.stages.tune.searchers import Ask, asker
-from components.stages.tune.study import Study, Trial, Watched
+from components.stages.tune.study import MonitoredMetric, Study, Trial
 from components.stages.tune.warm_start import before, first_tried
 from components.tasks import base
 from components.training.bundle_writer import save_torch
@@ -60,7 +60,7 @@ def _search(job: Job) -> None:
     params: TuneParams = job.params
     train: Any = job.sections["train"]
     learning = base.learning(job.task)
-    watched = Watched(f"validation_{learning.monitored_metric}", learning.watch_goal)
+    watched = MonitoredMetric(f"validation_{learning.monitored_metric}", learning.watch_goal)
     _check_architectures(job)
     if train.pretrain.epochs:
         job.journal.log(
@@ -132,13 +132,13 @@ def _check_architectures(job: Job) -> None:
         check(_spec(job, True, values, job.state))
 
 
-def _searcher(job: Job, study: Study, train: Any, watched: Watched) -> Ask:
+def _searcher(job: Job, study: Study, train: Any, watched: MonitoredMetric) -> Ask:
     """Return the searcher of values, after those of a warm start."""
     first = first_tried(study, job, train, watched)
     return before(first, asker(job.params, train, job.seed, watched), train)
 
 
-def _log_best(job: Job, best: Trial, count: int, watched: Watched, is_member: bool) -> None:
+def _log_best(job: Job, best: Trial, count: int, watched: MonitoredMetric, is_member: bool) -> None:
     """Log the best of all trials.
 
     Args:
@@ -202,7 +202,7 @@ def ended(trials: list[Trial], by: str) -> list[Trial]:
     return result
 
 
-def winner(trials: list[Trial], watched: Watched) -> Trial:
+def winner(trials: list[Trial], watched: MonitoredMetric) -> Trial:
     """Return the trial with the best metric; of equal ones the first.
 
     Args:
@@ -268,7 +268,7 @@ def _spec(job: Job, trial: bool, values: Values, state: Path) -> FitConfig:
     )
 
 
-def table(trials: list[Trial], watched: Watched) -> str:
+def table(trials: list[Trial], watched: MonitoredMetric) -> str:
     """Return a table of the trials as CSV.
 
     Args:

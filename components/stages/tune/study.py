@@ -57,7 +57,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Watched:
+class MonitoredMetric:
     """The metric that steers a search.
 
     Args:

@@ -14,10 +14,10 @@ from components.core.job import Job
 from components.registry.tracking.trials import best_trials
 from components.stages.tune.search_space import Space, Values, allowed, assemble
 from components.stages.tune.searchers import Ask
-from components.stages.tune.study import Study, Trial, Watched
+from components.stages.tune.study import MonitoredMetric, Study, Trial
 
 
-def first_tried(study: Study, job: Job, train: BaseModel, watched: Watched) -> list[Values]:
+def first_tried(study: Study, job: Job, train: BaseModel, watched: MonitoredMetric) -> list[Values]:
     """Return the values of the first trials, the best first.
 
     They are chosen once, when a study is new, and written with it. So a search that is killed or
@@ -84,7 +84,7 @@ def fitting(texts: Mapping[str, str], space: Space, train: BaseModel) -> Values 
     return None
 
 
-def _choose(study: Study, job: Job, train: BaseModel, watched: Watched) -> list[Values]:
+def _choose(study: Study, job: Job, train: BaseModel, watched: MonitoredMetric) -> list[Values]:
     """Return the best configurations of earlier searches that fit this space."""
     log = study.journal.log
     try:

@@ -21,7 +21,7 @@ from components.orchestration.runner import pull as module
 from components.orchestration.runner.pull import lock_of, pull_first, pull_now
 from components.orchestration.runner.resumable_state import cache_folder
 from components.orchestration.runner.run import run_pipeline
-from components.stages.ingest import table_source
+from components.stages.ingest import sql_source
 from tests.commands.project import reviews
 from tests.components.orchestration.retrain_project import DVC, WORK, Small
 
@@ -41,7 +41,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
     made = Small(tmp_path_factory.mktemp("pull") / "p")
     (made.root / "dvc.yaml").write_text(DVC.replace("mine/rows.csv", SHOP), encoding="utf-8")
     (made.root / "work.py").write_text(
-        WORK.replace("mine/rows.csv", f"{SHOP}/{table_source.WATERMARK}"), encoding="utf-8"
+        WORK.replace("mine/rows.csv", f"{SHOP}/{sql_source.WATERMARK}"), encoding="utf-8"
     )
     made.edit("params.yaml", {"ingest": {"source": None}})
     made.edit(
@@ -85,7 +85,7 @@ def test_a_retrain_pulls_first_and_its_record_says_how_far(
     assert fresh(small.root, "default") is not None and pulled(
         small.root, "default"
     )  # which the scheduler asks
-    assert (small.root / SHOP / table_source.WATERMARK).is_file()
+    assert (small.root / SHOP / sql_source.WATERMARK).is_file()
     assert "pulled 3 new rows" in capsys.readouterr().out
     done = small.gristmill("history")
     assert "40 rows, up to 39" in done.out
@@ -101,7 +101,7 @@ def test_one_at_a_time(small: Small) -> None:
     params = load(small.root / "params.yaml")
     shop = params.sections["ingest"].source  # type: ignore[attr-defined]
     (small.root / "other").symlink_to(small.root / SHOP)  # of another pipeline, say
-    before = (small.root / SHOP / table_source.WATERMARK).read_bytes()
+    before = (small.root / SHOP / sql_source.WATERMARK).read_bytes()
     add(small, [50])
     with (
         only_one(lock_of(small.root, shop.model_copy(update={"path": "other"})), "x"),
@@ -113,7 +113,7 @@ def test_one_at_a_time(small: Small) -> None:
         pytest.raises(EnvironmentFault),
     ):
         run_pipeline(small.root, "default")
-    assert (small.root / SHOP / table_source.WATERMARK).read_bytes() == before
+    assert (small.root / SHOP / sql_source.WATERMARK).read_bytes() == before
 
 
 def test_no_rows_come_between_what_a_stage_reads_and_what_dvc_hashes(small: Small) -> None:

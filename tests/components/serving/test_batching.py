@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.inference.predictor import Prepared
-from components.serving.http.batch_size import Pace
+from components.serving.http.batch_size import BatchSizeTuner
 from components.serving.http.batching import Batcher, outcomes_of, window
 
 
@@ -249,16 +249,16 @@ def test_the_pace_finds_the_best_size_and_notices_when_it_changes():
             pace.measured(size, size * 10, size * cost(size))
         return pace.size()
 
-    pace = Pace(32)
+    pace = BatchSizeTuner(32)
     assert pace.size() == 32
     assert served(pace, lambda size: 1 + 0.1 * size, 200) == 1  # an int8 Transformer
     assert served(pace, lambda size: 1 / size, 3000) == 32  # a machine on which batches pay
-    assert served(Pace(24), lambda size: 1.0, 50) == 24  # no difference: the largest
-    assert served(Pace(1), lambda size: 1.0, 5) == 1
+    assert served(BatchSizeTuner(24), lambda size: 1.0, 50) == 24  # no difference: the largest
+    assert served(BatchSizeTuner(1), lambda size: 1.0, 5) == 1
 
 
 def test_sizes_that_the_load_never_reaches_do_not_hold_the_pace_up():
-    pace = Pace(32)
+    pace = BatchSizeTuner(32)
     for _ in range(100):
         assert pace.size() == 32
         pace.measured(3, 30, 0.1)

@@ -25,7 +25,7 @@ from small_bundles import (
 )
 
 from components.core.errors import BundleError
-from components.core.sandbox import Confined
+from components.core.sandbox import SandboxedCall
 from components.inference.predictor import ARRAYS, GRAPH, WEIGHTS, first_answers, load
 
 Change = Callable[[Path], object]
@@ -45,20 +45,20 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def child() -> Iterator[Confined]:
+def child() -> Iterator[SandboxedCall]:
     """One process for all that end by themselves."""
-    with Confined(first_answers) as child:
+    with SandboxedCall(first_answers) as child:
         yield child
 
 
 @pytest.fixture(scope="module")
-def hasty() -> Iterator[Confined]:
+def hasty() -> Iterator[SandboxedCall]:
     """One for those that would not end."""
-    with Confined(first_answers, seconds=_SHORT_S) as child:
+    with SandboxedCall(first_answers, seconds=_SHORT_S) as child:
         yield child
 
 
-def ask(child: Confined, folder: Path) -> Any:
+def ask(child: SandboxedCall, folder: Path) -> Any:
     return child.call(folder, str(folder), None, None, [QUERY])
 
 
@@ -511,7 +511,7 @@ def check(error: BundleError, folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_it_is_refused_in_a_sentence(
-    whole: Mapping[str, Path], child: Confined, tmp_path: Path, name: str
+    whole: Mapping[str, Path], child: SandboxedCall, tmp_path: Path, name: str
 ) -> None:
     runtime, change = ALL[name]
     folder = shutil.copytree(whole[runtime], tmp_path / "bundle")
@@ -523,7 +523,7 @@ def test_it_is_refused_in_a_sentence(
 
 @pytest.mark.parametrize("name", ENDLESS)
 def test_what_does_not_end_is_ended(
-    whole: Mapping[str, Path], hasty: Confined, tmp_path: Path, name: str
+    whole: Mapping[str, Path], hasty: SandboxedCall, tmp_path: Path, name: str
 ) -> None:
     folder = shutil.copytree(whole["onnx"], tmp_path / "bundle")
     ENDLESS[name](folder)
@@ -533,7 +533,7 @@ def test_what_does_not_end_is_ended(
 
 
 def test_no_code_runs_from_a_bundle(
-    whole: Mapping[str, Path], child: Confined, tmp_path: Path
+    whole: Mapping[str, Path], child: SandboxedCall, tmp_path: Path
 ) -> None:
     for runtime, name in (("torch", WEIGHTS), ("numpy", ARRAYS), ("onnx", GRAPH)):
         for content in (pickled(tmp_path), zipped(pickled(tmp_path))):
@@ -568,7 +568,7 @@ def test_a_panic_when_asked_is_an_error(whole: Mapping[str, Path], tmp_path: Pat
 
 
 def test_the_child_answers_on_and_none_took_more_than_two_gibibytes(
-    whole: Mapping[str, Path], child: Confined
+    whole: Mapping[str, Path], child: SandboxedCall
 ) -> None:
     for folder in whole.values():
         assert ask(child, folder)["answers"][0]["label"] in ("差评", "好评")

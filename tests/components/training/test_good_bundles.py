@@ -22,7 +22,7 @@ from stage_runner import IMAGE, TINY, StageRunner, png
 
 from components.core.bundles import CARD, Card, write_bundle
 from components.core.files import sha256, to_json
-from components.core.sandbox import Confined
+from components.core.sandbox import SandboxedCall
 from components.inference.predictor import ARRAYS, WEIGHTS, first_answers
 from components.registry.store.backup import backup, restore
 from components.registry.versions.model_versions import fetch, register
@@ -47,8 +47,8 @@ TRAIN = {"architecture": "textcnn", "workers": 1, "batch_size": 32, "nets": {}}
 
 
 @pytest.fixture(scope="module")
-def child() -> Iterator[Confined]:
-    with Confined(first_answers) as child:
+def child() -> Iterator[SandboxedCall]:
+    with SandboxedCall(first_answers) as child:
         yield child
 
 
@@ -160,7 +160,7 @@ def convnet(folder: Path) -> Path:
     return folder
 
 
-def answer(child: Confined, folder: Path, name: str) -> Any:
+def answer(child: SandboxedCall, folder: Path, name: str) -> Any:
     query = PICTURE if name in PICTURES else QUERY
     return child.call(folder, str(folder), sha256(folder / CARD), None, [query])
 
@@ -178,7 +178,7 @@ def checked_out(source: Path, project: Path, kind: Callable[[Path, Path], None])
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_answers_wherever_it_lies_and_whenever_it_was_written(
-    bundles: Mapping[str, Path], child: Confined, tmp_path: Path, name: str
+    bundles: Mapping[str, Path], child: SandboxedCall, tmp_path: Path, name: str
 ) -> None:
     told = answer(child, bundles[name], name)
     assert told["answers"][0]["label"] in CLASSES
@@ -207,7 +207,7 @@ def test_it_answers_wherever_it_lies_and_whenever_it_was_written(
 def test_it_answers_after_a_way_through_the_registry(
     bundles: Mapping[str, Path],
     registered: Registered,
-    child: Confined,
+    child: SandboxedCall,
     tmp_path: Path,
     name: str,
 ) -> None:

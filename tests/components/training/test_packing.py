@@ -17,7 +17,7 @@ from components.tasks import base
 from components.tasks.classification.params import LossParams
 from components.training.batches import EncodedRows, load_encoder, plan, within
 from components.training.loop import fit
-from components.training.micro_batches import MemoryShort, Parts
+from components.training.micro_batches import MemoryShort, MicroBatches
 from components.training.params import FitParams
 from components.training.throughput import Throughput
 from components.training.train_step import TrainStep
@@ -106,7 +106,7 @@ def test_a_layout_knows_rows_and_places() -> None:
 
 @pytest.mark.parametrize("weights", ["none", "balanced"])
 def test_accumulated_parts_equal_the_large_batch(reviews: StageRunner, weights: str) -> None:
-    """Parts of unlike size and weight: a mean of their means would differ."""
+    """MicroBatches of unlike size and weight: a mean of their means would differ."""
     seen = []
     for tokens in (100_000, 90):
         one, rows = learner(reviews, class_weights=weights)
@@ -165,7 +165,7 @@ def test_out_of_memory_halves_the_parts_and_says_so(tmp_path: Path) -> None:
     said: list[str] = []
     lengths, seen = np.full(8, 10), []
     failures = iter([True, True, False, False])
-    parts = Parts(tmp_path, 80, said.append)
+    parts = MicroBatches(tmp_path, 80, said.append)
     assert (
         parts.run(
             np.arange(8),
@@ -179,14 +179,14 @@ def test_out_of_memory_halves_the_parts_and_says_so(tmp_path: Path) -> None:
         "out of memory: going on with at most 40 tokens at once, the rest accumulated; the steps stay the same",
         "out of memory: going on with at most 20 tokens at once, the rest accumulated; the steps stay the same",
     ]
-    assert Parts(tmp_path, 80, said.append).tokens == 20  # a fit that begins anew knows
+    assert MicroBatches(tmp_path, 80, said.append).tokens == 20  # a fit that begins anew knows
 
 
 def test_it_halves_what_was_tried_and_not_what_was_allowed(tmp_path: Path) -> None:
     """Each try costs several workers a new start, and they have few."""
     seen: list[list[int]] = []
     failures = iter([True, False])
-    parts = Parts(tmp_path, 10_000, lambda _: None)
+    parts = MicroBatches(tmp_path, 10_000, lambda _: None)
     parts.run(
         np.arange(8),
         np.full(8, 10),
@@ -198,7 +198,7 @@ def test_it_halves_what_was_tried_and_not_what_was_allowed(tmp_path: Path) -> No
 
 def test_a_row_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not hold one row of 30 tokens") as caught:
-        Parts(tmp_path, 40, lambda _: None).run(
+        MicroBatches(tmp_path, 40, lambda _: None).run(
             np.arange(2), np.array([30, 20]), lambda _: short(iter([True] * 3)) if True else 0.0
         )
     assert caught.value.where == "train.micro_batch_tokens"
@@ -210,10 +210,10 @@ def test_one_of_several_workers_does_not_try_again_by_itself(
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
     with pytest.raises(MemoryShort, match="going on with 40"):
-        Parts(tmp_path, 80, lambda _: None).run(
+        MicroBatches(tmp_path, 80, lambda _: None).run(
             np.arange(8), np.full(8, 10), lambda _: short(iter([True]))
         )
-    assert Parts(tmp_path, 80, lambda _: None).tokens == 40
+    assert MicroBatches(tmp_path, 80, lambda _: None).tokens == 40
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(tmp_path: Path) -> None
         raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        Parts(tmp_path, 80, lambda _: None).run(np.arange(2), np.array([1, 1]), broken)
+        MicroBatches(tmp_path, 80, lambda _: None).run(np.arange(2), np.array([1, 1]), broken)
 
 
 def test_a_student_that_packs_learns_from_a_teacher_that_does_not(
@@ -230,7 +230,7 @@ def test_a_student_that_packs_learns_from_a_teacher_that_does_not(
     spec = replace(
         reviews.spec(tmp_path, "transformer", epochs=2),
         teacher=network,
-        imitation=0.7,
+        teacher_weight=0.7,
         temperature=2.0,
     )
     assert fit(spec).curve[1]["train_loss"] < fit(spec).curve[0]["train_loss"]

@@ -30,8 +30,10 @@ def free(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     return room
 
 
-def policy(workers: int | tuple[int, int], said: list[str], wait_s: float) -> ray_train.Room:
-    return ray_train.Room(
+def policy(
+    workers: int | tuple[int, int], said: list[str], wait_s: float
+) -> ray_train.FreeSlotsPolicy:
+    return ray_train.FreeSlotsPolicy(
         ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1}),
         None,
         wait_s,

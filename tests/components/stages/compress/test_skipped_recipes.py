@@ -11,7 +11,7 @@ import pytest
 from stage_runner import StageRunner
 
 from components.core.job import Job
-from components.core.skipped import NOTE
+from components.core.skipped_steps import NOTE
 from components.stages.compress import recipes, stage
 from components.stages.compress.params import CompressParams, check_student
 

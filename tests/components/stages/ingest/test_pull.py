@@ -19,7 +19,7 @@ from components.core.errors import EnvironmentFault, GristmillError, InputError,
 from components.core.params import validate
 from components.core.tables import read_table
 from components.stages.ingest import database_pull as module
-from components.stages.ingest import formats, stage, table_source
+from components.stages.ingest import formats, sql_source, stage
 from components.stages.ingest.database import _filled, _hidden
 from components.stages.ingest.database_pull import pull
 from components.stages.ingest.params import IngestParams, Sql
@@ -70,7 +70,7 @@ class Shop:
         """Of all rows that ingest would read."""
         return sorted(
             row["id"]
-            for unit in table_source.units(self.source, self.root)
+            for unit in sql_source.units(self.source, self.root)
             for row in pq.read_table(unit.paths[0]).to_pylist()
         )
 
@@ -96,11 +96,11 @@ def test_only_new_rows_come_and_nothing_new_changes_no_byte(shop: Shop) -> None:
     shop.add(4, 5, day=2)
     assert shop.pull() == 2
     assert shop.ids() == [1, 2, 3, 4, 5]
-    assert [shard.rows for shard in table_source.read(shop.folder).shards] == [3, 2]  # type: ignore[union-attr]
+    assert [shard.rows for shard in sql_source.read(shop.folder).shards] == [3, 2]  # type: ignore[union-attr]
     assert all(
         shop.state()[name] == content
         for name, content in before.items()
-        if name != table_source.WATERMARK
+        if name != sql_source.WATERMARK
     )
 
 
@@ -123,7 +123,7 @@ def test_equal_rows_without_an_id_each_count(tmp_path: Path) -> None:
     assert shop.pull() == 2
     shop.do(f"INSERT INTO reviews VALUES (3, 'same', 'a', '{DAY.format(1)}')")
     assert shop.pull() == 1 and shop.pull() == 0
-    assert table_source.read(shop.folder).rows == 3  # type: ignore[union-attr]
+    assert sql_source.read(shop.folder).rows == 3  # type: ignore[union-attr]
 
 
 def test_a_row_that_was_committed_late_comes_with_the_next_pull(shop: Shop) -> None:
@@ -133,7 +133,7 @@ def test_a_row_that_was_committed_late_comes_with_the_next_pull(shop: Shop) -> N
     shop.add(10, day=6)
     assert shop.pull() == 2 and shop.pull() == 0
     assert shop.ids() == [1, 2, 3, 4, 9, 10]
-    assert table_source.read(shop.folder).value == DAY.format(6)  # type: ignore[union-attr]
+    assert sql_source.read(shop.folder).value == DAY.format(6)  # type: ignore[union-attr]
 
 
 def test_whole_numbers_that_become_fractions_and_an_empty_column_are_no_change(
@@ -166,7 +166,7 @@ def test_many_rows_are_many_shards(shop: Shop, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(module, "BATCH", 4)
     shop.add(*range(10, 30))
     assert shop.pull() == 23
-    assert [shard.rows for shard in table_source.read(shop.folder).shards] == [4, 4, 4, 4, 4, 3]  # type: ignore[union-attr]
+    assert [shard.rows for shard in sql_source.read(shop.folder).shards] == [4, 4, 4, 4, 4, 3]  # type: ignore[union-attr]
     shop.add(*range(30, 33))
     assert shop.pull() == 3
     assert shop.ids() == [1, 2, 3, *range(10, 33)]
@@ -314,7 +314,7 @@ KILLED = f"""
 import os, signal, sys
 sys.path.insert(0, {str(Path(module.__file__).parents[3])!r})
 from pathlib import Path
-from components.stages.ingest import database_pull as pull, table_source as shards
+from components.stages.ingest import database_pull as pull, sql_source as shards
 from components.stages.ingest.params import Sql
 pull.BATCH = 2
 at = sys.argv[2]
@@ -344,8 +344,8 @@ def test_killed_at_any_step_the_next_pull_has_each_row_once(shop: Shop, at: str)
     assert shop.pull() == (0 if at == "end" else 4)
     assert shop.ids() == [1, 2, 3, 4, 5, 6, 7]
     assert {path.name for path in shop.folder.iterdir()} == {
-        table_source.WATERMARK,
-        *(shard.file for shard in table_source.read(shop.folder).shards),
+        sql_source.WATERMARK,
+        *(shard.file for shard in sql_source.read(shop.folder).shards),
     }  # type: ignore[union-attr]
 
 
@@ -539,7 +539,7 @@ def test_postgresql_with_times_numerics_json_and_a_late_row(
     assert pull(source, tmp_path).new == 3 and pull(source, tmp_path).new == 0
     rows = [
         row
-        for unit in table_source.units(source, tmp_path)
+        for unit in sql_source.units(source, tmp_path)
         for row in pq.read_table(unit.paths[0]).to_pylist()
     ]
     assert sorted(row["id"] for row in rows) == [0, 1, 2, 3, 4]

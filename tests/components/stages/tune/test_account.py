@@ -5,7 +5,7 @@ from __future__ import annotations
 from components.core.files import to_json
 from components.stages.tune.params import TuneParams
 from components.stages.tune.search_report import account, rungs
-from components.stages.tune.study import Outcome, Trial, Watched
+from components.stages.tune.study import MonitoredMetric, Outcome, Trial
 
 
 def trial(number: int, epochs: int, outcome: Outcome) -> Trial:
@@ -42,7 +42,7 @@ def test_the_account_holds_curves_and_the_forecast() -> None:
     params = TuneParams.model_validate(
         {"space": {"learning_rate": {"uniform": [0.0, 1.0]}}, "reduction_factor": 4, "epochs": 4}
     )
-    told = account(TRIALS, params, Watched("validation_f", "max"), "epochs")
+    told = account(TRIALS, params, MonitoredMetric("validation_f", "max"), "epochs")
     assert told["forecast"] == "6 trials < 2 x reduction factor 4: ASHA will stop little"
     assert told["trials"][2] == {
         "trial": 2,

@@ -15,11 +15,11 @@ from components.core.job import Job
 from components.stages.tune.params import TuneParams
 from components.stages.tune.search import _fit, search
 from components.stages.tune.searchers import asker
-from components.stages.tune.study import Study, Watched
+from components.stages.tune.study import MonitoredMetric, Study
 from components.training import micro_batches
 from components.training.fit_config import FitConfig
 
-WATCHED = Watched("validation_macro_f1", "max")
+WATCHED = MonitoredMetric("validation_macro_f1", "max")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -99,10 +99,10 @@ def test_two_workers_run_a_trial_and_one_that_is_lost_is_replaced(
                         child.kill()
             report(row)
 
-        real = micro_batches.Parts.run
+        real = micro_batches.MicroBatches.run
 
         def cramped(
-            parts: micro_batches.Parts, rows: Any, lengths: Any, step: Callable[[Any], float]
+            parts: micro_batches.MicroBatches, rows: Any, lengths: Any, step: Callable[[Any], float]
         ) -> float:
             def limited(given: Any) -> float:
                 import torch
@@ -120,11 +120,11 @@ def test_two_workers_run_a_trial_and_one_that_is_lost_is_replaced(
         if (
             spec.params.learning_rate == 0.005
         ):  # and another one whose first worker has room for 60 tokens
-            micro_batches.Parts.run = cramped  # type: ignore[assignment]
+            micro_batches.MicroBatches.run = cramped  # type: ignore[assignment]
         try:
             _fit(spec, tell)
         finally:
-            micro_batches.Parts.run = real  # type: ignore[method-assign]
+            micro_batches.MicroBatches.run = real  # type: ignore[method-assign]
 
     # when the search runs
     study = run(reviews, tmp_path, work)

@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from components.core.job import Job
-from components.core.skipped import NOTE
+from components.core.skipped_steps import NOTE
 from components.stages.evaluate.candidates import find
 from components.stages.tune import stage
 from components.stages.tune.params import TuneParams

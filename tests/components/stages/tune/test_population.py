@@ -20,13 +20,13 @@ from components.stages.tune.population import Population, inherit
 from components.stages.tune.search import search
 from components.stages.tune.search_report import account
 from components.stages.tune.searchers import asker, draw
-from components.stages.tune.study import Study, Trial, Watched
+from components.stages.tune.study import MonitoredMetric, Study, Trial
 from components.training.fit_config import FitConfig
 from components.training.loop import fit
 from components.training.params import FitParams
 
 Report = Callable[[Mapping[str, float]], None]
-WATCHED = Watched("validation_f", "max")
+WATCHED = MonitoredMetric("validation_f", "max")
 SPACE = {
     "learning_rate": {"loguniform": [0.001, 1.0]},
     "momentum": {"choice": [0.0, 0.5, 0.7, 0.9]},

@@ -10,7 +10,7 @@ from components.core.errors import EnvironmentFault
 from components.stages.tune.concurrency import at_once
 from components.stages.tune.params import TuneParams
 from components.stages.tune.schedulers import forecast, make_scheduler
-from components.stages.tune.study import Watched
+from components.stages.tune.study import MonitoredMetric
 
 SPACE = {"learning_rate": {"uniform": [0.1, 0.2]}}
 
@@ -96,7 +96,7 @@ def test_the_forecast(knobs: dict[str, Any], trials: int, says: str) -> None:
 
 def test_the_rungs_of_the_forecast_are_those_of_ray() -> None:
     scheduler: Any = make_scheduler(
-        params(epochs=9, reduction_factor=3), Watched("validation_f", "max")
+        params(epochs=9, reduction_factor=3), MonitoredMetric("validation_f", "max")
     )
     assert [milestone for milestone, _ in scheduler._brackets[0]._rungs if milestone < 9] == [3, 1]
 
@@ -107,6 +107,8 @@ def test_the_rungs_of_the_forecast_are_those_of_ray() -> None:
 )
 def test_each_name_has_its_scheduler(name: str, kind: str) -> None:
     assert (
-        type(make_scheduler(params(scheduler=name), Watched("validation_f", "min"))).__name__
+        type(
+            make_scheduler(params(scheduler=name), MonitoredMetric("validation_f", "min"))
+        ).__name__
         == kind
     )

@@ -18,12 +18,12 @@ from components.orchestration.pipeline_params import section_model
 from components.stages.tune.params import TuneParams
 from components.stages.tune.search import search
 from components.stages.tune.searchers import asker
-from components.stages.tune.study import Study, Watched
+from components.stages.tune.study import MonitoredMetric, Study
 from components.training.fit_config import FitConfig
 from components.training.params import FitParams
 
 Report = Callable[[Mapping[str, float]], None]
-WATCHED = Watched("validation_f", "max")
+WATCHED = MonitoredMetric("validation_f", "max")
 SPACE = {"learning_rate": {"uniform": [0.1, 0.9]}}
 
 

@@ -12,10 +12,10 @@ from stage_runner import TEXT
 from components.orchestration.pipeline_params import section_model
 from components.stages.tune.params import TuneParams
 from components.stages.tune.searchers import asker, combinations
-from components.stages.tune.study import Trial, Watched
+from components.stages.tune.study import MonitoredMetric, Trial
 
 TRAIN: BaseModel = section_model("train", TEXT).model_validate({"architecture": "textcnn"})
-WATCHED = Watched("validation_f", "max")
+WATCHED = MonitoredMetric("validation_f", "max")
 COUNTED: dict[str, Any] = {
     "architecture": {"choice": ["textcnn", "transformer"]},
     "batch_size": {"choice": [2, 64]},  # two workers need four rows: train refuses the first

@@ -14,10 +14,10 @@ from components.core.job import Job
 from components.orchestration.pipeline_params import section_model
 from components.stages.tune.params import TuneParams
 from components.stages.tune.stage import ended, table, winner
-from components.stages.tune.study import Study, Trial, Watched
+from components.stages.tune.study import MonitoredMetric, Study, Trial
 
 SPACE = {"learning_rate": {"loguniform": [1e-4, 1e-2]}}
-WATCHED = Watched("validation_f", "max")
+WATCHED = MonitoredMetric("validation_f", "max")
 
 
 def study(root: Path, key: str, data: str = "a", rate: float = 1e-3, **knobs: Any) -> Study:
@@ -176,7 +176,7 @@ def test_what_a_budget_cut_counts_as_stopped_and_what_had_no_figure_not_at_all()
 
 def test_the_winner_is_the_first_of_the_best() -> None:
     assert winner(TRIALS, WATCHED).number == 0
-    assert winner(TRIALS, Watched("validation_f", "min")).number == 1
+    assert winner(TRIALS, MonitoredMetric("validation_f", "min")).number == 1
     with pytest.raises(Exception, match="all 1 trials failed; the first said: E: no"):
         winner(TRIALS[3:], WATCHED)
     with pytest.raises(Exception, match="budget was used up"):

@@ -18,10 +18,10 @@ from components.stages.tune import warm_start
 from components.stages.tune.params import TuneParams
 from components.stages.tune.search_space import Values
 from components.stages.tune.searchers import asker
-from components.stages.tune.study import Study, Watched
+from components.stages.tune.study import MonitoredMetric, Study
 from components.stages.tune.warm_start import before, first_tried, fitting
 
-WATCHED = Watched("validation_f", "max")
+WATCHED = MonitoredMetric("validation_f", "max")
 TRAIN: BaseModel = section_model("train", TEXT).model_validate(
     {"architecture": "textcnn", "workers": 2}
 )
