@@ -213,7 +213,7 @@ def answered(bundle: Path, cases: Sequence[Row]) -> tuple[list[Any], list[bool]]
         asked.append(base.Case(row["id"], query, row["label"], {}))
     answers = list(evaluation.answer(load(bundle), asked))
     pairs = zip(answers, asked, strict=True)
-    return answers, [evaluator.is_correct(answer, case.truth) for answer, case in pairs]
+    return answers, [answer.label == case.truth for answer, case in pairs]
 
 
 def accuracy(

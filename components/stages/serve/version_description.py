@@ -196,7 +196,7 @@ def compared(
             _Answer(
                 id=case.id,
                 truth=str(case.truth),
-                is_correct=evaluator.is_correct(answer, case.truth),
+                is_correct=evaluator.case_stats([answer], [case.truth])["right"][0],
                 confidence=evaluator.confidence(answer),
                 slices=case.slices,
             )
