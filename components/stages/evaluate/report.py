@@ -146,7 +146,7 @@ def write_report(path: Path, data: ReportData) -> None:
         deciding=deciding,
         reported=reported,
         columns=columns,
-        shares_only=all(scale.metric.is_share for scale in columns),
+        units=_units(columns),
         chosen_by=chosen_by,
         another=_another(columns, chosen_by),
         rows=rows,
@@ -171,6 +171,16 @@ def _chosen_by(deciding: MetricScale, reported: MetricScale) -> list[MetricScale
     if deciding.metric.name == reported.metric.name:
         return [deciding]
     return [deciding, reported]
+
+
+def _units(columns: Sequence[MetricScale]) -> str:
+    """Return "shares", "numbers" or "mixed": what the metrics of the table are."""
+    shares = {scale.metric.is_share for scale in columns}
+    if len(shares) > 1:
+        return "mixed"
+    if False in shares:
+        return "numbers"
+    return "shares"
 
 
 def _another(
