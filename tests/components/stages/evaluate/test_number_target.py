@@ -307,8 +307,12 @@ def test_a_baseline_that_errs_less_is_said_to_be_better(
 ) -> None:
     worse = results["trained"].row
     worse["test"] = {**worse["test"], "rmse": 9.0}
+    worse["test_interval"] = {**worse["test_interval"], "rmse": [8.0, 11.0]}
     text = words(page(results, tmp_path))
     assert "It is not better than the baseline classical, which reaches 7.41: +1.59." in text
+    worse["test_interval"] = {**worse["test_interval"], "rmse": [7.0, 11.0]}
+    text = words(page(results, tmp_path))
+    assert "+1.59, a gap smaller than the uncertainty of this test set." in text
 
 
 def test_axes_turn_so_that_better_is_right_and_above(
