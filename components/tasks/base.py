@@ -41,6 +41,7 @@ from components.fields.base import Field, Summary
 if TYPE_CHECKING:
     import torch
 
+    from components.core.svg import Plot
     from components.models.base import PruningSpec
 
 Split = Literal["train", "validation", "test", "unlabelled"]
@@ -636,10 +637,19 @@ class Baselines(Protocol):
 
 # -- evaluator: answers to metrics
 class Metric(Protocol):
-    """A metric over any subset of cases, for slices, bootstrap intervals and paired tests."""
+    """A metric over any subset of cases, for slices, bootstrap intervals and paired tests.
+
+    Attributes:
+        name: key of the metric in files, in letters, digits and underscores.
+        title: its name for people, such as "macro F1".
+        goal: whether a small or a large value is good.
+        is_share: whether values are shares from 0 to 1, which people read in percent.
+    """
 
     name: str
+    title: str
     goal: Literal["min", "max"]
+    is_share: bool
 
     def example_stats(self, answer: Any, truth: Any) -> Mapping[str, Any]:
         """Return the sufficient statistics of one case."""
@@ -708,9 +718,6 @@ class TaskEvaluator(Protocol):
             outputs: of graph 'forward', from a bundle that may come from anywhere.
             targets: of its card.
         """
-
-    def is_correct(self, answer: Any, truth: Any) -> bool:
-        """Return whether an answer is correct."""
 
     def case_stats(self, answers: Sequence[Any], truths: Sequence[Any]) -> CaseStats:
         """Return the statistics of cases that gates compare later, without the data.
@@ -803,61 +810,124 @@ class Explains(Protocol):
 
 # -- report: what the report shows
 @dataclass(frozen=True)
-class Panel:
+class ReportPanel:
     """A part of the report that only the task can draw.
 
+    The page escapes a str. HTML is `markupsafe.Markup`, which the templates of
+    `components.core.page_templates` return: texts of the data are escaped in it.
+
     Args:
-        title: plain text.
-        note: plain text below the title; may be empty.
-        html: HTML that is safe: texts of the data are escaped in it.
+        title: may be empty.
+        note: below the title; may be empty.
+        content: a plot, or HTML.
+        id: of the element, for links; may be empty.
     """
 
     title: str
     note: str
-    html: str
+    content: Plot | str
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class ReportSection:
+    """Panels of the report under a heading, with the rules of `ReportPanel` for texts.
+
+    Args:
+        title: the heading.
+        note: below the heading; may be empty.
+        panels: side by side.
+    """
+
+    title: str
+    note: str
+    panels: Sequence[ReportPanel]
 
 
 @dataclass(frozen=True)
 class WorstAnswer:
-    """A case that was answered badly.
+    """A case that was answered badly, with the rules of `ReportPanel` for texts.
 
     Args:
-        query: for a person, as HTML that is safe.
-        verdict: what was true and what was answered, as HTML that is safe.
+        case: that was answered.
+        verdict: what was true, and what was answered.
     """
 
-    query: str
+    case: Case[Any]
     verdict: str
 
 
-class TaskReport(Protocol):
-    """What the report of evaluate shows of the answers, as part of the facet evaluator.py."""
+@dataclass(frozen=True)
+class WorstAnswers:
+    """The cases that were answered worst, with the rules of `ReportPanel` for texts.
 
-    def plot_rows(self, answers: Sequence[Any], cases: Sequence[Case[Any]]) -> Sequence[Any]:
-        """Return (actual, predicted) of each case, for the plots of DVC."""
+    Args:
+        title: the heading.
+        note: how they were chosen.
+        answers: the worst first.
+    """
+
+    title: str
+    note: str
+    answers: Sequence[WorstAnswer]
+
+
+class TaskReport(Protocol):
+    """What the report of evaluate shows of the answers, as part of the facet evaluator.py.
+
+    Attributes:
+        columns: names of the metrics in the table of candidates, in order.
+    """
+
+    columns: Sequence[str]
+
+    def plot_rows(
+        self, answers: Sequence[Any], cases: Sequence[Case[Any]]
+    ) -> Sequence[tuple[str, str]]:
+        """Return (actual, predicted) of each case, for the plots of DVC.
+
+        Args:
+            answers: (n,) of the winner.
+            cases: (n,) of test.
+        """
 
     def winner_panels(
         self, answers: Sequence[Any], cases: Sequence[Case[Any]], targets: TargetInfo
-    ) -> Sequence[Panel]:
+    ) -> Sequence[ReportPanel]:
         """Return the panels about the winner's answers to the test split.
 
         Args:
             answers: (n,) of the winner.
             cases: (n,) of test.
-            targets: of the winner.
+            targets: of clean.
         """
 
-    def data_panels(self, manifest: Mapping[str, Any]) -> Sequence[Panel]:
+    def confidence_section(
+        self, table: Mapping[str, Any], answers: Sequence[Any], cases: Sequence[Case[Any]]
+    ) -> ReportSection | None:
+        """Return the section about answers that may say "not sure"; None: there is none.
+
+        Args:
+            table: thresholds of `selective_prediction.abstention_table`, from validation. It is
+                empty where the evaluator is no `Abstains`.
+            answers: (n,) of the winner.
+            cases: (n,) of test.
+        """
+
+    def data_panels(self, manifest: Mapping[str, Any]) -> Sequence[ReportPanel]:
         """Return the panels about the targets of the data.
 
         Args:
             manifest: of clean.
         """
 
+    def data_details(self, targets: TargetInfo) -> Sequence[tuple[str, str]]:
+        """Return (name, text) of what the foot of the page says about the targets."""
+
     def worst_answers(
         self, answers: Sequence[Any], cases: Sequence[Case[Any]], count: int
-    ) -> Sequence[WorstAnswer]:
-        """Return the worst answers to the test split, the worst first.
+    ) -> WorstAnswers:
+        """Return the worst answers to the test split.
 
         Args:
             answers: (n,) of the winner.

@@ -11,6 +11,7 @@ from components.core.bundles import CARD, bundle_bytes
 from components.core.files import sha256
 from components.inference.predictor import load
 from components.metrics import bootstrap
+from components.stages.evaluate.metric_scale import MetricScale
 from components.stages.evaluate.params import EvaluateParams
 from components.tasks import base
 from components.tasks.base import Case
@@ -141,13 +142,10 @@ def choose(rows: Sequence[dict[str, Any]], metric: base.Metric) -> dict[str, Any
         rows: of the leaderboard.
         metric: the deciding one.
     """
-    if metric.goal == "max":
-        sign = 1
-    else:
-        sign = -1
+    scale = MetricScale(metric)
 
     def rank(row: dict[str, Any]) -> tuple[float, float]:
-        """Return the sort key of a row: its metric, then the lower latency."""
-        return sign * row["validation"][metric.name], -row["latency_ms"]["p50"]
+        """Return the sort key of a row: its metric, then the latency."""
+        return scale.rank(row["validation"][metric.name]), row["latency_ms"]["p50"]
 
-    return max(rows, key=rank)
+    return min(rows, key=rank)

@@ -36,48 +36,42 @@ def leaked_rows(job: Job) -> int:
 
 def naive_claim(
     job: Job,
-    classes: list[str],
+    targets: base.TargetInfo,
     honest: float,
     fitted: Mapping[str, bytes],
 ) -> dict[str, Any]:
     """Return what the classical baseline scores on a random split of the rows before deduplication.
 
     Args:
-        classes: of the winner.
-        honest: accuracy of the classical baseline.
+        targets: of the winner.
+        honest: report metric of the classical baseline.
         fitted: its files. What it chose on validation is taken here too: both claims are of the
             same model, and this one is fitted once.
 
     Returns:
-        {"honest", "naive": accuracies, "leaked_rows", "test_rows"}. A leaked row is a test row
-        with an equal row in train.
+        {"honest", "naive": of the report metric, "leaked_rows", "test_rows"}. A leaked row is a
+        test row with an equal row in train.
     """
-    test, validation, train = _random_split(job, _naive_rows(job, classes))
-    predictor = _fit_baseline(job, train, validation, classes, fitted)
+    test, validation, train = _random_split(job, _naive_rows(job, targets))
+    predictor = _fit_baseline(job, train, validation, targets, fitted)
     evaluator = base.evaluator(job.task)
     cases = list(evaluator.cases(test))
     answers = evaluation.answer(predictor, cases)
-    correct = 0
-    for answer, case in zip(answers, cases, strict=True):
-        correct += evaluator.is_correct(answer, case.truth)
+    metric = evaluator.report_metric
+    stats = evaluation.per_example_stats(metric, answers, cases)
     return {
         "honest": honest,
-        "naive": correct / len(cases),
+        "naive": metric.value(stats),
         "leaked_rows": _rows_in_train(job, test, train),
         "test_rows": len(cases),
     }
 
 
-def _naive_rows(job: Job, classes: list[str]) -> pa.Table:
-    """Return the rows before deduplication that are of the winner's classes."""
+def _naive_rows(job: Job, targets: base.TargetInfo) -> pa.Table:
+    """Return the rows before deduplication that the winner can be judged on."""
     rows = read_table(job.inputs["audit"], "naive")
-    merged = read_manifest(job.inputs["clean"])["merged_classes"]
-    labels = [merged.get(label, label) for label in rows["label"].to_pylist()]
-    column = rows.schema.get_field_index("label")
-    rows = rows.set_column(column, "label", pa.array(labels))
-    # A class may have been removed since.
-    remaining = set(classes)
-    return rows.filter(pa.array([label in remaining for label in labels]))
+    manifest = read_manifest(job.inputs["clean"])
+    return base.schema(job.task).targets.select(rows, manifest, targets)
 
 
 def _random_split(job: Job, rows: pa.Table) -> tuple[pa.Table, pa.Table, pa.Table]:
@@ -103,21 +97,21 @@ def _fit_baseline(
     job: Job,
     train: pa.Table,
     validation: pa.Table,
-    classes: list[str],
+    targets: base.TargetInfo,
     fitted: Mapping[str, bytes],
 ) -> Predictor:
     """Return the classical baseline, fitted to the rows of the random split."""
     baseline = base.baselines(job.task).baselines[BASELINE]
     arrays, files = baseline.fit(
         train,
-        {"classes": classes},
+        targets,
         job.sections["train"],
         job.sections["clean"],
         job.seed,
         validation,
         bundled_encoder_files(fitted),
     )
-    card = Card(job.task, "numpy", BASELINE, {}, {"classes": classes}, job.seed, "", "", ["naive"])
+    card = Card(job.task, "numpy", BASELINE, {}, targets, job.seed, "", "", ["naive"])
     return Predictor(card, baseline.featurizer(files), baseline.scorer(arrays))
 
 

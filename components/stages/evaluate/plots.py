@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from numbers import Real
-from typing import Any, TypeGuard
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from components.stages.evaluate.svg import HEX, SERIES, WIDTH, Plot, breadth, draw, label
+from components.core.page_templates import is_finite
+from components.core.svg import HEX, SERIES, Plot, breadth, draw, percent_axis, shortened
+from components.stages.evaluate.metric_scale import MetricScale
 
 Row = Mapping[str, Any]
 
@@ -25,35 +26,40 @@ _LEADER_LINE = {
 }
 
 
-def leaderboard(rows: Sequence[Row]) -> Plot | None:
-    """Draw the test accuracy of each candidate with its interval.
+def leaderboard(rows: Sequence[Row], scale: MetricScale) -> Plot | None:
+    """Draw the test metric of each candidate with its interval; better is to the right.
 
     The dotted line is the best baseline.
 
     Args:
         rows: leaderboard rows, best first.
+        scale: of the metric.
 
     Returns:
-        The plot, or None if no row has an accuracy.
+        The plot, or None if no row has the metric.
     """
-    shown = [row for row in rows if is_finite(_accuracy(row))]
+    shown = [row for row in rows if is_finite(scale.of(row))]
     if not shown:
         return None
-    floor = _floor([_accuracy(row) for row in shown])
-    names = [label(row["name"]) for row in shown]
-    below_floor = any(_accuracy(row) < floor for row in shown)
-    baselines = sorted(_accuracy(row) for row in shown if row.get("baseline"))
+    values = [scale.of(row) for row in shown]
+    worst = _worst_drawn(values, scale)
+    names = [shortened(row["name"]) for row in shown]
+    beyond = [value for value in values if _is_beyond(value, worst, scale)]
+    baselines = [scale.of(row) for row in shown if row.get("baseline")]
+    baselines.sort(key=scale.rank)
 
     def paint(ax: Any) -> None:
         """Paint the candidates from top to bottom, and the line of the best baseline."""
         for y, row in enumerate(shown):
-            _paint_candidate(ax, y, row, floor)
-        for value in baselines[-1:]:
+            _paint_candidate(ax, y, row, worst, scale)
+        for value in baselines[:1]:
             ax.axvline(value, color=HEX["baseline"], linewidth=1, linestyle=":")
         ax.set_yticks(range(len(shown)), names, color=HEX["ink"])
         ax.set_ylim(len(shown) - 0.4, -0.6)
-        _percent(ax.xaxis)
-        ax.set_xlim(left=floor if below_floor else None)
+        _set_ticks(ax.xaxis, scale)
+        if scale.sign < 0:
+            ax.invert_xaxis()
+        ax.set_xlim(left=worst if beyond else None)
         ax.grid(axis="x")
 
     height = 28.0 * len(shown) + 40
@@ -61,22 +67,23 @@ def leaderboard(rows: Sequence[Row]) -> Plot | None:
     return Plot(draw("leaderboard", height, margins, paint))
 
 
-def _paint_candidate(ax: Any, y: int, row: Row, floor: float) -> None:
+def _paint_candidate(ax: Any, y: int, row: Row, worst: float, scale: MetricScale) -> None:
     """Paint the interval, the mark and the value of one candidate.
 
     Args:
         ax: the axes.
         y: position from the top, from 0.
         row: of the leaderboard.
-        floor: accuracy at which the axis starts.
+        worst: value at which the axis starts.
+        scale: of the metric.
     """
-    value = _accuracy(row)
+    value = scale.of(row)
     color = HEX[_color(row)]
-    interval = (row.get("test_interval") or {}).get("accuracy")
+    interval = (row.get("test_interval") or {}).get(scale.metric.name)
     low, high = interval or (value, value)
-    if value < floor:
+    if _is_beyond(value, worst, scale):
         ax.plot(
-            [floor],
+            [worst],
             [y],
             marker="<",
             color=color,
@@ -84,8 +91,14 @@ def _paint_candidate(ax: Any, y: int, row: Row, floor: float) -> None:
             clip_on=False,
         )
     else:
+        ends = [low, high]
+        # The end towards worse values stays within the axes.
+        if scale.sign > 0:
+            ends[0] = max(low, worst)
+        else:
+            ends[1] = min(high, worst)
         ax.plot(
-            [max(low, floor), high],
+            ends,
             [y, y],
             color=color,
             linewidth=2,
@@ -94,7 +107,7 @@ def _paint_candidate(ax: Any, y: int, row: Row, floor: float) -> None:
         )
         ax.plot([value], [y], marker=_marker(row), color=color, markersize=8)
     ax.annotate(
-        f"{value:.1%}",
+        _short_value(value, scale),
         (1, y),
         xycoords=("axes fraction", "data"),
         xytext=(8, 0),
@@ -104,24 +117,27 @@ def _paint_candidate(ax: Any, y: int, row: Row, floor: float) -> None:
     )
 
 
-def tradeoff(rows: Sequence[Row], cost: Callable[[Row], Any], unit: str) -> Plot | None:
-    """Draw test accuracy against a cost on a logarithmic axis, with the name of each candidate.
+def tradeoff(
+    rows: Sequence[Row], scale: MetricScale, cost: Callable[[Row], Any], unit: str
+) -> Plot | None:
+    """Draw the test metric against a cost on a logarithmic axis, with the name of each candidate.
 
-    Candidates with an accuracy far below the others are left out.
+    Better is above. Candidates that are far worse than the others are left out.
 
     Args:
         rows: leaderboard rows.
+        scale: of the metric.
         cost: returns the cost of a row; a row without a positive cost is left out.
-        unit: label of the cost axis.
+        unit: title of the cost axis.
 
     Returns:
         The plot, or None if it would show fewer than two candidates.
     """
-    shown = _comparable(rows, cost)
+    shown = _comparable(rows, scale, cost)
     if len(shown) < 2:
         return None
-    names = [label(row["name"]) for row in shown]
-    values = [_accuracy(row) for row in shown]
+    names = [shortened(row["name"]) for row in shown]
+    values = [scale.of(row) for row in shown]
     top = 12.0
     bottom = 46.0
     height = max(200.0, _NAME_GAP * len(shown))
@@ -129,47 +145,58 @@ def tradeoff(rows: Sequence[Row], cost: Callable[[Row], Any], unit: str) -> Plot
     def paint(ax: Any) -> None:
         """Paint the candidates, with their names spread over the height of the right margin."""
         ax.set_xscale("log")
-        margin = max(0.08 * (values[0] - values[-1]), 0.002)
-        low = values[-1] - margin
-        high = values[0] + margin
-        ax.set_ylim(low, high)
-        wanted = [(high - value) / (high - low) * height for value in values]
+        best = values[0]
+        worst = values[-1]
+        margin = max(0.08 * abs(best - worst), 0.01 * scale.near(best))
+        lower = worst - scale.sign * margin
+        upper = best + scale.sign * margin
+        ax.set_ylim(lower, upper)
+        wanted = [(upper - value) / (upper - lower) * height for value in values]
         positions = _spread(wanted, _NAME_GAP, height)
         for row, name, position in zip(shown, names, positions, strict=True):
-            _paint_tradeoff(ax, row, name, cost(row), 1 - position / height)
+            point = (cost(row), scale.of(row))
+            _paint_tradeoff(ax, row, name, point, 1 - position / height)
         _log_ticks(ax, [cost(row) for row in shown])
         ax.set_xlabel(unit)
-        _percent(ax.yaxis)
+        _set_ticks(ax.yaxis, scale)
         ax.grid()
 
     margins = (50, min(breadth(names) + 22, 200), top, bottom)
     return Plot(draw(f"tradeoff {unit}", height + top + bottom, margins, paint))
 
 
-def _comparable(rows: Sequence[Row], cost: Callable[[Row], Any]) -> list[Row]:
-    """Return the rows with an accuracy near the best and a positive cost, best first.
+def _comparable(rows: Sequence[Row], scale: MetricScale, cost: Callable[[Row], Any]) -> list[Row]:
+    """Return the rows with a metric near the best and a positive cost, best first.
 
     Args:
         rows: of the leaderboard.
+        scale: of the metric.
         cost: returns the cost of a row.
     """
-    measured = [row for row in rows if is_finite(_accuracy(row))]
-    floor = _floor([_accuracy(row) for row in measured])
+    measured = [row for row in rows if is_finite(scale.of(row))]
+    worst = _worst_drawn([scale.of(row) for row in measured], scale)
     shown = []
     for row in measured:
         value = cost(row)
-        if _accuracy(row) >= floor and is_finite(value) and value > 0:
+        beyond = _is_beyond(scale.of(row), worst, scale)
+        if not beyond and is_finite(value) and value > 0:
             shown.append(row)
-    return sorted(shown, key=_accuracy, reverse=True)
+    return sorted(shown, key=lambda row: scale.rank(scale.of(row)))
 
 
-def _paint_tradeoff(ax: Any, row: Row, name: str, cost: float, name_y: float) -> None:
+def _paint_tradeoff(
+    ax: Any, row: Row, name: str, point: tuple[float, float], name_y: float
+) -> None:
     """Paint the mark of one candidate and its name, joined by a thin line.
 
     Args:
+        ax: the axes.
+        row: of the leaderboard.
+        name: of the candidate, fit for a plot.
+        point: cost and metric.
         name_y: height of the name, as a fraction of the axes.
     """
-    value = _accuracy(row)
+    cost, value = point
     color = _color(row)
     if color == "muted":
         text_color = "ink"
@@ -186,136 +213,13 @@ def _paint_tradeoff(ax: Any, row: Row, name: str, cost: float, name_y: float) ->
     )
     ax.annotate(
         name,
-        (cost, value),
+        point,
         xytext=(1.05, name_y),
         textcoords="axes fraction",
         va="center",
         arrowprops=_LEADER_LINE,
         color=HEX[text_color],
         weight=_weight(row),
-    )
-
-
-def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Plot:
-    """Draw the confusion matrix as a heat map.
-
-    The color of a cell is its share of the true class. The number is the count.
-
-    Args:
-        counts: (classes, classes); rows are the truth, columns the prediction.
-        classes: names of the classes.
-    """
-    from matplotlib.patches import Rectangle
-
-    size = len(classes)
-    names = [label(name, 14) for name in classes]
-    left = breadth(names) + 40
-    cell = min(120.0, (WIDTH - left - 8) / size)
-    slanted = breadth(names) > cell - 4
-    if slanted:
-        top = breadth(names) * 0.75 + 34
-    else:
-        top = 46
-    center = (WIDTH - left - 8 - cell * size) / 2
-
-    def paint(ax: Any) -> None:
-        """Paint a tinted square for each cell, with the class names around them."""
-        background = Rectangle(
-            (0, 0),
-            size,
-            size,
-            facecolor=HEX["accent"],
-            alpha=0.06,
-            linewidth=0,
-        )
-        ax.add_patch(background)
-        for y, x in _nonzero_cells(counts):
-            _paint_cell(ax, y, x, counts[y], cell)
-        ax.set_xlim(0, size)
-        ax.set_ylim(size, 0)
-        _paint_class_names(ax, names, slanted, cell)
-        _paint_axis_title(ax, "predicted", (2, top - 2), 0)
-        _paint_axis_title(ax, "truth", (14 - left, -2), 90)
-        for spine in ax.spines.values():
-            spine.set_visible(False)
-
-    margins = (left + center, center + 8, top, 6)
-    return Plot(draw("confusion", cell * size + top + 6, margins, paint))
-
-
-def _nonzero_cells(counts: Sequence[Sequence[int]]) -> Iterator[tuple[int, int]]:
-    """Yield row and column of each cell that counts something."""
-    for y, line in enumerate(counts):
-        for x, count in enumerate(line):
-            if count:
-                yield y, x
-
-
-def _paint_cell(ax: Any, y: int, x: int, line: Sequence[int], cell: float) -> None:
-    """Paint one cell of the confusion matrix.
-
-    Args:
-        line: counts of the true class.
-        cell: edge of the cell in px; a small cell gets no number.
-    """
-    from matplotlib.patches import Rectangle
-
-    count = line[x]
-    share = count / sum(line)
-    square = Rectangle(
-        (x + 0.02, y + 0.02),
-        0.96,
-        0.96,
-        facecolor=HEX["accent"],
-        alpha=share,
-        linewidth=0,
-    )
-    ax.add_patch(square)
-    if cell < 16:
-        return
-    text = f"{count:,}"
-    if share > 0.55:
-        color = "on-accent"
-    else:
-        color = "ink"
-    ax.text(
-        x + 0.5,
-        y + 0.5,
-        text,
-        ha="center",
-        va="center",
-        color=HEX[color],
-        fontsize=min(15.0, cell * 0.36, cell * 1.5 / len(text)),
-    )
-
-
-def _paint_class_names(ax: Any, names: Sequence[str], slanted: bool, cell: float) -> None:
-    """Paint the class names above and to the left of the confusion matrix."""
-    ticks = [index + 0.5 for index in range(len(names))]
-    ax.set_xticks(
-        ticks,
-        names,
-        color=HEX["ink"],
-        rotation=45 if slanted else 0,
-        ha="left" if slanted else "center",
-        rotation_mode="anchor",
-    )
-    ax.set_yticks(ticks, names, color=HEX["ink"])
-    ax.tick_params(labelsize=min(12.0, cell * 0.95))
-    ax.xaxis.tick_top()
-
-
-def _paint_axis_title(ax: Any, text: str, offset: tuple[float, float], rotation: int) -> None:
-    """Paint the title of an axis at an offset in px from the upper left corner."""
-    ax.annotate(
-        text,
-        (0, 1),
-        xycoords="axes fraction",
-        xytext=offset,
-        textcoords="offset points",
-        rotation=rotation,
-        va="top",
-        color=HEX["muted"],
     )
 
 
@@ -495,7 +399,7 @@ def lengths(histogram: Row, percentiles: Mapping[str, float]) -> Plot | None:
 def _paint_percentiles(
     ax: Any, percentiles: Mapping[str, float], first: float, last: float
 ) -> None:
-    """Paint a dotted line and a label for each percentile between the outer edges.
+    """Paint a dotted line and a name for each percentile between the outer edges.
 
     Args:
         ax: the axes.
@@ -511,7 +415,7 @@ def _paint_percentiles(
     previous = -math.inf
     line = 0
     for length, name in sorted(marks):
-        # A label that would touch the one before is set one line lower.
+        # A name that would touch the one before is set one line lower.
         close = length - previous < 0.1 * span
         if close:
             line = line + 1
@@ -520,7 +424,7 @@ def _paint_percentiles(
         previous = length
         ax.axvline(length, color=HEX["muted"], linewidth=1, linestyle=":")
         ax.annotate(
-            label(name),
+            shortened(name),
             (length, 1),
             xycoords=("data", "axes fraction"),
             xytext=(4, -10 - 14 * line),
@@ -530,55 +434,10 @@ def _paint_percentiles(
         )
 
 
-def coverage(rows: Sequence[Row]) -> Plot | None:
-    """Draw the accuracy among the questions that are answered against the share of them.
-
-    Args:
-        rows: {"coverage", "accuracy"}, fractions 0-1.
-
-    Returns:
-        The plot, or None if it would have fewer than two points.
-    """
-    shown = []
-    for row in rows:
-        if is_finite(row.get("coverage")) and is_finite(row.get("accuracy")):
-            shown.append(row)
-    if len(shown) < 2:
-        return None
-
-    def paint(ax: Any) -> None:
-        """Paint accuracy against coverage as one line."""
-        ax.plot(
-            [row["coverage"] for row in shown],
-            [row["accuracy"] for row in shown],
-            color=HEX["accent"],
-            linewidth=1.8,
-            marker="o",
-            markersize=3,
-        )
-        ax.set_xlim(0, 1.02)
-        ax.set_xlabel("share of the test cases that are answered")
-        _percent(ax.xaxis)
-        _percent(ax.yaxis)
-        ax.grid()
-
-    return Plot(draw("coverage", 240, (50, 10, 10, 44), paint))
-
-
-def is_finite(value: Any) -> TypeGuard[float]:
-    """Return whether a value is a finite number."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def architecture(trial: Row) -> str:
     """Return the architecture of a trial; empty if its search has no such choice."""
     params = trial.get("params") or {}
     return str(params.get("architecture", ""))
-
-
-def _accuracy(row: Row) -> Any:
-    """Return the test accuracy of a candidate; None if there is none."""
-    return (row.get("test") or {}).get("accuracy")
 
 
 def _color(row: Row) -> str:
@@ -604,15 +463,38 @@ def _weight(row: Row) -> str:
     return "normal"
 
 
-def _floor(values: Sequence[float]) -> float:
-    """Return where an axis starts.
+def _worst_drawn(values: Sequence[float], scale: MetricScale) -> float:
+    """Return where an axis starts; infinitely far if it shows all values.
 
-    Values more than 0.2 below the best are cut off, so that they do not compress the others.
+    Values that are much worse than the best are cut off, so that they do not compress the others.
+
+    Args:
+        values: of a metric.
+        scale: of the metric.
     """
-    near = [value for value in values if value >= max(values) - 0.2]
-    if len(near) < len(values):
-        return min(near) - 0.02
-    return -math.inf
+    ranked = sorted(values, key=scale.rank)
+    if ranked:
+        gap = scale.near(ranked[0])
+        near = [value for value in ranked if abs(value - ranked[0]) <= gap]
+        if len(near) < len(ranked):
+            return near[-1] - scale.sign * gap / 10
+    return -scale.sign * math.inf
+
+
+def _is_beyond(value: float, worst: float, scale: MetricScale) -> bool:
+    """Return whether a value is worse than where the axis starts."""
+    return scale.sign * value < scale.sign * worst
+
+
+def _set_ticks(axis: Any, scale: MetricScale) -> None:
+    """Write the ticks of the metric's axis in its unit."""
+    if scale.metric.is_share:
+        percent_axis(axis)
+
+
+def _short_value(value: float, scale: MetricScale) -> str:
+    """Return a value without spaces, for a narrow margin."""
+    return "".join(scale.write(value).split())
 
 
 def _spread(wanted: Sequence[float], gap: float, room: float) -> list[float]:
@@ -633,14 +515,6 @@ def _spread(wanted: Sequence[float], gap: float, room: float) -> list[float]:
         positions[index] = min(positions[index], limit)
         limit = positions[index] - gap
     return positions
-
-
-def _percent(axis: Any) -> None:
-    """Label an axis in percent."""
-    from matplotlib.ticker import MaxNLocator
-
-    axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axis.set_major_formatter(lambda value, _: f"{value * 100:.10g}%")
 
 
 def _log_ticks(ax: Any, values: Sequence[float]) -> None:

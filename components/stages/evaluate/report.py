@@ -5,52 +5,76 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from components.core import escaping
-from components.core.bundles import shown_size
 from components.core.files import write_atomic
+from components.core.page_templates import environment, is_finite
+from components.core.svg import Plot
 from components.stages.evaluate import plots, search_plots
 from components.stages.evaluate.importance import ENOUGH, Importance, importance
-from components.stages.evaluate.plots import Row, is_finite
-from components.stages.evaluate.svg import Plot
+from components.stages.evaluate.metric_scale import MetricScale
+from components.stages.evaluate.plots import Row
+from components.tasks.base import Metric, ReportPanel, ReportSection
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
-# Narrow no-break space, between a number and its unit.
-_THIN = "\u202f"
-_MISSING = "–"
+@dataclass(frozen=True)
+class ShownCase:
+    """A case that the report shows, as HTML.
+
+    Args:
+        query: for a person, as HTML that is safe.
+        verdict: see `base.WorstAnswer`.
+    """
+
+    query: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class WorstCases:
+    """The cases that the winner answered worst, as the report shows them.
+
+    Args:
+        title: the heading.
+        note: how they were chosen.
+        cases: the worst first.
+    """
+
+    title: str = ""
+    note: str = ""
+    cases: Sequence[ShownCase] = ()
 
 
 @dataclass(frozen=True)
 class ReportData:
     """Data of the report.
 
-    A section is left out if its data are None, empty or lack a key. All quality metrics are
-    fractions 0-1.
+    A section is left out if its data are None, empty or lack a key.
 
     Args:
         pipeline: its name.
         task: the task's id.
         data_hash: SHA-256 of clean's manifest.
         seed: of the run.
-        classes: their names, in the order of the confusion matrix.
-        decided_by: the metric that chose the winner on validation.
+        deciding_metric: the metric that chose the winner on validation.
+        report_metric: the metric of plots, slices and comparisons.
+        metrics: columns of the table of candidates.
         leaderboard: rows {"name", "title", "bundle", "validation": {metric: value},
             "test": {metric: value}, "test_interval": {metric: [low, high]}, "size_bytes",
             "latency_ms": {"p50", "p95"}, "throughput_per_s", "winner", "baseline"}.
-            Metrics are accuracy, precision, recall, macro_f1 and auc.
+        data_details: (name, text) lines about the targets, for the foot of the page.
+        test_cases: number of cases of the test split.
         confidence: of all intervals.
         counts: rows {"raw", "quarantined": {reason: n}, "exact_duplicates", "conflicting",
             "filtered", "clean"}, {"near_duplicate_pairs"}, which stay on one side of the split,
-            and {"equality"}: how duplicates are alike.
+            {"equality"}: how duplicates are alike, and {"conflict_reason"}.
         account: rows {"stage", "what", "rows", "of", "message"} of what happened to the rows, in
             order. Where something was cut, {"share_lost"} too.
         quarantine: reason -> a few of the values refused for it, as plain text.
-        splits: split -> {class: rows}.
+        data_panels: of the task, about the targets.
         lengths: {"histogram": {"edges": n + 1, "counts": n}, "percentiles": {"p50": tokens, ...}}.
-        confusion: (classes, classes) counts of the winner on test; rows are the truth.
+        winner_panels: of the task, about the winner's answers to the test split.
+        winner_sections: of the task, about the same, below the slices.
         curves: rows {"arm", "epoch" or "step", "train_loss", "validation_loss", "watch"}.
         trials: rows {"trial", "params": {path: value}, "watch", "epochs", "status",
             "curve": [metric of each epoch]} in the order run.
@@ -59,40 +83,41 @@ class ReportData:
             that switched it off}.
         watch: name of the monitored metric.
         watch_goal: "max" or "min".
-        slices: name -> {"n", "accuracy", "interval": [low, high]} of the winner on test.
-        mistakes: rows {"shown": HTML that is safe, "truth", "predicted", "probability"}, the worst
-            first.
-        leak: {"honest": accuracy, "naive": accuracy, "leaked_rows", "test_rows"} of the classical
-            baseline on the clean and on a naive split.
-        coverage: {"curve": rows {"coverage", "accuracy"}, "shares": rows {"stated", "threshold",
-            "answered", "wrong"}} of the winner on test, with thresholds from validation.
-        compression: rows {"name", "parent", "size", "latency", "accuracy"}, ratios to the parent.
+        slices: name -> {"n", "value", "interval": [low, high]} of the winner on test, by
+            `report_metric`.
+        worst: the cases that the winner answered worst.
+        leak: {"honest": metric, "naive": metric, "leaked_rows", "test_rows"} of the classical
+            baseline on the clean and on a naive split, by `report_metric`.
+        compression: rows {"name", "parent", "size", "latency", "metric"}, ratios to the parent.
     """
 
     pipeline: str
     task: str
     data_hash: str
     seed: int
-    classes: Sequence[str]
-    decided_by: str
+    deciding_metric: Metric
+    report_metric: Metric
+    metrics: Sequence[Metric]
     leaderboard: Sequence[Row]
+    data_details: Sequence[tuple[str, str]] = ()
+    test_cases: int = 0
     confidence: float = 0.95
     counts: Mapping[str, Any] | None = None
     account: Sequence[Row] = ()
     quarantine: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    splits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    data_panels: Sequence[ReportPanel] = ()
     lengths: Mapping[str, Any] | None = None
-    confusion: Sequence[Sequence[int]] | None = None
+    winner_panels: Sequence[ReportPanel] = ()
+    winner_sections: Sequence[ReportSection] = ()
     curves: Sequence[Row] = ()
     trials: Sequence[Row] = ()
     search: Mapping[str, Any] = field(default_factory=dict)
     watch: str = "watched figure"
     watch_goal: str = "max"
     slices: Mapping[str, Row] = field(default_factory=dict)
-    mistakes: Sequence[Row] = ()
+    worst: WorstCases = WorstCases()
     leak: Mapping[str, Any] | None = None
     compression: Sequence[Row] = ()
-    coverage: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_report(path: Path, data: ReportData) -> None:
@@ -104,54 +129,81 @@ def write_report(path: Path, data: ReportData) -> None:
     """
     scored = [trial for trial in data.trials if is_finite(trial.get("watch"))]
     param_importance = importance(scored)
-    rows = sorted(data.leaderboard, key=lambda row: -_metric(row, "validation", data.decided_by))
-    html = (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            data=data,
-            rows=rows,
-            winner=next((row for row in rows if row.get("winner")), None),
-            baseline=next((row for row in rows if row.get("baseline")), None),
-            cases=_test_cases(data),
-            steps=_steps(data.counts or {}),
-            per_class=_per_class(data),
-            confused=_confused(data),
-            slices=sorted(data.slices.items(), key=lambda item: _slice_rank(item[1])),
-            trials=sorted(data.trials, key=lambda row: _rank(row, data.watch_goal)),
-            choices={trial.get("trial"): _choices(trial, data.trials) for trial in data.trials},
-            scored=scored,
-            enough=ENOUGH,
-            param_importance=param_importance,
-            plots=_plots(data, rows, param_importance),
-        )
+    deciding = MetricScale(data.deciding_metric)
+    reported = MetricScale(data.report_metric)
+    columns = [MetricScale(metric) for metric in data.metrics]
+    chosen_by = _chosen_by(deciding, reported)
+    rows = sorted(
+        data.leaderboard,
+        key=lambda row: deciding.rank(deciding.of(row, "validation")),
+    )
+    slices = sorted(data.slices.items(), key=lambda item: _weakness(item[1], reported))
+    leak = data.leak or {}
+    template_environment = environment(Path(__file__).parent)
+    template_environment.filters.update(setting=_setting, width=_width)
+    html = template_environment.get_template("report.html.j2").render(
+        data=data,
+        deciding=deciding,
+        reported=reported,
+        columns=columns,
+        units=_units(columns),
+        chosen_by=chosen_by,
+        another=_another(columns, chosen_by),
+        rows=rows,
+        winner=next((row for row in rows if row.get("winner")), None),
+        baseline=next((row for row in rows if row.get("baseline")), None),
+        steps=_steps(data.counts or {}),
+        slices=slices,
+        slice_whole=reported.whole([_upper_end(row) for row in data.slices.values()]),
+        leak_whole=reported.whole([leak.get("honest"), leak.get("naive")]),
+        trials=sorted(data.trials, key=lambda row: _rank(row, data.watch_goal)),
+        choices={trial.get("trial"): _choices(trial, data.trials) for trial in data.trials},
+        scored=scored,
+        enough=ENOUGH,
+        param_importance=param_importance,
+        plots=_plots(data, rows, param_importance),
     )
     write_atomic(path, html.rstrip() + "\n")
 
 
-def _environment() -> Environment:
-    """Return the environment of the template, with filters that format numbers."""
-    from jinja2 import ChainableUndefined, Environment, FileSystemLoader
+def _chosen_by(deciding: MetricScale, reported: MetricScale) -> list[MetricScale]:
+    """Return the metrics of validation that the table of candidates shows."""
+    if deciding.metric.name == reported.metric.name:
+        return [deciding]
+    return [deciding, reported]
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        finalize=_visible,
-        undefined=ChainableUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        percent=percent,
-        number=number,
-        count=count,
-        size=size,
-        ratio=ratio,
-        points=points,
-        setting=_setting,
-    )
-    environment.tests["known"] = is_finite
-    return environment
+
+def _units(columns: Sequence[MetricScale]) -> str:
+    """Return "shares", "numbers" or "mixed": what the metrics of the table are."""
+    shares = {scale.metric.is_share for scale in columns}
+    if len(shares) > 1:
+        return "mixed"
+    if False in shares:
+        return "numbers"
+    return "shares"
+
+
+def _another(
+    columns: Sequence[MetricScale], chosen_by: Sequence[MetricScale]
+) -> MetricScale | None:
+    """Return the last metric of the table that is not shown beside validation."""
+    names = {scale.metric.name for scale in chosen_by}
+    others = [scale for scale in columns if scale.metric.name not in names]
+    return others[-1] if others else None
+
+
+def _upper_end(row: Row) -> Any:
+    """Return the upper end of a slice's interval; its value if it has none."""
+    interval = row.get("interval")
+    if interval:
+        return interval[1]
+    return row.get("value")
+
+
+def _weakness(row: Row, scale: MetricScale) -> tuple[bool, float]:
+    """Return the sort key of a slice: the weakest first, those without a value last."""
+    value = row.get("value")
+    return not is_finite(value), -scale.rank(value)
 
 
 def _plots(
@@ -161,25 +213,21 @@ def _plots(
 ) -> dict[str, Plot | None]:
     """Return the plots of the report by name; None for a plot without data."""
     lengths = data.lengths or {}
-    confusion = None
-    if data.confusion and data.classes:
-        confusion = plots.confusion(data.confusion, data.classes)
+    scale = MetricScale(data.report_metric)
     importances = None
     if param_importance and param_importance.explained > 0:
         importances = search_plots.importance(param_importance.shares)
     losses = {"train_loss": "--", "validation_loss": "-"}
     return {
-        "leaderboard": plots.leaderboard(rows),
-        "latency": plots.tradeoff(rows, _latency, "latency p50, ms (log scale)"),
-        "size": plots.tradeoff(rows, _megabytes, "size, MB (log scale)"),
-        "confusion": confusion,
+        "leaderboard": plots.leaderboard(rows, scale),
+        "latency": plots.tradeoff(rows, scale, _latency, "latency p50, ms (log scale)"),
+        "size": plots.tradeoff(rows, scale, _megabytes, "size, MB (log scale)"),
         "loss": plots.curves(data.curves, losses, "loss"),
         "watch": plots.curves(data.curves, {"watch": "-"}, "watched figure"),
         "trials": plots.trials(data.trials, data.watch_goal),
         "progress": search_plots.progress(data.trials, data.watch_goal),
         "parallel": search_plots.parallel(data.trials, data.watch_goal, data.watch),
         "importance": importances,
-        "coverage": plots.coverage(data.coverage.get("curve") or ()),
         "lengths": plots.lengths(lengths.get("histogram") or {}, lengths.get("percentiles") or {}),
     }
 
@@ -195,29 +243,6 @@ def _megabytes(row: Row) -> float | None:
     return None
 
 
-def _metric(row: Row, split: str, metric: str) -> float:
-    """Return a metric of a candidate; minus infinity if it has none, so that it is last."""
-    value = (row.get(split) or {}).get(metric)
-    if is_finite(value):
-        return float(value)
-    return float("-inf")
-
-
-def _test_cases(data: ReportData) -> int:
-    """Return the number of test cases."""
-    if data.confusion:
-        return sum(map(sum, data.confusion))
-    return sum((data.splits.get("test") or {}).values())
-
-
-def _slice_rank(row: Row) -> Any:
-    """Return the accuracy of a slice; 1 if it has none, so that it is last."""
-    accuracy = row.get("accuracy")
-    if is_finite(accuracy):
-        return accuracy
-    return 1.0
-
-
 def _steps(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the steps from raw to clean: what each removed, and how many rows were left."""
     raw = counts.get("raw")
@@ -228,7 +253,7 @@ def _steps(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
         removed.append((f"quarantined: {reason}", rows))
     names = {
         "exact_duplicates": f"duplicates: {counts.get('equality') or 'equal'}",
-        "conflicting": "conflicting labels",
+        "conflicting": (counts.get("conflict_reason") or "conflicts").replace("_", " "),
         "filtered": "filtered",
     }
     for key, name in names.items():
@@ -241,50 +266,6 @@ def _steps(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
         share = left / (raw or 1)
         steps.append({"name": name, "taken": rows, "left": left, "share": share})
     return steps
-
-
-def _per_class(data: ReportData) -> list[dict[str, Any]]:
-    """Return precision, recall and F1 of each class; None where there is nothing to count."""
-    matrix = data.confusion
-    if not matrix:
-        return []
-    lines = []
-    for index, name in enumerate(data.classes):
-        correct = matrix[index][index]
-        actual = sum(matrix[index])
-        predicted = sum(line[index] for line in matrix)
-        lines.append(
-            {
-                "name": name,
-                "cases": actual,
-                "precision": _quotient(correct, predicted),
-                "recall": _quotient(correct, actual),
-                "f1": _quotient(2 * correct, actual + predicted),
-            }
-        )
-    return lines
-
-
-def _quotient(part: int, whole: int) -> float | None:
-    if whole:
-        return part / whole
-    return None
-
-
-def _confused(data: ReportData, limit: int = 5) -> list[dict[str, Any]]:
-    """Return the pairs of classes that are confused most often.
-
-    With two classes there are none: the matrix shows them already.
-    """
-    if not data.confusion or len(data.classes) < 3:
-        return []
-    pairs: list[dict[str, Any]] = []
-    for y, truth in enumerate(data.classes):
-        for x, predicted in enumerate(data.classes):
-            cases = data.confusion[y][x]
-            if x != y and cases:
-                pairs.append({"truth": truth, "predicted": predicted, "cases": cases})
-    return sorted(pairs, key=lambda pair: -pair["cases"])[:limit]
 
 
 def _rank(trial: Row, goal: str) -> float:
@@ -309,11 +290,9 @@ def _choices(trial: Row, trials: Sequence[Row]) -> dict[str, Any]:
     return choices
 
 
-def _visible(value: Any) -> Any:
-    """Return a value as the page shows it; HTML that is safe has been made visible before."""
-    if isinstance(value, str) and not hasattr(value, "__html__"):
-        return escaping.terminal_lines(value)
-    return value
+def _width(value: float, whole: float) -> str:
+    """Return the width of a bar in percent; an empty one for values below 0."""
+    return f"{max(0.0, value / whole) * 100:.2f}"
 
 
 def _setting(value: Any) -> str:
@@ -321,53 +300,3 @@ def _setting(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
     return str(value)
-
-
-def percent(value: Any, unit: bool = True) -> str:
-    """Return a fraction in percent: 0.849 -> 84.9 %."""
-    if not is_finite(value):
-        return _MISSING
-    if unit:
-        suffix = _THIN + "%"
-    else:
-        suffix = ""
-    return f"{value * 100:.1f}{suffix}"
-
-
-def points(value: Any) -> str:
-    """Return a difference of fractions in percentage points: 0.004 -> +0.4."""
-    if not is_finite(value):
-        return _MISSING
-    return f"{value * 100:+.1f}".replace("-", "−")
-
-
-def count(value: Any) -> str:
-    """Return a count with separators: 1732 -> 1,732."""
-    if is_finite(value):
-        return f"{value:,.0f}"
-    return _MISSING
-
-
-def number(value: Any) -> str:
-    """Return a measured number with about three digits: 0.42, 4.13, 15.4, 251."""
-    if not is_finite(value):
-        return _MISSING
-    if abs(value) < 10:
-        return f"{value:,.2f}"
-    if abs(value) < 100:
-        return f"{value:,.1f}"
-    return f"{value:,.0f}"
-
-
-def ratio(value: Any, digits: int = 2) -> str:
-    """Return a ratio: 0.254 -> 0.25 ×."""
-    if is_finite(value):
-        return f"{value:.{digits}f}{_THIN}×"
-    return _MISSING
-
-
-def size(value: Any) -> str:
-    """Return bytes in decimal units: 412000 -> 412 kB."""
-    if is_finite(value):
-        return shown_size(value).replace(" ", _THIN)
-    return _MISSING

@@ -15,15 +15,13 @@ from components.core.job import Job
 from components.core.tables import read_manifest, read_table
 from components.metrics import bootstrap
 from components.stages.evaluate.params import EvaluateParams
-from components.stages.evaluate.report import ReportData
+from components.stages.evaluate.report import ReportData, ShownCase, WorstCases
 from components.tasks import base
 from components.tasks.base import Case
 from components.training import evaluation
 
 _EXAMPLES = 4
-_MISTAKES = 12
-# Reasons that `counts` lists under other keys.
-_COUNTED_APART = ("boilerplate", "conflicting_labels")
+_WORST_CASES = 12
 
 
 def gather(
@@ -32,7 +30,7 @@ def gather(
     answers: Sequence[Any],
     cases: Sequence[Case[Any]],
     leak: Mapping[str, Any],
-    coverage: Mapping[str, Any],
+    abstention: Mapping[str, Any],
 ) -> ReportData:
     """Return the data of the report.
 
@@ -41,55 +39,67 @@ def gather(
         answers: the winner's, to the test cases.
         cases: the test cases.
         leak: see `ReportData`.
-        coverage: see `ReportData`.
+        abstention: table of the winner on validation; empty where answers cannot abstain.
     """
     evaluator = base.evaluator(job.task)
     clean = read_manifest(job.inputs["clean"])
     tokens = read_manifest(job.inputs["tokens"])
     search: dict[str, Any] = json.loads(job.inputs["search"].read_text(encoding="utf-8"))
     learning = base.learning(job.task)
+    rules = base.schema(job.task).targets
+    targets = rules.info(clean)
+    report = evaluator.report
+    by_name = {metric.name: metric for metric in evaluator.metrics}
+    confidence_section = report.confidence_section(abstention, answers, cases)
     return ReportData(
         pipeline=job.tags["pipeline"],
         task=job.task,
         data_hash=tokens["data_hash"],
         seed=job.seed,
-        classes=clean["classes"],
-        decided_by=evaluator.metrics[0].name,
+        deciding_metric=evaluator.metrics[0],
+        report_metric=evaluator.report_metric,
+        metrics=[by_name[name] for name in report.columns],
         leaderboard=rows,
+        data_details=report.data_details(targets),
+        test_cases=len(cases),
         confidence=job.params.confidence,
-        counts=_counts(clean),
+        counts=_counts(clean, rules.conflict_reason),
         account=_account(clean, tokens),
         quarantine=_quarantine(job.inputs["clean"] / "quarantine"),
-        splits=clean["splits"],
+        data_panels=report.data_panels(clean),
         lengths=_lengths(tokens),
-        confusion=confusion(answers, cases, clean["classes"]),
+        winner_panels=report.winner_panels(answers, cases, targets),
+        winner_sections=[confidence_section] if confidence_section else [],
         curves=_curve(job.inputs["curve"], f"validation_{learning.monitored_metric}"),
         trials=[_trial(trial, learning.watch_goal) for trial in search["trials"]],
         search=search,
         watch_goal=learning.watch_goal,
         watch=learning.monitored_metric.replace("_", " "),
         slices=slices(job.params, evaluator, answers, cases, job.seed),
-        mistakes=_mistakes(evaluator, answers, cases),
+        worst=_worst_cases(evaluator, answers, cases),
         leak=leak,
-        coverage=coverage,
-        compression=_compression(rows),
+        compression=_compression(rows, evaluator.report_metric.name),
     )
 
 
-def _counts(clean: Mapping[str, Any]) -> dict[str, Any]:
+def _counts(clean: Mapping[str, Any], conflict_reason: str) -> dict[str, Any]:
     """Return how many rows each step of clean removed.
 
     Args:
         clean: manifest of clean.
+        conflict_reason: of rows with equal inputs and different targets.
     """
+    # These are listed under other keys.
+    apart = ("boilerplate", conflict_reason)
     row_accounting = clean["books"]
     reasons: dict[str, int] = clean["reasons"]
-    quarantined = {name: rows for name, rows in reasons.items() if name not in _COUNTED_APART}
+    quarantined = {name: rows for name, rows in reasons.items() if name not in apart}
     return {
         "raw": row_accounting["rows_in"],
         "quarantined": quarantined,
         "exact_duplicates": row_accounting["deduplicated"],
-        "conflicting": reasons.get("conflicting_labels", 0),
+        "conflicting": reasons.get(conflict_reason, 0),
+        "conflict_reason": conflict_reason,
         "filtered": row_accounting["filtered"],
         "clean": row_accounting["rows_out"],
         "near_duplicate_pairs": clean["near_duplicate_pairs"],
@@ -105,29 +115,6 @@ def _account(clean: Mapping[str, Any], tokens: Mapping[str, Any]) -> list[dict[s
     return entries
 
 
-def confusion(
-    answers: Sequence[Any],
-    cases: Sequence[Case[Any]],
-    classes: Sequence[str],
-) -> list[list[int]]:
-    """Return the confusion matrix.
-
-    Args:
-        answers: to the cases.
-        cases: with the true classes.
-        classes: names of the classes.
-
-    Returns:
-        (classes, classes) counts; rows are the truth.
-    """
-    index = {name: i for i, name in enumerate(classes)}
-    counts = np.zeros((len(classes), len(classes)), dtype=int)
-    for answer, case in zip(answers, cases, strict=True):
-        counts[index[case.truth], index[answer.label]] += 1
-    matrix: list[list[int]] = counts.tolist()
-    return matrix
-
-
 def slices(
     params: EvaluateParams,
     evaluator: base.TaskEvaluator,
@@ -135,7 +122,7 @@ def slices(
     cases: Sequence[Case[Any]],
     seed: int,
 ) -> dict[str, dict[str, Any]]:
-    """Return the accuracy with its interval on each slice of the test cases.
+    """Return the report metric with its interval on each slice of the test cases.
 
     Args:
         params: of the stage.
@@ -145,13 +132,13 @@ def slices(
         seed: of the bootstrap.
 
     Returns:
-        "kind: value" -> {"n", "accuracy", "interval": [low, high] or None}.
+        "kind: value" -> {"n", "value", "interval": [low, high] or None}.
     """
     groups: dict[str, list[int]] = defaultdict(list)
     for position, case in enumerate(cases):
         for kind, value in case.slices.items():
             groups[f"{kind}: {value}"].append(position)
-    metric = next(metric for metric in evaluator.metrics if metric.name == "accuracy")
+    metric = evaluator.report_metric
     result = {}
     for name, positions in sorted(groups.items()):
         slice_answers = [answers[i] for i in positions]
@@ -167,39 +154,27 @@ def slices(
         interval = intervals[metric.name]
         result[name] = {
             "n": len(positions),
-            "accuracy": metric.value(stats),
+            "value": metric.value(stats),
             "interval": list(interval) if interval else None,
         }
     return result
 
 
-def _mistakes(
+def _worst_cases(
     evaluator: base.TaskEvaluator,
     answers: Sequence[Any],
     cases: Sequence[Case[Any]],
-) -> list[dict[str, Any]]:
-    """Return the wrong answers of which the winner was most certain.
+) -> WorstCases:
+    """Return the cases that the winner answered worst, as the report shows them.
 
     Args:
         evaluator: of the task.
         answers: of the winner.
         cases: of test.
     """
-    wrong = [
-        (answer, case)
-        for answer, case in zip(answers, cases, strict=True)
-        if not evaluator.is_correct(answer, case.truth)
-    ]
-    wrong.sort(key=lambda pair: (-pair[0].probability, pair[1].id))
-    return [
-        {
-            "shown": evaluator.show(case),
-            "truth": case.truth,
-            "predicted": answer.label,
-            "probability": answer.probability,
-        }
-        for answer, case in wrong[:_MISTAKES]
-    ]
+    worst = evaluator.report.worst_answers(answers, cases, _WORST_CASES)
+    shown = [ShownCase(evaluator.show(answer.case), answer.verdict) for answer in worst.answers]
+    return WorstCases(worst.title, worst.note, shown)
 
 
 def _quarantine(folder: Path) -> dict[str, list[str]]:
@@ -262,10 +237,14 @@ def _trial(trial: Mapping[str, Any], goal: str) -> dict[str, Any]:
     }
 
 
-def _compression(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _compression(rows: Sequence[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
     """Return the ratios of each compressed candidate to its parent.
 
     The parent is the network that the first step of the candidate's origin made.
+
+    Args:
+        rows: of the leaderboard.
+        metric: name of the report metric.
     """
     networks = [row for row in rows if row["name"] in ("trained", "tuned")]
     result = []
@@ -281,10 +260,17 @@ def _compression(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                     "parent": parent["name"],
                     "size": row["size_bytes"] / parent["size_bytes"],
                     "latency": row["latency_ms"]["p50"] / parent["latency_ms"]["p50"],
-                    "accuracy": row["test"]["accuracy"] / parent["test"]["accuracy"],
+                    "metric": _quotient(row["test"][metric], parent["test"][metric]),
                 }
             )
     return result
+
+
+def _quotient(value: float | None, parent: float | None) -> float | None:
+    """Return the ratio of two metrics; None where one is missing or the parent's is 0."""
+    if value is None or not parent:
+        return None
+    return value / parent
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:

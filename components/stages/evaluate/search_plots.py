@@ -7,16 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
+from components.core.page_templates import is_finite
+from components.core.svg import HEX, Plot, breadth, draw, shortened
 from components.stages.evaluate.importance import varied
-from components.stages.evaluate.plots import Row, best_so_far, is_finite
-from components.stages.evaluate.svg import HEX, Plot, breadth, draw, label
+from components.stages.evaluate.plots import Row, best_so_far
 
 # Where the line of a trial crosses an axis on which it has no value.
 _NOT_SET = 1.14
 # px between two axes
 _AXIS_GAP = 46.0
 
-# A tick: position (0-1) and label.
+# A tick: position (0-1) and text.
 Ticks = list[tuple[float, str]]
 # Positions (0-1) of the trials, None where a trial has no value, and the ticks.
 Axis = tuple[list[float | None], Ticks]
@@ -103,8 +104,8 @@ def parallel(rows: Sequence[Row], goal: str, watch: str) -> Plot | None:
         axes.append(_axis(values))
     metrics = [row["watch"] for row in shown]
     axes.append(_axis(metrics))
-    names = [label(_short(path, paths), 22) for path in paths]
-    names.append(label(watch, 22))
+    names = [shortened(_short(path, paths), 22) for path in paths]
+    names.append(shortened(watch, 22))
     missing = any(None in positions for positions, _ in axes)
 
     def paint(ax: Any) -> None:
@@ -190,7 +191,7 @@ def _paint_axis(ax: Any, y: int, ticks: Ticks, end: float) -> None:
 
 
 def _alignment(position: float) -> str:
-    """Return how the label of a tick is aligned, so that it stays within the axes."""
+    """Return how the text of a tick is aligned, so that it stays within the axes."""
     if position < 0.05:
         return "left"
     if position > 0.95:
@@ -209,7 +210,7 @@ def importance(shares: Mapping[str, float]) -> Plot | None:
     """
     if not shares:
         return None
-    names = [label(_short(path, list(shares))) for path in shares]
+    names = [shortened(_short(path, list(shares))) for path in shares]
     values = list(shares.values())
 
     def paint(ax: Any) -> None:
@@ -292,7 +293,7 @@ def _category_axis(values: Sequence[Any], present: Sequence[Any]) -> Axis:
     position_of = {name: number / last for number, name in enumerate(names)}
     positions = [None if value is None else position_of[str(value)] for value in values]
     limit = max(3, 40 // len(names))
-    ticks = [(position, label(name, limit)) for name, position in position_of.items()]
+    ticks = [(position, shortened(name, limit)) for name, position in position_of.items()]
     return positions, ticks
 
 

@@ -20,10 +20,11 @@ from components.core.job import Job
 from components.core.tables import read_table, write_table
 from components.inference.abstention import KEY
 from components.metrics import bootstrap
-from components.metrics.selective_prediction import abstention_table, coverage_report
+from components.metrics.selective_prediction import abstention_table
 from components.monitoring.profile import predictions_of
 from components.stages.evaluate.candidates import BASELINE, CandidateResult, assess, choose, find
 from components.stages.evaluate.leakage import leaked_rows, naive_claim
+from components.stages.evaluate.metric_scale import MetricScale
 from components.stages.evaluate.params import EvaluateParams
 from components.stages.evaluate.report import write_report
 from components.stages.evaluate.report_data import gather
@@ -47,14 +48,13 @@ def run(job: Job) -> None:
     winner_bundle = bundles[winner["name"]]
 
     job.journal.progress(len(bundles), len(bundles), "the naive split")
-    classes = list(read_bundle(winner_bundle)[0].targets["classes"])
-    honest = next(row["test"]["accuracy"] for row in rows if row["name"] == BASELINE)
-    leak = naive_claim(job, classes, honest, read_bundle(bundles[BASELINE])[1])
+    targets = read_bundle(winner_bundle)[0].targets
+    honest = results[BASELINE].row["test"][evaluator.report_metric.name]
+    leak = naive_claim(job, targets, honest, read_bundle(bundles[BASELINE])[1])
     answers = results[winner["name"]].answers
     validation_answers = results[winner["name"]].before
     abstention = _abstention(evaluator, validation_answers, validation)
-    coverage = _coverage(evaluator, abstention, answers, test)
-    data = gather(job, rows, answers, test, leak, coverage)
+    data = gather(job, rows, answers, test, leak, abstention)
     leaked = leaked_rows(job)
 
     shutil.copytree(winner_bundle, job.outputs["winner"])
@@ -65,6 +65,7 @@ def run(job: Job) -> None:
     add_to_profile(job.outputs["winner"], profile)
     winner["bundle_sha256"] = sha256(job.outputs["winner"] / CARD)
     write_table(job.outputs["answers"], {"test": _answers(evaluator, answers, test)})
+    metrics = _metrics(winner, evaluator.report_metric.name, leaked, leak)
     leaderboard = {
         "deciding_metric": metric.name,
         "goal": metric.goal,
@@ -72,8 +73,8 @@ def run(job: Job) -> None:
         "candidates": rows,
     }
     write_atomic(job.outputs["leaderboard"], to_json(leaderboard))
-    write_atomic(job.outputs["metrics"], to_json(_metrics(winner, leaked, leak)))
-    write_atomic(job.outputs["confusion"], _confusion_csv(answers, test))
+    write_atomic(job.outputs["metrics"], to_json(metrics))
+    write_atomic(job.outputs["confusion"], _plot_csv(evaluator.report.plot_rows(answers, test)))
     write_report(job.outputs["html"], data)
     job.journal.result({"winner": winner["name"]}, _prefixed("test", winner["test"]))
     _log_winner(job, metric.name, winner, leaked, leak)
@@ -134,18 +135,20 @@ def _ranked_rows(
     )
     winner["over_baseline"] = list(over_baseline)
 
+    scale = MetricScale(metric)
+
     def rank(row: dict[str, Any]) -> tuple[bool, float]:
         """Return the sort key of a row: the winner first, then the best on validation."""
-        return row["name"] != winner["name"], -row["validation"][metric.name]
+        return row["name"] != winner["name"], scale.rank(row["validation"][metric.name])
 
     return sorted(rows, key=rank)
 
 
-def _confusion_csv(answers: Sequence[Any], cases: Sequence[base.Case[Any]]) -> str:
-    """Return actual and predicted classes as CSV, for DVC's confusion matrix."""
+def _plot_csv(rows: Sequence[tuple[str, str]]) -> str:
+    """Return the true and the predicted value of each case as CSV, for the plots of DVC."""
     lines = ["actual,predicted"]
-    for answer, case in zip(answers, cases, strict=True):
-        lines.append(f"{_quoted(case.truth)},{_quoted(answer.label)}")
+    for actual, predicted in rows:
+        lines.append(f"{_quoted(actual)},{_quoted(predicted)}")
     return "\n".join(lines) + "\n"
 
 
@@ -179,13 +182,15 @@ def _abstention(
 ) -> dict[str, Any]:
     """Return the abstention table of the winner on validation.
 
-    It is empty for a task whose answers state no confidence.
+    It is empty for a task whose answers cannot abstain.
 
     Args:
         evaluator: of the task.
         answers: of the winner.
         cases: of validation.
     """
+    if not isinstance(evaluator, base.Abstains):
+        return {}
     confidence = [evaluator.confidence(answer) for answer in answers]
     stated = [value for value in confidence if value is not None]
     if not stated or len(stated) < len(confidence):
@@ -193,28 +198,8 @@ def _abstention(
     return abstention_table(stated, _correct(evaluator, answers, cases))
 
 
-def _coverage(
-    evaluator: base.TaskEvaluator,
-    table: dict[str, Any],
-    answers: Sequence[Any],
-    cases: Sequence[base.Case[Any]],
-) -> dict[str, Any]:
-    """Return coverage against accuracy on test, for the report.
-
-    Args:
-        evaluator: of the task.
-        table: of abstention; empty for a task without one.
-        answers: of the winner.
-        cases: of test.
-    """
-    if not table:
-        return {}
-    confidence = [float(evaluator.confidence(answer) or 0.0) for answer in answers]
-    return coverage_report(table, confidence, _correct(evaluator, answers, cases))
-
-
 def _correct(
-    evaluator: base.TaskEvaluator,
+    evaluator: base.Abstains,
     answers: Sequence[Any],
     cases: Sequence[base.Case[Any]],
 ) -> list[bool]:
@@ -239,15 +224,13 @@ def _answers(
         answers: of the winner.
         cases: of test.
     """
-    confidence = [evaluator.confidence(answer) for answer in answers]
     return pa.table(
         {
             "id": [case.id for case in cases],
             "query": [case.query.model_dump_json() for case in cases],
             "truth": [str(case.truth) for case in cases],
             "answer": [answer.model_dump_json() for answer in answers],
-            "right": _correct(evaluator, answers, cases),
-            "confidence": pa.array(confidence, pa.float64()),
+            **evaluator.case_stats(answers, [case.truth for case in cases]),
             "slices": [json.dumps(dict(case.slices), ensure_ascii=False) for case in cases],
         }
     )
@@ -255,6 +238,7 @@ def _answers(
 
 def _metrics(
     winner: Mapping[str, Any],
+    report_metric: str,
     leaked: int,
     leak: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -262,23 +246,24 @@ def _metrics(
 
     Args:
         winner: its row of the leaderboard.
+        report_metric: name of the metric that has an interval.
         leaked: number of leaked rows.
         leak: of `naive_claim`.
     """
-    low, high = winner["test_interval"]["accuracy"]
+    low, high = winner["test_interval"][report_metric]
     validation = winner["validation"]
     return {
         "winner": winner["name"],
         **winner["test"],
-        "accuracy_low": low,
-        "accuracy_high": high,
+        f"{report_metric}_low": low,
+        f"{report_metric}_high": high,
         **{f"validation_{name}": value for name, value in validation.items()},
         "size_bytes": winner["size_bytes"],
         "latency_p50_ms": winner["latency_ms"]["p50"],
         "latency_p95_ms": winner["latency_ms"]["p95"],
         "throughput_per_s": winner["throughput_per_s"],
         "leaked_rows": leaked,
-        "naive_split_accuracy": leak["naive"],
+        f"naive_split_{report_metric}": leak["naive"],
     }
 
 

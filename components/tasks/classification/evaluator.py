@@ -22,7 +22,9 @@ from components.tasks.base import (
     TargetInfo,
     TaskFeedback,
     TaskGates,
+    TaskReport,
 )
+from components.tasks.classification.answer_panels import ClassificationReport
 from components.tasks.classification.label_feedback import LabelFeedback
 from components.tasks.classification.paired_gates import ClassificationGates
 
@@ -47,16 +49,22 @@ class ClassificationMetric:
 
     Args:
         name: of the metric.
+        title: its name for people.
         of_confusion: computes the metric from a confusion matrix (c, c), rows are truths. None:
             the metric is the area under the ROC curve.
     """
 
     goal: Literal["min", "max"] = "max"
+    is_share = True
 
     def __init__(
-        self, name: str, of_confusion: Callable[[NDArray[np.float64]], float] | None = None
+        self,
+        name: str,
+        title: str,
+        of_confusion: Callable[[NDArray[np.float64]], float] | None = None,
     ) -> None:
         self.name = name
+        self.title = title
         self.of_confusion = of_confusion
 
     def example_stats(self, answer: Any, truth: Any) -> Mapping[str, Any]:
@@ -94,15 +102,16 @@ class ClassificationEvaluator:
     options: ClassVar[Mapping[str, type[BaseModel]]] = {}
     Query: type[BaseModel]
     Answer: type[BaseModel] = Answer
-    gates: TaskGates = ClassificationGates()
-    report_metric: Metric = ClassificationMetric("accuracy", classification.accuracy)
+    report_metric: Metric = ClassificationMetric("accuracy", "accuracy", classification.accuracy)
     metrics: Sequence[Metric] = (
-        ClassificationMetric("macro_f1", classification.macro_f1),
+        ClassificationMetric("macro_f1", "macro F1", classification.macro_f1),
         report_metric,
-        ClassificationMetric("precision", classification.precision),
-        ClassificationMetric("recall", classification.recall),
-        ClassificationMetric("auc"),
+        ClassificationMetric("precision", "precision", classification.precision),
+        ClassificationMetric("recall", "recall", classification.recall),
+        ClassificationMetric("auc", "AUC"),
     )
+    report: TaskReport = ClassificationReport()
+    gates: TaskGates = ClassificationGates()
     feedback: TaskFeedback = LabelFeedback()
     weight_description = "By how much the log-odds of the label fall when the piece is left out"
 

@@ -85,7 +85,7 @@ def test_the_naive_split_claims_more_and_says_how_many_rows_leaked(tmp_path: Pat
     rows = [{**row, "label": ("差评", "好评")[i % 3 == 0]} for i, row in enumerate(sentences(150))]
     runner = StageRunner.make(tmp_path, rows * 3, clean={"test_share": 0.2}).clean()
     classes = ["好评", "差评"]
-    claim = naive_claim(job(runner), classes, 0.5, fitted(runner, classes))
+    claim = naive_claim(job(runner), {"classes": classes}, 0.5, fitted(runner, classes))
     assert claim["honest"] == 0.5
     assert claim["test_rows"] == 90
     assert claim["leaked_rows"] > 75
@@ -103,7 +103,7 @@ def test_the_naive_split_knows_merged_classes(tmp_path: Path) -> None:
         tmp_path, rows, clean={"small_classes": "merge", "near_duplicates": 1.0, "test_share": 0.3}
     ).clean()
     classes = runner.manifest()["classes"]
-    claim = naive_claim(job(runner), classes, 0.5, fitted(runner, classes))
+    claim = naive_claim(job(runner), {"classes": classes}, 0.5, fitted(runner, classes))
     assert claim["test_rows"] == int(136 * 0.3)  # none was left out
     assert 0 < claim["naive"] <= 1
     assert runner.task == TEXT
@@ -117,7 +117,10 @@ def test_the_naive_split_of_a_handful_of_rows_has_a_test_row(tmp_path: Path) -> 
         train={"classical": {"min_documents": 1}},
     ).clean()
     classes = ["好评", "差评"]
-    assert naive_claim(job(runner), classes, 0.5, fitted(runner, classes))["test_rows"] == 1
+    assert (
+        naive_claim(job(runner), {"classes": classes}, 0.5, fitted(runner, classes))["test_rows"]
+        == 1
+    )
 
 
 def test_the_naive_split_is_fitted_once_with_what_the_baseline_chose(
@@ -134,7 +137,7 @@ def test_the_naive_split_is_fitted_once_with_what_the_baseline_chose(
     classes = reviews.manifest()["classes"]
     files = fitted(reviews, classes)
     monkeypatch.setattr("components.tasks.classification.baselines.fit_linear", counted)
-    naive_claim(job(reviews), classes, 0.5, files)
+    naive_claim(job(reviews), {"classes": classes}, 0.5, files)
     assert fits == list(json.loads(files["encoder/tfidf.json"])["models"].values())
 
     plain = LogisticRegression
@@ -147,5 +150,5 @@ def test_the_naive_split_is_fitted_once_with_what_the_baseline_chose(
     classes = bars.manifest()["classes"]
     files = fitted(bars, classes)
     monkeypatch.setattr("sklearn.linear_model.LogisticRegression", noted)
-    naive_claim(job(bars), classes, 0.5, files)
+    naive_claim(job(bars), {"classes": classes}, 0.5, files)
     assert fits == [json.loads(files["encoder/features.json"])["C"]]

@@ -13,21 +13,68 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.fields.text import Text
-from components.stages.evaluate import plots, svg
-from components.stages.evaluate.report import (
-    ReportData,
+from components.core import svg
+from components.core.page_templates import (
     count,
     number,
     percent,
     points,
     ratio,
+    significant,
     size,
-    write_report,
 )
+from components.fields.text import Text
+from components.stages.evaluate import plots
+from components.stages.evaluate.metric_scale import MetricScale
+from components.stages.evaluate.report import ReportData, ShownCase, WorstCases, write_report
+from components.tasks.base import Case, ReportPanel
+from components.tasks.classification import confusion_plots
+from components.tasks.classification.answer_panels import (
+    ClassificationReport,
+    class_panels,
+    coverage_section,
+)
+from components.tasks.classification.evaluator import Answer, ClassificationEvaluator
 from tests import hostile
 
 HOSTILE = '<script>alert("x")</script><img src=https://evil.example/x.png>$\\frac$]]>&\x0b'
+
+
+METRICS = {metric.name: metric for metric in ClassificationEvaluator.metrics}
+ACCURACY = METRICS["accuracy"]
+MACRO_F1 = METRICS["macro_f1"]
+COLUMNS = [METRICS[name] for name in ClassificationReport.columns]
+SPLITS = {
+    "train": {"差评": 7210, "好评": 6646},
+    "validation": {"差评": 901, "好评": 831},
+    "test": {"差评": 901, "好评": 831},
+}
+
+
+def rows_by_split(classes: list[str], splits: dict[str, dict[str, int]]) -> list[ReportPanel]:
+    """The panel about the rows of the data."""
+    manifest = {"classes": classes, "splits": splits}
+    return list(ClassificationReport().data_panels(manifest))
+
+
+def footer(classes: list[str]) -> list[tuple[str, str]]:
+    """What the foot of the page says about the classes."""
+    return list(ClassificationReport().data_details({"classes": classes}))
+
+
+def mistakes(*rows: tuple[str, str, str, float]) -> WorstCases:
+    """Worst cases: what is shown, truth, prediction and probability."""
+    cases, answers, shown = [], [], {}
+    for position, (query, truth, predicted, probability) in enumerate(rows):
+        cases.append(Case(f"{position:02d}", None, truth, {}))
+        shown[cases[-1].id] = query
+        answers.append(Answer(label=predicted, probability=probability, probabilities={}))
+    worst = ClassificationReport().worst_answers(answers, cases, 12)
+    return WorstCases(
+        worst.title,
+        worst.note,
+        [ShownCase(shown[answer.case.id], answer.verdict) for answer in worst.answers],
+    )
 
 
 def candidate(
@@ -122,8 +169,11 @@ def reviews() -> ReportData:
         task="some_task",
         data_hash="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
         seed=7,
-        classes=["差评", "好评"],
-        decided_by="macro_f1",
+        data_details=footer(["差评", "好评"]),
+        deciding_metric=MACRO_F1,
+        report_metric=ACCURACY,
+        metrics=COLUMNS,
+        test_cases=1732,
         leaderboard=rows,
         counts={
             "raw": 35124,
@@ -131,6 +181,7 @@ def reviews() -> ReportData:
             "exact_duplicates": 15670,
             "near_duplicate_pairs": 1650,
             "conflicting": 59,
+            "conflict_reason": "conflicting_labels",
             "filtered": 0,
             "clean": 17320,
         },
@@ -144,19 +195,22 @@ def reviews() -> ReportData:
                 "share_lost": 0.58,
             },
         ],
-        coverage={
-            "curve": [{"coverage": 0.5, "accuracy": 0.95}, {"coverage": 1.0, "accuracy": 0.85}],
-            "shares": [
-                {"stated": 0.05, "threshold": 0.83, "answered": 0.61, "wrong": 0.048},
-                {"stated": 0.01, "threshold": None, "answered": 0.0, "wrong": None},
-            ],
-        },
+        winner_sections=[
+            coverage_section(
+                {
+                    "curve": [
+                        {"coverage": 0.5, "accuracy": 0.95},
+                        {"coverage": 1.0, "accuracy": 0.85},
+                    ],
+                    "shares": [
+                        {"stated": 0.05, "threshold": 0.83, "answered": 0.61, "wrong": 0.048},
+                        {"stated": 0.01, "threshold": None, "answered": 0.0, "wrong": None},
+                    ],
+                }
+            )
+        ],
         quarantine={"too_short": ["好", "!!!", "ok"], "boilerplate": ["此用户没有填写评论内容"]},
-        splits={
-            "train": {"差评": 7210, "好评": 6646},
-            "validation": {"差评": 901, "好评": 831},
-            "test": {"差评": 901, "好评": 831},
-        },
+        data_panels=rows_by_split(["差评", "好评"], SPLITS),
         lengths={
             "histogram": {
                 "edges": list(range(0, 165, 8)),
@@ -164,35 +218,25 @@ def reviews() -> ReportData:
             },
             "percentiles": {"p50": 34, "p90": 84, "p95": 96, "p99": 150},
         },
-        confusion=[[780, 121], [141, 690]],
+        winner_panels=class_panels([[780, 121], [141, 690]], ["差评", "好评"]),
         curves=curves,
         trials=trials,
         watch="accuracy",
         slices={
-            "length: short": {"n": 431, "accuracy": 0.812, "interval": [0.772, 0.846]},
-            "length: long": {"n": 420, "accuracy": 0.871, "interval": [0.836, 0.901]},
-            "script: han": {"n": 1702, "accuracy": 0.85, "interval": [0.832, 0.867]},
+            "length: short": {"n": 431, "value": 0.812, "interval": [0.772, 0.846]},
+            "length: long": {"n": 420, "value": 0.871, "interval": [0.836, 0.901]},
+            "script: han": {"n": 1702, "value": 0.85, "interval": [0.832, 0.867]},
         },
-        mistakes=[
-            {
-                "shown": "书的内容不错,就是包装太差了,到手的时候封面已经折了。物流也慢,等了整整一个星期才收到。",
-                "truth": "差评",
-                "predicted": "好评",
-                "probability": 0.991,
-            },
-            {
-                "shown": "酒店位置很好 &lt;3 but the room was tiny",
-                "truth": "差评",
-                "predicted": "好评",
-                "probability": 0.987,
-            },
-            {
-                "shown": "没有想象中的那么差",
-                "truth": "好评",
-                "predicted": "差评",
-                "probability": 0.979,
-            },
-        ],
+        worst=mistakes(
+            (
+                "书的内容不错,就是包装太差了,到手的时候封面已经折了。物流也慢,等了整整一个星期才收到。",
+                "差评",
+                "好评",
+                0.991,
+            ),
+            ("酒店位置很好 &lt;3 but the room was tiny", "差评", "好评", 0.987),
+            ("没有想象中的那么差", "好评", "差评", 0.979),
+        ),
         leak={"honest": 0.8483, "naive": 0.9127, "leaked_rows": 1622, "test_rows": 3512},
         compression=[
             {
@@ -200,21 +244,21 @@ def reviews() -> ReportData:
                 "parent": "tuned",
                 "size": 0.496,
                 "latency": 0.583,
-                "accuracy": 0.993,
+                "metric": 0.993,
             },
             {
                 "name": "tuned-int8",
                 "parent": "tuned",
                 "size": 0.254,
                 "latency": 0.361,
-                "accuracy": 0.9996,
+                "metric": 0.9996,
             },
             {
                 "name": "distilled",
                 "parent": "tuned",
                 "size": 0.311,
                 "latency": 0.333,
-                "accuracy": 0.985,
+                "metric": 0.985,
             },
         ],
     )
@@ -222,7 +266,7 @@ def reviews() -> ReportData:
 
 def lean() -> ReportData:
     """The reviews with little to draw: for tests of words."""
-    return replace(reviews(), confusion=None, curves=(), trials=(), lengths=None)
+    return replace(reviews(), winner_panels=(), curves=(), trials=(), lengths=None)
 
 
 def digits() -> ReportData:
@@ -235,10 +279,6 @@ def digits() -> ReportData:
         candidate("convnet", "convnet (train)", 0.984, 0.983, 310_000, 0.8, winner=True),
     ]
     picture = f'<img class="tiny" alt="" src="data:image/png;base64,{pixel}">'
-    mistakes = [
-        {"shown": picture, "truth": str(i), "predicted": str(9 - i), "probability": 0.9}
-        for i in range(5)
-    ]
     classes = [str(digit) for digit in range(10)]
     splits = {
         split: dict.fromkeys(classes, n)
@@ -249,12 +289,15 @@ def digits() -> ReportData:
         "other_task",
         "ab" * 32,
         7,
-        classes,
-        "accuracy",
+        ACCURACY,
+        ACCURACY,
+        COLUMNS,
         rows,
-        confusion=confusion.tolist(),
-        mistakes=mistakes,
-        splits=splits,
+        data_details=footer(classes),
+        test_cases=int(confusion.sum()),
+        winner_panels=class_panels(confusion.tolist(), classes),
+        worst=mistakes(*((picture, str(i), str(9 - i), 0.9) for i in range(5))),
+        data_panels=rows_by_split(classes, splits),
     )
 
 
@@ -300,7 +343,7 @@ def test_tells_every_candidate_class_and_the_provenance(pages: tuple[str, str]) 
     for page, facts in zip(pages, (reviews(), digits()), strict=True):
         for row in facts.leaderboard:
             assert row["title"] in page and page.count(row["name"]) >= 2
-        for name in facts.classes:
+        for name in facts.data_details[0][1].split(", "):
             assert f"<th>{name}</th>" in page and re.search(rf"<text[^>]*>{name}</text>", page)
         assert facts.data_hash in page and facts.task in page
 
@@ -353,10 +396,9 @@ def test_does_not_flatter_the_winner(
         else row
         for row in rows
     ]
-    text = words(render(tmp_path, replace(lean(), leaderboard=rows, decided_by="accuracy")))
+    text = words(render(tmp_path, replace(lean(), leaderboard=rows, deciding_metric=ACCURACY)))
     assert (
-        said in text
-        and f"it answers {accuracy * 100:.1f}\u202f% of 1,732 test cases rightly" in text
+        said in text and f"its accuracy is {accuracy * 100:.1f}\u202f% on 1,732 test cases" in text
     )
 
 
@@ -365,7 +407,7 @@ def test_the_headline_is_of_the_metric_that_decided(tmp_path: Path) -> None:
         {**row, "over_baseline": [-0.012, 0.031]} if row.get("winner") else row
         for row in reviews().leaderboard
     ]
-    page = render(tmp_path, replace(reviews(), decided_by="macro_f1", leaderboard=rows))
+    page = render(tmp_path, replace(reviews(), leaderboard=rows))
     winner, baseline = (next(row for row in rows if row.get(key)) for key in ("winner", "baseline"))
     figure, other = winner["test"]["macro_f1"], baseline["test"]["macro_f1"]
     assert (
@@ -411,11 +453,12 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     hostile_facts = replace(
         facts,
         pipeline=HOSTILE,
-        classes=[HOSTILE, "items"],
+        data_details=footer([HOSTILE, "items"]),
         leaderboard=rows,
-        splits={"train": {HOSTILE: 3}},
+        winner_panels=class_panels([[780, 121], [141, 690]], [HOSTILE, "items"]),
+        data_panels=rows_by_split([HOSTILE, "items"], {HOSTILE: {HOSTILE: 3}}),
         quarantine={HOSTILE: [HOSTILE]},
-        slices={HOSTILE: {"n": 3, "accuracy": 0.5}},
+        slices={HOSTILE: {"n": 3, "value": 0.5}},
         trials=[
             {
                 "trial": HOSTILE,
@@ -425,7 +468,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
             }
         ],
         curves=[{"arm": HOSTILE, "epoch": 1, "watch": 0.5, "train_loss": 1.0}],
-        mistakes=[{"shown": "safe", "truth": HOSTILE, "predicted": HOSTILE}],
+        worst=mistakes(("safe", HOSTILE, HOSTILE + "other", 0.9)),
         compression=[{"name": HOSTILE, "parent": HOSTILE}],
     )
     seen = Page(render(tmp_path, hostile_facts))
@@ -438,10 +481,12 @@ def test_the_page_shows_what_nobody_sees(tmp_path: Path) -> None:
     facts = replace(
         reviews(),
         pipeline=text,
-        classes=[text, "items"],
+        data_details=footer([text, "items"]),
+        winner_panels=class_panels([[780, 121], [141, 690]], [text, "items"]),
+        data_panels=rows_by_split([text, "items"], SPLITS),
         quarantine={text: [text]},
-        slices={text: {"n": 3, "accuracy": 0.5}},
-        mistakes=[{"shown": Text().show(text), "truth": text, "predicted": text}],
+        slices={text: {"n": 3, "value": 0.5}},
+        worst=mistakes((Text().show(text), text, f"{text}!", 0.9)),
         account=[{"stage": "clean", "what": "x", "rows": 1, "of": 2, "message": text}],
     )
     page = render(tmp_path, facts)
@@ -452,7 +497,7 @@ def test_the_page_shows_what_nobody_sees(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", hostile.READABLE)
 def test_ordinary_text_is_readable_on_the_page(name: str, tmp_path: Path) -> None:
     text = hostile.READABLE[name]
-    facts = ReportData("bare", text, "", 0, [], "accuracy", [])
+    facts = ReportData("bare", text, "", 0, ACCURACY, ACCURACY, COLUMNS, [])
     assert text in render(tmp_path, facts)
 
 
@@ -461,7 +506,7 @@ def test_the_same_facts_give_the_same_bytes(pages: tuple[str, str], tmp_path: Pa
 
 
 def test_missing_facts_leave_sections_out(tmp_path: Path) -> None:
-    bare = ReportData("bare", "some_task", "", 0, [], "accuracy", [])
+    bare = ReportData("bare", "some_task", "", 0, ACCURACY, ACCURACY, COLUMNS, [])
     page = render(tmp_path, bare)
     assert (
         "No winner was named." in page
@@ -471,7 +516,6 @@ def test_missing_facts_leave_sections_out(tmp_path: Path) -> None:
     )
     sparse = replace(
         bare,
-        classes=["a", "b"],
         leaderboard=[
             {"name": "only", "winner": True, "test": None},
             {"name": "other", "test": {"accuracy": float("nan")}},
@@ -487,7 +531,7 @@ def test_missing_facts_leave_sections_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "field", ["counts", "quarantine", "splits", "slices", "mistakes", "leak", "compression"]
+    "field", ["counts", "quarantine", "data_panels", "slices", "worst", "leak", "compression"]
 )
 def test_any_one_section_may_be_missing(tmp_path: Path, field: str) -> None:
     facts = replace(lean(), leaderboard=lean().leaderboard[3:4])
@@ -501,7 +545,7 @@ def test_trials_hide_settings_of_other_architectures(pages: tuple[str, str]) -> 
 
 
 def test_many_classes_and_steps_are_drawn() -> None:
-    plot = plots.confusion(
+    plot = confusion_plots.confusion_matrix(
         np.eye(60, dtype=int).tolist(), [f"class {number}" for number in range(60)]
     )
     assert plot.svg.count(">class 59<") == 2
@@ -520,7 +564,7 @@ def test_many_classes_and_steps_are_drawn() -> None:
 
 def test_a_hopeless_candidate_does_not_squeeze_the_others() -> None:
     rows = sorted(reviews().leaderboard, key=lambda row: -row["test"]["accuracy"])
-    plot = plots.leaderboard(rows)
+    plot = plots.leaderboard(rows, MetricScale(ACCURACY))
     assert plot is not None and "50%" not in plot.svg and "51.1%" in plot.svg
 
 
@@ -530,7 +574,7 @@ def test_labels_do_not_lie_on_each_other() -> None:
 
 
 def test_plots_use_the_page_colours_and_fonts() -> None:
-    plot = plots.leaderboard(reviews().leaderboard)
+    plot = plots.leaderboard(reviews().leaderboard, MetricScale(ACCURACY))
     assert plot is not None and "var(--accent)" in plot.svg and "font-family" not in plot.svg
     assert not any(colour in plot.svg for colour in svg.HEX.values())
 
@@ -554,6 +598,12 @@ def test_figures_are_written_for_people() -> None:
         "15.4",
         "251",
         "–",
+    ]
+    assert [significant(0.00421), significant(4.128), significant(1234), significant(-0.5)] == [
+        "0.00421",
+        "4.13",
+        "1,234",
+        "−0.500",
     ]
     assert [count(17320), points(-0.0031), ratio(0.2541)] == ["17,320", "−0.3", "0.25\u202f×"]
 

@@ -14,9 +14,9 @@ import pytest
 from components.stages.evaluate import search_plots
 from components.stages.evaluate.importance import ENOUGH, importance
 from components.stages.evaluate.report import ReportData, write_report
-from tests.components.stages.evaluate.test_report import Page, words
+from tests.components.stages.evaluate.test_report import ACCURACY, Page, words
 
-BARE = ReportData("p", "some_task", "", 0, [], "accuracy", [], watch="macro f1")
+BARE = ReportData("p", "some_task", "", 0, ACCURACY, ACCURACY, [ACCURACY], [], watch="macro f1")
 
 
 def searched(count: int, noise: float = 0.0) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ FONT = 12.0
 _VARIABLES = {color: f"var(--{name})" for name, color in HEX.items()}
 _STYLE = {
     "svg.fonttype": "none",
-    # A class may be called "$a$".
+    # A text of the data may be "$a$".
     "text.parse_math": False,
     "font.size": FONT,
     "text.color": HEX["ink"],
@@ -51,7 +51,7 @@ class Plot:
 
     Args:
         svg: the SVG element.
-        legend: (mark, label) pairs that the page sets as text. A mark is a CSS variable, "hollow"
+        legend: (mark, text) pairs that the page sets as text. A mark is a CSS variable, "hollow"
             or "line".
     """
 
@@ -59,7 +59,7 @@ class Plot:
     legend: Sequence[tuple[str, str]] = ()
 
 
-def label(text: Any, limit: int = 26) -> str:
+def shortened(text: Any, limit: int = 26) -> str:
     """Return a text fit to stand in a plot, not longer than `limit` characters."""
     plain = escaping.svg(str(text)[: limit + 1])
     if len(plain) <= limit:
@@ -73,6 +73,14 @@ def breadth(texts: Sequence[str]) -> float:
     East Asian characters count as one em, others as 0.56 em.
     """
     return max((_ems(text) for text in texts), default=0.0) * FONT
+
+
+def percent_axis(axis: Any) -> None:
+    """Write the ticks of an axis in percent."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(lambda value, _: f"{value * 100:.10g}%")
 
 
 def _ems(text: str) -> float:
