@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import pytest
 
+from components.core.garbage import collect_rarely
+
 LONG = (
     "faults/test_kills.py",
     "faults/test_kills_of_runs.py",
@@ -38,6 +40,9 @@ FAULTS = (
     "test_search.py::test_a_trial_whose_worker_is_lost_is_begun_again",
     "test_single_worker.py::test_a_real_worker_that_is_killed_goes_on_at_its_last_checkpoint",
 )
+
+# A pytest process holds millions of objects, and each full collection would visit them all.
+collect_rarely()
 
 
 @pytest.hookimpl(tryfirst=True)

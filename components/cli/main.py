@@ -22,6 +22,7 @@ from components.cli.pipeline_argument import Name, Pipeline, choose_pipeline, sp
 from components.cli.tracking_store_commands import app as tracking
 from components.core import escaping
 from components.core.errors import GristmillError, InputError
+from components.core.garbage import collect_rarely
 from components.core.terminal import (
     print_anything,
     print_crash,
@@ -445,6 +446,7 @@ def main() -> None:
     An error that a person can mend becomes a message and an exit code. Any other error keeps its
     traceback.
     """
+    collect_rarely()
     print_anything()
     sys.excepthook = print_crash
     named_user()

@@ -27,6 +27,7 @@ from components.core.errors import (
     ParamsError,
 )
 from components.core.escaping import brief
+from components.core.garbage import collect_rarely
 
 SECONDS = 120.0
 # Bytes beyond the process's memory at its start. Torch and a small network take 0.2 GiB.
@@ -219,6 +220,7 @@ def _limit(kind: int, value: int) -> None:
 
 def answer_calls() -> None:
     """Answer calls as the child of a `SandboxedCall`, until standard input ends."""
+    collect_rarely()
     name, memory, seconds = sys.argv[1:]
     # Output of libraries must not mix with the answers.
     channel = os.dup(1)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from components.core.errors import EnvironmentFault, GristmillError, InputError, ParamsError
+from components.core.garbage import collect_rarely
 from components.core.job import Journal
 from components.core.parallel_map import has_ray
 from components.training.fit_config import MEMORY_FILE, FitConfig, FitResult, check
@@ -190,6 +191,7 @@ def _work(config: dict[str, Any]) -> None:
     It reports nothing to Ray Train. The loop's own checkpoints are the only state, whatever
     kills a worker.
     """
+    collect_rarely()
     import ray.train
     import torch
 

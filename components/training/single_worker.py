@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from components.core.errors import EnvironmentFault
+from components.core.garbage import collect_rarely
 from components.core.job import Journal
 from components.training.fit_config import FitConfig
 
@@ -83,6 +84,7 @@ def _wait_for_room(unit: str, wait_s: float, log: Callable[[str], None]) -> None
 
 def _work(spec: FitConfig, journal_path: str, called: float) -> None:
     """Run the fit in the Ray task."""
+    collect_rarely()
     import torch
 
     from components.training.loop import fit

@@ -16,6 +16,7 @@ from typing import Any
 
 from components.core import escaping
 from components.core.files import write_atomic
+from components.core.garbage import collect_rarely
 
 _FILE = "dvc.yaml"
 _LOCK = "dvc.lock"
@@ -118,6 +119,7 @@ def escape_output() -> None:
 
 def main() -> None:
     """Run `dvc` with the arguments of this process; the last is the pipeline's dvc.yaml."""
+    collect_rarely()
     from dvc.cli import main as dvc
 
     root = Path.cwd()

@@ -19,6 +19,7 @@ import psutil
 
 from components.core.errors import EnvironmentFault, InputError
 from components.core.files import remove_tree
+from components.core.garbage import collect_rarely
 from components.core.job import Job
 from components.orchestration import interrupt
 from components.orchestration.git import Checkout, checkout, refusal_text
@@ -372,6 +373,7 @@ def execute(job: Job) -> None:
     Args:
         job: of the stage.
     """
+    collect_rarely()
     importlib.import_module(f"components.stages.{job.stage}.stage").run(job)
 
 

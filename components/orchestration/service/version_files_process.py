@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from components.core.errors import EnvironmentFault, GristmillError, InputError
+from components.core.garbage import collect_rarely
 from components.orchestration.processes import end_with_parent
 from components.registry.versions.model_versions import BUNDLE, Version
 from components.serving.rollout import version_files
@@ -176,6 +177,7 @@ def _parse_answer(code: int, answer: str) -> ServedVersion:
 
 def main() -> None:
     """Prepare the candidate that standard input names. Write the result to standard output."""
+    collect_rarely()
     output = os.dup(1)
     # The lines that libraries print must not be in the answer.
     os.dup2(2, 1)
