@@ -80,7 +80,7 @@ def _of_tree(tree: Mapping[str, Any]) -> Cases:
     """Return cases from their tree. Statistics without values are left out.
 
     Raises:
-        ValueError: a statistic has not one value for each case.
+        ValueError: a statistic has not one value for each case, or there is none.
         KeyError, TypeError, AttributeError: the tree is something else.
     """
     stats = {}
@@ -90,6 +90,8 @@ def _of_tree(tree: Mapping[str, Any]) -> Cases:
         if len(values) != len(tree["ids"]):
             raise ValueError(f"{name} has {len(values)} values")
         stats[name] = values
+    if tree["ids"] and not stats:
+        raise ValueError("there are cases, but no statistics of them")
     return Cases(tree["ids"], stats, tree["slices"], tree["test"])
 
 

@@ -188,7 +188,19 @@ def test_a_record_finds_a_place_behind_one_that_somebody_wrote_further_on(tmp_pa
     assert sorted(log.params)[2:5] == ["release.000004", "release.000005", "release.000006"]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "5", '{"a": 1}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "5",
+        '{"a": 1}',
+        "[" * 100_000,
+        '{"ids": ["1"], "slices": null, "test": "t"}',
+        '{"ids": ["1"], "right": [true, true], "slices": null, "test": "t"}',
+        '{"ids": ["1"], "right": 5, "slices": null, "test": "t"}',
+    ],
+)
 def test_answers_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         Cases.from_json(text)
