@@ -28,7 +28,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "numpy",
             "classical",
             {},
-            ["a", "b"],
+            {"classes": ["a", "b"]},
             seed,
             "d",
             "p",

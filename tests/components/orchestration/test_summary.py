@@ -17,7 +17,9 @@ from components.registry.release.retrain_record import RetrainRecord
 
 def params(name: str) -> Any:
     return SimpleNamespace(
-        name=name, pipeline=SimpleNamespace(data="data" if name == "default" else f"data/{name}")
+        name=name,
+        task="text_classification",
+        pipeline=SimpleNamespace(data="data" if name == "default" else f"data/{name}"),
     )
 
 
