@@ -21,7 +21,9 @@ from components.tasks.base import Graph
 
 LAYOUT = FeatureLayout(numbers=2, categories=[3])
 BUILD: dict[str, Callable[[FeatureLayout], torch.nn.Module]] = {
-    "mlp": lambda layout: MLP(MLPConfig(hidden=[64, 64], dropout=0.0), layout, 1),
+    "mlp": lambda layout: MLP(
+        MLPConfig(hidden=[64, 64], number_width=4, frequencies=8, dropout=0.0), layout, 1
+    ),
     "table resnet": lambda layout: TableResNet(
         TableResNetConfig(width=32, blocks=2, hidden=[64], dropout=0.0), layout, 1
     ),
@@ -43,6 +45,7 @@ def rows(seed: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @each
+@pytest.mark.usefixtures("one_thread")
 def test_it_learns_what_a_category_makes_of_numbers(name: str) -> None:
     torch.manual_seed(0)
     module = BUILD[name](LAYOUT)
