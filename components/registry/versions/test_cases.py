@@ -48,7 +48,10 @@ class Cases:
     def select(self, positions: Iterable[int]) -> CaseStats:
         """Return the statistics of some cases, in the order of their positions."""
         chosen = list(positions)
-        return {name: [values[i] for i in chosen] for name, values in self.stats.items()}
+        selected = {}
+        for name, values in self.stats.items():
+            selected[name] = [values[position] for position in chosen]
+        return selected
 
     def of_ids(self, ids: Iterable[str]) -> CaseStats:
         """Return the statistics of cases by their ids, in that order."""

@@ -81,7 +81,8 @@ class Batcher:
 
     Args:
         model: prepares and scores.
-        max_items: queries in a batch; fewer where the model is faster with fewer (`BatchSizeTuner`).
+        max_items: queries in a batch; fewer where the model is faster with fewer (see
+            `BatchSizeTuner`).
         max_tokens: elements of a batch's rows with padding. A longer row is a batch by itself.
             None: only items are counted.
         wait_s: how long a batch waits for more queries at most, in seconds.
