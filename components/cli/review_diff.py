@@ -147,7 +147,7 @@ def _show_slices(
     cases: Cases, champion_cases: Cases, champion: int, version: int, rules: GateRules
 ) -> None:
     """Print how good the answers of both versions are, for each slice of the test cases."""
-    if not cases.pairs(champion_cases):
+    if not rules.can_compare(cases, champion_cases):
         warning = (
             "the two were not measured on the same test cases: "
             "the figures above are of different ones"

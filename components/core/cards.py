@@ -125,9 +125,9 @@ class CardFile(Strict):
         """Return the tree with the keys that are not of a card below `targets`."""
         if not isinstance(tree, Mapping):
             return tree
-        targets = {name: value for name, value in tree.items() if name not in cls.model_fields}
-        entries = {name: value for name, value in tree.items() if name not in targets}
-        # A file cannot have entries below such a key, only a tree in memory.
+        own = cls.model_fields.keys() - {"targets"}
+        targets = {name: value for name, value in tree.items() if name not in own}
+        entries = {name: value for name, value in tree.items() if name in own}
         return {"targets": targets, **entries}
 
     @model_validator(mode="after")

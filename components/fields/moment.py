@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from components.core import escaping
 from components.fields.base import Change, Reject, Summary
-from components.fields.number import MISSING
+from components.fields.number import MISSING, plain_digits
 
 DateOrder = Literal["ymd", "dmy", "mdy"]
 _DATE = re.compile(r"(\d{1,4})\s*([-/.年])\s*(\d{1,2})\s*(?:\2|月)\s*(\d{1,4})\s*日?")
@@ -195,7 +195,10 @@ def parse_moment(text: str, order: DateOrder = "ymd") -> float | None:
     Raises:
         Reject: the text states no moment.
     """
-    plain = unicodedata.normalize("NFKC", text).strip().lower()
+    try:
+        plain = plain_digits(text)
+    except Reject:
+        raise Reject("not_a_date", text[:_LONGEST]) from None
     if plain in MISSING:
         return None
     with suppress(ValueError, Reject):

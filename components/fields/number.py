@@ -155,9 +155,9 @@ def parse_number(text: str, decimal: DecimalSign = ".") -> float | None:
         decimal: the decimal sign.
 
     Raises:
-        Reject: the text states no number.
+        Reject: the text states no number, or has raised or circled digits.
     """
-    plain = unicodedata.normalize("NFKC", text).strip().lower().translate(_MINUS)
+    plain = plain_digits(text).translate(_MINUS)
     if plain in MISSING:
         return None
     sign = 1.0
@@ -172,6 +172,17 @@ def parse_number(text: str, decimal: DecimalSign = ".") -> float | None:
     if not _PLAIN.fullmatch(plain):
         raise Reject("not_a_number", text[:_LONGEST])
     return sign * factor * float(plain)
+
+
+def plain_digits(text: str) -> str:
+    """Return a text in lower case and in Unicode's compatibility form, as digits are read in it.
+
+    Raises:
+        Reject: the form would make other numbers of raised, circled or fraction digits: 5² is no 52.
+    """
+    if any(unicodedata.category(character) == "No" for character in text):
+        raise Reject("not_a_number", text[:_LONGEST])
+    return unicodedata.normalize("NFKC", text).strip().lower()
 
 
 def _without_unit(text: str) -> tuple[str, float]:
@@ -205,7 +216,10 @@ def guess_decimal(texts: Iterable[str]) -> tuple[DecimalSign, int]:
     commas = 0
     points = 0
     for text in texts:
-        plain = unicodedata.normalize("NFKC", text).strip().lower().translate(_MINUS)
+        try:
+            plain = plain_digits(text).translate(_MINUS)
+        except Reject:
+            continue
         plain, _ = _without_unit(_CURRENCY.sub("", plain))
         commas += bool(_DECIMAL_COMMA.fullmatch(plain))
         points += bool(_DECIMAL_POINT.fullmatch(plain))

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from components.models.feature_config import FeatureEmbeddingConfig
+
 
 @dataclass(frozen=True)
 class FeatureLayout:
@@ -93,7 +95,7 @@ class CategoryEmbeddings(nn.Module):
 
 
 def embedding_width(size: int, most: int) -> int:
-    """Return the width of the embedding of a column.
+    """Return the width of the embedding of a column, by the rule of thumb of the library fastai.
 
     Args:
         size: number of its values.
@@ -108,29 +110,24 @@ class FlatEmbedding(nn.Module):
 
     Args:
         layout: of the features.
-        category_width: largest width of the embedding of a column of categories.
-        number_width: width of the periodic embedding of a number. 0: numbers stay as they are.
-        frequencies: of the periodic embedding.
-        deviation: of its first frequencies.
+        config: widths of the embeddings.
     """
 
-    def __init__(
-        self,
-        layout: FeatureLayout,
-        category_width: int,
-        number_width: int,
-        frequencies: int,
-        deviation: float,
-    ) -> None:
+    def __init__(self, layout: FeatureLayout, config: FeatureEmbeddingConfig) -> None:
         super().__init__()
         self.layout = layout
-        widths = [embedding_width(size, category_width) for size in layout.categories]
+        widths = [embedding_width(size, config.category_width) for size in layout.categories]
         self.categories = CategoryEmbeddings(layout.categories, widths)
         self.periodic: PeriodicEmbedding | None = None
         number_features = layout.numbers
-        if number_width and layout.numbers:
-            self.periodic = PeriodicEmbedding(layout.numbers, number_width, frequencies, deviation)
-            number_features *= number_width
+        if config.number_width and layout.numbers:
+            self.periodic = PeriodicEmbedding(
+                layout.numbers,
+                config.number_width,
+                config.frequencies,
+                config.frequency_deviation,
+            )
+            number_features *= config.number_width
         self.width = number_features + sum(widths)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:

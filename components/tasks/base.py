@@ -989,7 +989,13 @@ class Suspicion:
 
 
 class TaskGates(Protocol):
-    """Judgments on `CaseStats`, without the data, as part of the facet evaluator.py."""
+    """Judgments on `CaseStats`, without the data, as part of the facet evaluator.py.
+
+    Attributes:
+        statistics: names of those that `compare` reads.
+    """
+
+    statistics: Sequence[str]
 
     def compare(self, mine: CaseStats, theirs: CaseStats, alpha: float) -> Comparison:
         """Return the paired comparison of two models.

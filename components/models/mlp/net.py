@@ -29,13 +29,7 @@ class MLP(nn.Module):
 
     def __init__(self, config: MLPConfig, layout: FeatureLayout, outputs: int) -> None:
         super().__init__()
-        self.embedding = FlatEmbedding(
-            layout,
-            config.category_width,
-            config.number_width,
-            config.frequencies,
-            config.frequency_deviation,
-        )
+        self.embedding = FlatEmbedding(layout, config)
         widths = [self.embedding.width, *config.hidden]
         self.layers = nn.ModuleList(nn.Linear(one, other) for one, other in pairwise(widths))
         self.dropout = Dropout(config.dropout)

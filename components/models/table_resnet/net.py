@@ -48,13 +48,7 @@ class TableResNet(nn.Module):
 
     def __init__(self, config: TableResNetConfig, layout: FeatureLayout, outputs: int) -> None:
         super().__init__()
-        self.embedding = FlatEmbedding(
-            layout,
-            config.category_width,
-            config.number_width,
-            config.frequencies,
-            config.frequency_deviation,
-        )
+        self.embedding = FlatEmbedding(layout, config)
         self.first = nn.Linear(self.embedding.width, config.width)
         self.blocks = nn.ModuleList(
             ResidualBlock(config.width, hidden, config.dropout) for hidden in config.hidden_units()

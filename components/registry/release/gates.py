@@ -96,6 +96,11 @@ class GateRules:
     task: TaskGates
     targets: Sequence[str] = ()
 
+    def can_compare(self, mine: Cases, theirs: Cases) -> bool:
+        """Return whether both are answers to the same cases, with what the task compares."""
+        known = mine.stats.keys() & theirs.stats.keys()
+        return mine.pairs(theirs) and known.issuperset(self.task.statistics)
+
 
 def gate_rules(task: str, params: GateParams) -> GateRules:
     """Return the rules of a task.
@@ -240,7 +245,7 @@ def _against_champion(champion: ChampionResults | None, cases: Cases, rules: Gat
     count = len(cases.ids)
     version = champion.version
     note = f"; {champion.note}" if champion.note else ""
-    if not cases.pairs(champion.cases):
+    if not rules.can_compare(cases, champion.cases):
         detail = f"version {version} was not measured on the same {count} test cases{note}"
         return Gate("champion", False, detail=detail, against=version)
     if (refusal := _suspect_feedback(champion, rules)) is not None:
@@ -312,7 +317,7 @@ def _slices(champion: ChampionResults | None, cases: Cases, rules: GateRules) ->
     if not slices:
         detail = f"no slice has {params.slice_cases} cases"
         return Gate("slices", None, detail=detail, against=against)
-    if champion is not None and not cases.pairs(champion.cases):
+    if champion is not None and not rules.can_compare(cases, champion.cases):
         detail = f"version {champion.version} was not measured on the same cases"
         return Gate("slices", None, detail=detail, against=against)
     alpha = params.alpha / len(slices)

@@ -293,12 +293,13 @@ class ReportedMetric:
 
 
 def reported_metric(tags: Mapping[str, str]) -> ReportedMetric:
-    """Return the metric of a version: the one whose interval its tags have.
+    """Return the metric of a version: the one that its tags have with an interval.
 
     Args:
         tags: of the version.
     """
     suffix = "_interval"
-    name = next((tag.removesuffix(suffix) for tag in sorted(tags) if tag.endswith(suffix)), "")
+    names = [tag.removesuffix(suffix) for tag in sorted(tags) if tag.endswith(suffix)]
+    name = next((name for name in names if name in tags), "")
     interval = tags.get(f"{name}{suffix}", "?")
     return ReportedMetric(name or "metric", tags.get(name, "?"), interval)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from components.core.errors import InputError
-from components.tasks.classification.targets.label_maps import joined_labels
+from components.tasks.classification.targets.label_maps import is_scale, joined_labels
 
 # A data set may have one class a row by mistake. Counting stops there.
 MOST_CLASSES = 100_000
@@ -17,7 +15,6 @@ MOST_CLASSES = 100_000
 _LISTED = 20
 _WIDTH = 160
 _SHOWN = 5
-_ROWS_OF_A_CODE = 5
 _NONE = frozenset(
     ("", "-", "--", "?", "n/a", "na", "none", "nil", "missing", "#n/a", "undefined", "无", "空")
 )
@@ -133,22 +130,3 @@ def check_classes(classes: ClassCounts) -> None:
         what = f"holds {len(counts):,} different values in {labelled:,} rows: these are no classes"
         remedy = "name the column of classes: --label COLUMN"
         raise InputError(what, where="--label", remedy=remedy)
-
-
-def is_scale(counts: Mapping[str, int]) -> bool:
-    """Return whether labels are numbers on a scale, and not a few codes."""
-    numbers = [_number(label) for label in counts]
-    if len(numbers) <= _LISTED or None in numbers:
-        return False
-    if any(number is not None and not number.is_integer() for number in numbers):
-        return True
-    # 200 codes have many rows each. A count or a price has few.
-    return sum(counts.values()) < _ROWS_OF_A_CODE * len(numbers)
-
-
-def _number(label: str) -> float | None:
-    try:
-        number = float(label)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None

@@ -15,6 +15,8 @@ _MIN_CASES = 100
 class ClassificationGates:
     """Judgments on whether answers are right."""
 
+    statistics: Sequence[str] = ("right",)
+
     def compare(self, mine: CaseStats, theirs: CaseStats, alpha: float) -> Comparison:
         """Return the difference of the accuracies, with McNemar's exact test and bounds.
 

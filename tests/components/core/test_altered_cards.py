@@ -213,6 +213,8 @@ NAMES = {
 }
 ODD_FILES: dict[str, Change] = {
     "an unknown key": fields(odd=1),
+    "entries below targets": fields(targets={"classes": ["a", "b"]}),
+    "entries below targets beside an unknown key": fields(targets={"classes": ["a"]}, odd=1),
     "a hash in capitals": fields(files=HASHES | {ARRAY: "A" * 64}),
     "65 files": fields(files={f"f{number}": "0" * 64 for number in range(65)}, sizes=...),
     "missing": lambda folder: (folder / ARRAY).unlink(),

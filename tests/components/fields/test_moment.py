@@ -31,6 +31,7 @@ FORMS = {
     "2026-02-30": None,
     "9:30": None,
     "tomorrow": None,
+    "2026-11-2⁷": None,
 }
 
 

@@ -51,7 +51,23 @@ def test_a_decimal_comma_is_read_where_it_is_stated(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["1,5", "12,3456", "abc", "1.2.3", "inf", "0x10", "1_000", "1,2345", "1 2", "--5", "%"]
+    "text",
+    [
+        "1,5",
+        "12,3456",
+        "abc",
+        "1.2.3",
+        "inf",
+        "0x10",
+        "1_000",
+        "1,2345",
+        "1 2",
+        "--5",
+        "%",
+        "5²",
+        "①",
+        "1½",
+    ],
 )
 def test_what_is_no_number_is_refused(text: str) -> None:
     with pytest.raises(Reject, match="not_a_number"):
@@ -103,7 +119,7 @@ def test_equal_numbers_have_one_key() -> None:
         (["1,5", "2,25", "1.000,5"], (",", 3)),
         (["1,000", "2.5", "3.75"], (".", 2)),
         (["1,234", "5,678"], (".", 0)),
-        (["12", "abc", ""], (".", 0)),
+        (["12", "abc", "", "5²,5"], (".", 0)),
         (["1,5", "1.5", "2,5"], (",", 2)),
     ],
 )

@@ -161,6 +161,14 @@ def test_a_gate_judges(gate: str, expected: str, given: dict[str, Any]) -> None:
     assert verdicts(**{"winner": row(), **given})[gate].verdict == expected
 
 
+def test_a_champion_whose_statistics_are_others_is_not_compared() -> None:
+    other = answers("+-")
+    damaged = Cases(other.ids, {"confidence": [0.9, 0.8]}, None, "t")
+    judged = verdicts(row(), champion=ChampionResults(3, "old", damaged), cases="++")
+    assert judged["champion"].verdict == "refused"
+    assert judged["champion"].detail == "version 3 was not measured on the same 2 test cases"
+
+
 def test_the_margin_lets_a_small_gain_on_many_cases_pass_that_alone_is_not_significant() -> None:
     # given 3000 cases, 110 won, 100 lost
     mine, theirs = (

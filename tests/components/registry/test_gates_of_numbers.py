@@ -26,6 +26,8 @@ HALF = 200
 class NumberGates:
     """Compares errors; answers state no interval."""
 
+    statistics = ("error",)
+
     def compare(self, mine: CaseStats, theirs: CaseStats, alpha: float) -> Comparison:
         errors = [np.asarray(stats["error"], dtype=float) for stats in (mine, theirs)]
         gain, low, high = relative_gain(errors[0], errors[1], alpha, resamples=400)

@@ -297,7 +297,9 @@ def test_params_of_the_rules_clean_no_row_again(
     cached = replace(job, cache=tmp_path / "memo" / "code")
     stage.run(cached)
     monkeypatch.setattr("components.stages.clean.unique_rows.clean_piece", None)
+    before = cleaned(tmp_path, "train")
     stage.run(replace(cached, params=SECTION(min_rows=30)))
+    assert cleaned(tmp_path, "train") == before
 
 
 def test_a_frozen_split_holds_all_measurements_in_their_order(tmp_path: Path) -> None:
