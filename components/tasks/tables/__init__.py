@@ -1,0 +1,1 @@
+"""Tables: parts of all tasks whose inputs are columns of any kind."""

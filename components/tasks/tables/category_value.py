@@ -1,0 +1,55 @@
+"""Define the field of categories as inputs, which may be missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from components.fields.base import Reject
+from components.fields.category import Category
+
+# Characters of a name. Longer texts are no categories.
+_LONGEST = 1_000
+# Texts that programs write where there is no name. "none" and "unknown" are names.
+_MISSING = frozenset(("", "na", "n/a", "#n/a", "nan", "null"))
+
+
+class CategoryValue(Category):
+    """The name of a category, or None where it is missing. Numbers and flags are names too."""
+
+    def normalize(self, value: Any) -> str | None:  # type: ignore[override]
+        """Return the name in NFC without surrounding white space.
+
+        Raises:
+            Reject: the value is no text, number or flag, or a text that is too long for a name.
+        """
+        if value is None or value != value:
+            return None
+        if isinstance(value, bool):
+            value = "true" if value else "false"
+        elif isinstance(value, int):
+            value = str(value)
+        elif isinstance(value, float):
+            value = str(int(value)) if value.is_integer() else repr(value)
+        if not isinstance(value, str):
+            raise Reject("not_a_name", type(value).__name__)
+        if value.strip().casefold() in _MISSING:
+            return None
+        name = super().normalize(value)
+        if len(name) > _LONGEST:
+            raise Reject("too_long", f"{len(name)} characters")
+        return name
+
+    clean = normalize  # type: ignore[assignment]
+
+    def key(self, value: Any) -> str:
+        """Return the name, or "" where it is missing."""
+        return "" if value is None else str(value)
+
+    def profile(self, value: Any) -> Mapping[str, float | str]:
+        """Return the name, which is empty where it is missing."""
+        return {"value": self.key(value)}
+
+    def show(self, value: Any) -> str:
+        """Return the name escaped for HTML, or a dash where it is missing."""
+        return "–" if value is None else super().show(value)
