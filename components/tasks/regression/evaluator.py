@@ -129,7 +129,12 @@ def interval_pinball(low: Values, high: Values, truths: Values, coverages: Value
     return (below + regression.pinball(high - truths, 1 - tail)) / 2
 
 
-def _share_covered(low: Values, high: Values, truths: Values, coverages: Values) -> float:  # noqa: ARG001
+def _share_covered(
+    low: Values,
+    high: Values,
+    truths: Values,
+    coverages: Values,  # noqa: ARG001
+) -> float:
     return coverage_of(low, high, truths)
 
 

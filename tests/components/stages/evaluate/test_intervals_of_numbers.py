@@ -17,8 +17,8 @@ from components.core.errors import BundleError
 from components.core.job import Job
 from components.core.params import Strict
 from components.core.tables import read_table, write_table
-from components.inference.intervals import KEY
 from components.inference.predictor import first_answers, load
+from components.inference.stated_intervals import KEY
 from components.registry.params import RegistryParams
 from components.registry.release.gates import GateParams, GateRules
 from components.serving.rollout.preflight import examined
