@@ -28,6 +28,7 @@ import importlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
@@ -58,6 +59,9 @@ Q = TypeVar("Q", bound=BaseModel)
 M = TypeVar("M")
 # Prefix of the ids of rows whose target a client sent and a person accepted.
 FEEDBACK = "feedback-"
+# Entry of manifests with the inputs that a pipeline chose.
+INPUTS = "inputs"
+NO_INPUTS: Mapping[str, Any] = MappingProxyType({})
 # The slice of these rows among the cases.
 FEEDBACK_SLICE = "from: feedback"
 
@@ -71,12 +75,21 @@ STRENGTH = "Inverse strength of the penalty (null: chosen on validation)."
 # -- schema: what the data is
 @dataclass(frozen=True)
 class Role:
-    """One column: its kind of field, and its role."""
+    """One column: its kind of field, and its role.
+
+    Args:
+        name: of the column.
+        field: its kind.
+        role: what the task uses it for.
+        required: whether the source must have the column.
+        nullable: whether a row may lack a value where the source must have the column.
+    """
 
     name: str
     field: Field
     role: Literal["input", "target", "group", "time", "meta"]
     required: bool = True
+    nullable: bool = False
 
 
 @dataclass(frozen=True)
@@ -295,12 +308,34 @@ class TargetRules(Protocol):
 
 
 class Schema(Protocol):
-    """Facet schema.py."""
+    """Facet schema.py.
+
+    Attributes:
+        chosen: inputs that the pipeline chose, of `with_inputs`; {} where it has no choice.
+    """
 
     options: Options
     roles: Sequence[Role]
     split: SplitRule
     targets: TargetRules
+    chosen: Mapping[str, Any]
+
+    def inputs(self, options: BaseModel) -> Mapping[str, Any]:
+        """Return the inputs that a pipeline chose, as JSON; {} for a task that states its own.
+
+        Args:
+            options: the params of `ingest`.
+        """
+
+    def with_inputs(self, inputs: Mapping[str, Any]) -> Schema:
+        """Return the schema of a pipeline, with the roles of its inputs.
+
+        Args:
+            inputs: of `inputs`, perhaps of a bundle from outside.
+
+        Raises:
+            ValueError: they are not valid.
+        """
 
     def fields(self, options: BaseModel) -> Mapping[str, Field]:
         """Return the fields by column name, configured by the params of `clean`."""
@@ -310,6 +345,25 @@ class Schema(Protocol):
 
         There are none when the task transforms on the fly.
         """
+
+
+class FixedInputs:
+    """The part of a Schema whose inputs are the same in each pipeline."""
+
+    chosen: Mapping[str, Any] = NO_INPUTS
+
+    def inputs(self, options: BaseModel) -> Mapping[str, Any]:  # noqa: ARG002
+        """Return nothing: the task states its inputs."""
+        return {}
+
+    def with_inputs(self, inputs: Mapping[str, Any]) -> Any:  # noqa: ARG002
+        """Return the same schema."""
+        return self
+
+
+def input_names(schema: Schema) -> list[str]:
+    """Return the names of the input columns."""
+    return [role.name for role in schema.roles if role.role == "input"]
 
 
 def row_key(fields: Mapping[str, Field], inputs: Sequence[str], row: Mapping[str, Any]) -> str:
@@ -377,6 +431,7 @@ class Encoding(Protocol):
         targets: TargetInfo,
         options: BaseModel,
         clean: BaseModel,
+        inputs: Mapping[str, Any] = NO_INPUTS,
     ) -> Encoder:
         """Return an encoder fitted on train rows.
 
@@ -385,6 +440,7 @@ class Encoding(Protocol):
             targets: of clean.
             options: the task's params of `tokenize`.
             clean: the task's params of `clean`, so that queries are normalized in the same way.
+            inputs: of the pipeline, `Schema.inputs`.
         """
 
     def load(self, files: Mapping[str, bytes]) -> Encoder:
@@ -599,6 +655,7 @@ class Baseline(Protocol):
         seed: int,
         validation: pa.Table | None = None,
         chosen: Mapping[str, bytes] | None = None,
+        inputs: Mapping[str, Any] = NO_INPUTS,
     ) -> tuple[Arrays, Mapping[str, bytes]]:
         """Return the arrays for arrays.safetensors, and encoder files, fitted on train rows.
 
@@ -611,6 +668,7 @@ class Baseline(Protocol):
             validation: rows that choose what the params leave open, such as the strength of a
                 penalty. They never become training rows. None: defaults are used.
             chosen: encoder files of an earlier fit, whose choices are reused.
+            inputs: of the pipeline, `Schema.inputs`.
         """
 
     def featurizer(
@@ -1184,6 +1242,26 @@ def _facet(task: str, module: str, name: str) -> Any:
 def schema(task: str) -> Schema:
     """Return the facet schema.py of a task."""
     return cast(Schema, _facet(task, "schema", "SCHEMA"))
+
+
+def chosen_inputs(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the inputs that a pipeline chose, as its tables' manifests have them.
+
+    Args:
+        manifest: of the raw table, of clean or of tokens.
+    """
+    inputs: Mapping[str, Any] = manifest.get(INPUTS, {})
+    return inputs
+
+
+def inputs_entry(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the entry of a manifest for inputs; none where the task states its own."""
+    return {INPUTS: dict(inputs)} if inputs else {}
+
+
+def schema_of(task: str, manifest: Mapping[str, Any]) -> Schema:
+    """Return the schema of a pipeline by the manifest of one of its tables."""
+    return schema(task).with_inputs(chosen_inputs(manifest))
 
 
 def encoding(task: str) -> Encoding:

@@ -272,7 +272,7 @@ def _filled(schema: Mapping[str, Any], profile: Mapping[str, Any]) -> list[str]:
     """
     required = schema.get("required", [])
     fields = profile.get("fields", {})
-    seen = {name.partition(".")[0] for name in fields}
+    seen = {name.rpartition(".")[0] for name in fields}
     return [name for name in schema["properties"] if name in required or name in seen or not fields]
 
 

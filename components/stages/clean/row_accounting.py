@@ -20,6 +20,7 @@ from components.stages.clean.duplicates import BOILERPLATE, CONFLICTING, DUPLICA
 from components.stages.clean.params import CleanParams
 from components.stages.clean.row_decisions import RowDecisions
 from components.stages.clean.usable_rows import Usable
+from components.tasks import base
 from components.tasks.base import TargetRules
 
 _EXAMPLES = 3
@@ -284,7 +285,7 @@ def _conflicts(rows: Usable, conflicting: Rows) -> str:
 
 def _names(rows: Usable, chosen: Rows) -> list[str]:
     """Return names of some rows: the beginning of their text, or where they come from."""
-    first = next(role.name for role in rows.schema.roles if role.role == "input")
+    first = base.input_names(rows.schema)[0]
     values = rows.values(first, chosen).to_pylist()
     names = []
     for value, origin in zip(values, rows.origins(chosen), strict=True):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from components.core.cache import Cache
 from components.core.errors import InputError
-from components.stages.clean.cleaning import inputs_of, row_wise_key
+from components.stages.clean.cleaning import row_wise_key
 from components.stages.clean.duplicates import (
     BOILERPLATE,
     OWN_SPLITS,
@@ -107,19 +107,19 @@ def group_rows(
         kept: the rows that stay.
         memo: cache of earlier runs.
     """
-    schema = base.schema(task)
+    schema = rows.schema
     clusters = UnionFind(len(kept))
     if schema.targets.conflicts(params) == "keep":
         _join_equal(clusters, enumerate(rows.key_ids[kept].tolist()))
     pairs = 0
     if schema.split.near_duplicates and params.near_duplicates < 1:
-        key = row_wise_key(task, params, seed)
+        key = row_wise_key(task, schema, params, seed)
         cache = SimilarityCache(rows, kept, schema.fields(params), memo, key)
 
         def similar(name: str, one: int, other: int) -> bool:
             return cache.similarity(name, one, other) >= params.near_duplicates
 
-        bands = {name: rows.bands(name, kept) for name in inputs_of(schema)}
+        bands = {name: rows.bands(name, kept) for name in base.input_names(schema)}
         pairs = lsh_pairs(bands, similar, clusters)
         cache.save()
     _join_equal(clusters, rows.groups(kept))

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from components.core.errors import InputError, ParamsError
-from components.fields.base import Reject
+from components.fields.base import Field, NoValue, Reject
 from components.fields.source_values import is_nothing, whole_number
 from components.stages.ingest.split_names import CANONICAL
 from components.tasks.base import Role, ValueMap
@@ -22,6 +22,8 @@ PICTURE = "\0picture"
 # Bytes of one value where params.yaml states no limit: photos of 100 megapixels fit.
 _LONGEST_TEXT = 200_000
 _LARGEST_BINARY = 100_000_000
+# Characters of a value in a message.
+_EXCERPT = 100
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -44,6 +46,8 @@ class Column:
         role: what the task uses it for.
         must: whether the source must have it.
         value_map: conversion of its values, of the target only.
+        field: its kind; None for a column that each table has.
+        nullable: whether a row may lack a value where the source must have the column.
     """
 
     name: str
@@ -52,6 +56,20 @@ class Column:
     role: Literal["id", "input", "target", "group", "time", "meta", "split"]
     must: bool
     value_map: ValueMap | None = None
+    field: Field | None = None
+    nullable: bool = False
+
+    @property
+    def needs_value(self) -> bool:
+        """Return whether each row must have a value."""
+        return self.must and not self.nullable
+
+    @property
+    def field_settings(self) -> str:
+        """Return what the conversion of a value depends on beside its type, for a cache key."""
+        if self.field is None or pa.types.is_string(self.type) or pa.types.is_binary(self.type):
+            return ""
+        return repr(sorted(vars(self.field).items()))
 
     def convert(self, value: Any, limit: int) -> Any:
         """Return a source's value as a value of this column; None when there is none.
@@ -67,12 +85,22 @@ class Column:
             return self._word(_bounded(_text(value), limit))
         if pa.types.is_binary(self.type):
             return _bounded(_bytes(value), limit) or None
-        if isinstance(value, str) and is_nothing(value):
-            return None
+        return self._normalized(value)
+
+    def _normalized(self, value: Any) -> Any:
+        """Return a value of a column that holds neither texts nor bytes, such as a number.
+
+        Raises:
+            Reject: it is of another kind. The reason begins with the name of the column.
+        """
+        assert self.field is not None
         try:
-            return pa.scalar(value).cast(self.type).as_py()
-        except (pa.ArrowException, TypeError, ValueError) as error:
-            raise Reject(f"{self.name}_not_{self.type}", str(error)) from None
+            return self.field.normalize(value)
+        except NoValue:
+            return None
+        except Reject as reject:
+            detail = reject.detail or str(value)[:_EXCERPT]
+            raise Reject(f"{self.name}_{reject.reason}", f"{self.source}: {detail}") from None
 
     def _word(self, text: str) -> str | None:
         """Return a text as a value of this column: ids, groups and splits are normalized."""
@@ -136,7 +164,7 @@ class Layout:
             for column in self.columns
         }
         for column in self.columns:
-            if row[column.name] is None and column.role == "input" and column.must:
+            if row[column.name] is None and column.role == "input" and column.needs_value:
                 raise Reject(f"no_{column.name}")
         return row
 
@@ -233,6 +261,8 @@ def _role_column(role: Role, names: Mapping[str, str], value_map: ValueMap | Non
         role=role.role,
         must=role.required or role.name in names,
         value_map=value_map if role.role == "target" else None,
+        field=role.field,
+        nullable=role.nullable,
     )
 
 

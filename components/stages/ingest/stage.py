@@ -139,7 +139,9 @@ def run(job: Job) -> None:
     files = [dict(part.metadata) for part in parsed]
     job.journal.params(_watermark(params, job, files, rows.num_rows + quarantine.num_rows))
     raw = job.outputs["raw"]
-    write_table(raw, {"rows": rows}, {"files": files, **description})
+    chosen = schema_of_params(job.task, params).chosen
+    manifest = {"files": files, **base.inputs_entry(chosen), **description}
+    write_table(raw, {"rows": rows}, manifest)
     reasons = {"reasons": _reasons(quarantine)}
     write_table(raw / "quarantine", {"quarantine": quarantine}, reasons)
     report = {
@@ -161,9 +163,20 @@ def _layout(job: Job, columns: Mapping[str, str]) -> Layout:
         columns: role -> column of the source.
     """
     params: IngestParams = job.params
-    schema = base.schema(job.task)
+    schema = schema_of_params(job.task, params)
     value_map = schema.targets.value_map(params)
     return layout(schema.roles, columns, params.max_bytes_per_value, value_map)
+
+
+def schema_of_params(task: str, params: IngestParams) -> base.Schema:
+    """Return the schema of a pipeline.
+
+    Args:
+        task: the task's id.
+        params: the section `ingest`.
+    """
+    schema = base.schema(task)
+    return schema.with_inputs(schema.inputs(params))
 
 
 def _concatenated(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
@@ -392,7 +405,14 @@ def _key(piece: ParseInput, digest: str) -> str:
     unit = piece.unit
     wanted = piece.layout
     columns = [
-        [column.name, column.source, str(column.type), column.role, column.must]
+        [
+            column.name,
+            column.source,
+            str(column.type),
+            column.role,
+            column.must,
+            column.field_settings,
+        ]
         for column in wanted.columns
     ]
     return cache_key(

@@ -14,10 +14,12 @@ from pydantic import BaseModel
 
 from components.core.errors import InputError
 from components.core.tables import read_manifest
+from components.fields.number import Number
+from components.fields.text import Text
 from components.stages.ingest.sample import read_sample, scan_columns
 from components.tasks import base
-from components.tasks.base import Role, TargetWords
-from tests.components.stages.ingest.conftest import Ingest, Section, Stub
+from components.tasks.base import FixedInputs, Role, TargetWords
+from tests.components.stages.ingest.conftest import Ingest, Section
 
 
 class NumberTargets:
@@ -47,12 +49,12 @@ class NumberTargets:
         return [f"{values.null_count} rows have no number"] if values.null_count else []
 
 
-class Schema:
+class Schema(FixedInputs):
     """Texts and their prices."""
 
     roles = (
-        Role("text", Stub(pa.string()), "input"),  # type: ignore[arg-type]
-        Role("price", Stub(pa.float64()), "target"),  # type: ignore[arg-type]
+        Role("text", Text(), "input"),
+        Role("price", Number(), "target"),
     )
     targets = NumberTargets()
 
@@ -75,7 +77,7 @@ def test_numbers_are_typed_and_described(tmp_path: Path, ingest: Ingest) -> None
     (tmp_path / "a.csv").write_text(TABLE)
     result = ingest(source=files("a.csv"))
     assert [row["price"] for row in result.rows] == [3.5, -2.0, None, None]
-    assert result.quarantine == [("a.csv:6", "price_not_double")]
+    assert result.quarantine == [("a.csv:6", "price_not_a_number")]
     description = {"count": 2, "min": -2.0, "max": 3.5}
     assert read_manifest(result.root / "raw")["values"] == description
     report = json.loads((result.root / "report.json").read_text())
