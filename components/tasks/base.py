@@ -823,6 +823,20 @@ class TaskEvaluator(Protocol):
 
 
 @runtime_checkable
+class DescribesQueries(Protocol):
+    """A TaskEvaluator whose queries differ from model to model."""
+
+    def query_schema(self, profile: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the JSON schema of a query, by which clients and pages ask.
+
+        A property that may be null may be unknown. Its "examples" are values to choose from.
+
+        Args:
+            profile: of the card of the model, with the entry INPUTS.
+        """
+
+
+@runtime_checkable
 class Abstains(Protocol):
     """A TaskEvaluator whose answers can say "not sure".
 
