@@ -151,6 +151,9 @@ class ValueMap(Protocol):
         """Return what the conversion depends on, as JSON."""
 
 
+Conflicts = Literal["drop", "majority", "keep", "keep_all"]
+
+
 class TargetRules(Protocol):
     """Rules for the target column, as part of the facet schema.py.
 
@@ -203,11 +206,13 @@ class TargetRules(Protocol):
             values: (n,) of the target column, with nulls where there is none.
         """
 
-    def conflicts(self, options: BaseModel) -> Literal["drop", "majority", "keep"]:
+    def conflicts(self, options: BaseModel) -> Conflicts:
         """Return what happens to rows with equal inputs and different targets.
 
         "drop": none of them stays. "majority": the first row with the most frequent target stays;
         a tie drops all. "keep": the first row with each target stays, all in one group.
+        "keep_all": all rows stay, those with equal inputs in one group. Rows of a table with few
+        different inputs repeat each other without being copies.
 
         Args:
             options: the params of `clean`.

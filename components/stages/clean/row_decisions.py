@@ -109,7 +109,7 @@ def group_rows(
     """
     schema = rows.schema
     clusters = UnionFind(len(kept))
-    if schema.targets.conflicts(params) == "keep":
+    if schema.targets.conflicts(params) in ("keep", "keep_all"):
         _join_equal(clusters, enumerate(rows.key_ids[kept].tolist()))
     pairs = 0
     if schema.split.near_duplicates and params.near_duplicates < 1:

@@ -9,7 +9,14 @@ from pydantic import BaseModel, Field
 
 from components.core.params import Strict
 from components.fields.base import Field as Kind
-from components.tasks.base import NO_INPUTS, Augmenter, Role, SplitRule, TargetRules
+from components.tasks.base import (
+    NO_INPUTS,
+    Augmenter,
+    Conflicts,
+    Role,
+    SplitRule,
+    TargetRules,
+)
 from components.tasks.tables.inputs import Inputs, field_of, inputs_json, parse_inputs
 
 
@@ -23,7 +30,15 @@ class TableIngest(Strict):
 
 
 class TableClean(Strict):
-    """Params of `clean`: none."""
+    """Params of `clean`, with defaults for rows that repeat each other without being copies."""
+
+    conflicts: Conflicts = Field(
+        "keep_all",
+        description="What happens to rows with equal inputs (keep_all: they stay in one split).",
+    )
+    boilerplate: int = Field(
+        0, ge=0, description="Inputs that occur this often are dropped as boilerplate (0: never)."
+    )
 
 
 class OnlineTransforms(Strict):
@@ -31,7 +46,9 @@ class OnlineTransforms(Strict):
 
 
 class TableAugment(Strict):
-    """Params of `augment`."""
+    """Params of `augment`: no rows are added."""
+
+    rate: float = Field(0.0, ge=0, le=0, description="Added rows per train row: none.")
 
     online: OnlineTransforms = Field(
         OnlineTransforms(), description="Random transforms of train rows, made on the fly: none."

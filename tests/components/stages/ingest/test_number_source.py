@@ -12,10 +12,12 @@ import pyarrow.compute as pc
 import pytest
 from pydantic import BaseModel
 
-from components.core.errors import InputError
+from components.core.errors import InputError, ParamsError
+from components.core.params import validate
 from components.core.tables import read_manifest
 from components.fields.number import Number
 from components.fields.text import Text
+from components.stages.ingest.params import IngestParams
 from components.stages.ingest.sample import read_sample, scan_columns
 from components.tasks import base
 from components.tasks.base import FixedInputs, Role, TargetWords
@@ -136,3 +138,27 @@ def test_files_in_no_folder_have_no_value(tmp_path: Path, ingest: Ingest) -> Non
     with pytest.raises(InputError, match=r"in_no_value_folder \(2\)") as refusal:
         ingest(source={**files("d"), "format": "folders"})
     assert "put a table beside them that lists file and value" in str(refusal.value)
+
+
+def test_a_table_in_a_package_is_read(
+    tmp_path: Path, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "shop"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('the package is not imported')")
+    (package / "prices.csv").write_text('text,price\none,"1,234.5"\ntwo,12%\n')
+    (tmp_path / "c.txt").write_text("x")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    source = {"kind": "package", "path": "c.txt", "package": "shop"}
+    result = ingest(source={**source, "table": "prices.csv"})
+    assert [row["price"] for row in result.rows] == [1234.5, 0.12]
+    with pytest.raises(InputError, match=r"did you mean 'prices\.csv'"):
+        ingest(source={**source, "table": "price.csv"})
+    with pytest.raises(InputError, match=r"'__init__\.py' is no table"):
+        ingest(source={**source, "table": "__init__.py"})
+
+
+def test_a_package_has_files_or_a_table() -> None:
+    section = {"source": {"kind": "package", "path": "c", "package": "p"}}
+    with pytest.raises(ParamsError, match="takes one of files and table"):
+        validate(IngestParams, section, "params.yaml")
