@@ -929,6 +929,25 @@ class Explains(Protocol):
         """
 
 
+@runtime_checkable
+class InspectsModel(Protocol):
+    """A TaskEvaluator whose report shows what a model does with its inputs."""
+
+    def model_section(
+        self,
+        predict: Callable[[Sequence[Any]], Sequence[Any]],
+        cases: Sequence[Case[Any]],
+        seed: int,
+    ) -> ReportSection | None:
+        """Return a section of the report; None where there is nothing to show.
+
+        Args:
+            predict: queries -> answers of the winner.
+            cases: of test.
+            seed: of every random choice.
+        """
+
+
 # -- report: what the report shows
 @dataclass(frozen=True)
 class ReportPanel:

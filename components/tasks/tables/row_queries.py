@@ -199,4 +199,3 @@ def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     return str(value)[:_SHOWN]
-
