@@ -24,6 +24,7 @@ from components.tasks import base
 from components.tasks.base import (
     Arrays,
     Case,
+    FixedInputs,
     Options,
     ReportPanel,
     ReportSection,
@@ -53,7 +54,7 @@ class Flat(BaseModel):
     size: float
 
 
-class PricedSchema:
+class PricedSchema(FixedInputs):
     """Facet schema.py."""
 
     options: Options = {"clean": NumberClean}
@@ -121,9 +122,9 @@ class PricedEvaluator(RegressionEvaluator):
         """Return the size."""
         return Flat(size=row["size"])
 
-    def slices(self, row: Mapping[str, Any]) -> Mapping[str, str]:
-        """Return whether the flat is large."""
-        return {"size": "large" if row["size"] > 60 else "small"}
+    def slices_of(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, str]]:
+        """Return whether each flat is large."""
+        return [{"size": "large" if row["size"] > 60 else "small"} for row in rows]
 
     def columns(self, queries: Sequence[Any]) -> Mapping[str, Sequence[Any]]:
         """Return the sizes."""
@@ -156,7 +157,7 @@ class Polynomial:
         seed: int,
         validation: pa.Table | None = None,
         chosen: Mapping[str, bytes] | None = None,
-        **more: Any,
+        inputs: Mapping[str, Any] = base.NO_INPUTS,
     ) -> tuple[Arrays, Mapping[str, bytes]]:
         """Return the weights of standardized prices."""
         features = self._features(rows["size"].to_pylist())

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from components.core.params import Strict
 from components.fields.number import DecimalSign
+from components.tasks.base import Conflicts
 
 
 class NumberParams(Strict):
@@ -21,7 +20,7 @@ class NumberParams(Strict):
 class NumberClean(Strict):
     """Params of `clean` about the target."""
 
-    conflicts: Literal["keep", "drop"] = Field(
+    conflicts: Conflicts = Field(
         "keep", description="What happens to equal inputs with different numbers."
     )
     min_rows: int = Field(50, ge=20, description="Fewest usable rows that are learned from.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,8 +37,8 @@ class Flats(RegressionEvaluator):
     def query(self, row: Mapping[str, Any]) -> BaseModel:
         return Size(size=row["size"])
 
-    def slices(self, row: Mapping[str, Any]) -> Mapping[str, str]:
-        return {"size": "large" if row["size"] > 50 else "small"}
+    def slices_of(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, str]]:
+        return [{"size": "large" if row["size"] > 50 else "small"} for row in rows]
 
 
 EVALUATOR = Flats()

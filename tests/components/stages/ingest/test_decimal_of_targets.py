@@ -6,26 +6,26 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from pydantic import create_model
 
 from components.core.errors import InputError
 from components.core.tables import read_manifest
+from components.fields.text import Text
 from components.stages.ingest.params import IngestParams
 from components.tasks import base
-from components.tasks.base import Role
+from components.tasks.base import FixedInputs, Role
 from components.tasks.regression.params import NumberParams
 from components.tasks.regression.target_number import TargetNumber
 from components.tasks.regression.targets import NumberTargets
-from tests.components.stages.ingest.conftest import Ingest, Result, Stub
+from tests.components.stages.ingest.conftest import Ingest, Result
 
 
-class Schema:
+class Schema(FixedInputs):
     """Texts and their prices."""
 
     roles = (
-        Role("text", Stub(pa.string()), "input"),  # type: ignore[arg-type]
+        Role("text", Text(), "input"),
         Role("target", TargetNumber(), "target"),
     )
     targets = NumberTargets()
