@@ -19,6 +19,7 @@ from pydantic import Field, FiniteFloat, model_validator
 
 from components.core.params import Strict, nearest
 from components.fields.base import Reject
+from components.fields.moment import parse_moment
 from components.tasks.tables.inputs import (
     MOST_INPUTS,
     Input,
@@ -69,6 +70,8 @@ class CategoryColumn(Strict):
     # The most frequent first.
     values: Annotated[list[str], Field(max_length=_MOST_VALUES)]
     has_others: bool
+    # Whether train had rows of index 0.
+    has_missing: bool
 
     @model_validator(mode="after")
     def _check_values(self) -> CategoryColumn:
@@ -197,6 +200,7 @@ class TableColumns:
         numbers: names of the numbers of a row, such as "carat" and "when.year".
         categories: names of the columns of categories.
         sizes: of each column of categories the number of indices, see `CategoryColumn`.
+        has_missing: of each column of categories whether train had rows of index 0.
     """
 
     def __init__(self, inputs: Mapping[str, Input], columns: Mapping[str, Column]) -> None:
@@ -206,12 +210,14 @@ class TableColumns:
         self.numbers: Sequence[str] = _number_names(columns)
         self._indices: dict[str, dict[str | None, int]] = {}
         self.sizes: list[int] = []
+        self.has_missing: list[bool] = []
         for name, column in columns.items():
             if isinstance(column, CategoryColumn):
                 index: dict[str | None, int] = {None: 0}
                 index.update((value, number) for number, value in enumerate(column.values, 1))
                 self._indices[name] = index
                 self.sizes.append(column.size)
+                self.has_missing.append(column.has_missing)
         self.categories: Sequence[str] = list(self._indices)
 
     @classmethod
@@ -228,7 +234,7 @@ class TableColumns:
             if value.kind == "category":
                 columns[name] = _fit_categories(rows[name], most)
             elif value.kind == "time":
-                columns[name] = _fit_moments(_floats(rows[name]))
+                columns[name] = _fit_moments(_moments(rows[name]))
             else:
                 low, median, high = _range(_floats(rows[name]))
                 columns[name] = NumberColumn(low=low, median=median, high=high)
@@ -269,7 +275,7 @@ class TableColumns:
             if isinstance(column, CategoryColumn):
                 indices.append(_index(values, self._indices[name], column.unknown))
             elif isinstance(column, TimeColumn):
-                numbers += column.numbers(_floats(values))
+                numbers += column.numbers(_moments(values))
             else:
                 numbers.append(_floats(values))
         count = len(columns[next(iter(self._columns))])
@@ -380,7 +386,11 @@ def _fit_categories(values: pa.ChunkedArray, most: int) -> CategoryColumn:
     least = _least_rows(len(values))
     ranked = sorted(counts, key=lambda value: (-counts[value], value))
     frequent = [value for value in ranked[:most] if counts[value] >= least]
-    return CategoryColumn(values=frequent, has_others=len(frequent) < len(ranked))
+    return CategoryColumn(
+        values=frequent,
+        has_others=len(frequent) < len(ranked),
+        has_missing=values.null_count > 0,
+    )
 
 
 def _fit_moments(moments: Floats) -> TimeColumn:
@@ -437,6 +447,20 @@ def moment_text(moment: float | None) -> str | None:
     seconds = min(max(moment, _FIRST_SECOND), _LAST_SECOND)
     text = str(np.datetime64(round(seconds * 1e6), "us")).replace("T", " ")
     return text.removesuffix(".000000").removesuffix(" 00:00:00")
+
+
+def _moments(values: Any) -> Floats:
+    """Return moments (n,) in seconds since 1970, NaN where one is missing.
+
+    Args:
+        values: seconds, or texts of `moment_text`.
+    """
+    if not isinstance(values, pa.ChunkedArray):
+        return _floats([parse_moment(value) if type(value) is str else value for value in values])
+    if pa.types.is_string(values.type):
+        microseconds = values.cast(pa.timestamp("us")).cast(pa.int64())
+        return _floats(microseconds) / 1e6
+    return _floats(values)
 
 
 def _floats(values: Any) -> Floats:

@@ -74,6 +74,13 @@ class TableEncoder(ABC):
         self._scalings = scalings
         self._scaler = NumberScaler(scalings)
         self.width = self._scaler.width + len(columns.sizes)
+        # Least index of each column. Without missing values in train a network learns nothing for
+        # index 0, and has the most frequent category instead.
+        least = [
+            int(size > 1 and not has_missing)
+            for size, has_missing in zip(columns.sizes, columns.has_missing, strict=True)
+        ]
+        self._least_indices = np.array(least, dtype=np.int64)
 
     @abstractmethod
     def encode_targets(self, rows: pa.Table) -> pa.Array:
@@ -95,8 +102,8 @@ class TableEncoder(ABC):
     def _features(self, columns: Mapping[str, Sequence[Any]] | pa.Table) -> NDArray[np.float32]:
         """Return the features (n, width) of normalized columns."""
         numbers, categories = self.columns.matrix(columns)
-        scaled = self._scaler.features(numbers)
-        return np.concatenate([scaled, categories], axis=1, dtype=np.float32)
+        indices = np.maximum(categories, self._least_indices)
+        return np.concatenate([self._scaler.features(numbers), indices], axis=1, dtype=np.float32)
 
     def encode(self, rows: pa.Table) -> pa.Table:
         """Return a table with the columns id, features (width) and target.

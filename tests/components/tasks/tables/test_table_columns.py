@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from table_samples import CUTS, KINDS, START, diamonds
 
 from components.fields.base import Reject
-from components.tasks.tables.columns import InputInfo, TableColumns
+from components.tasks.tables.columns import InputInfo, TableColumns, moment_text
 from components.tasks.tables.inputs import Input, parse_inputs
 
 ROW: dict[str, list[Any]] = {
@@ -65,6 +65,20 @@ def test_a_moment_becomes_its_age_its_year_and_cycles(columns: TableColumns) -> 
     assert moment["sold.hour_sin"] == pytest.approx(1.0)
     first = min(diamonds(500)["sold"].to_pylist())
     assert moment["sold.age"] == pytest.approx((1_706_940_000 - first) / 86_400)
+
+
+def test_moments_may_be_seconds_or_texts(columns: TableColumns) -> None:
+    rows = diamonds(500)
+    seconds = [-1.5, None, *rows["sold"].to_pylist()[2:]]
+    texts = [moment_text(moment) for moment in seconds]
+    expected, _ = columns.matrix({**rows.to_pydict(), "sold": seconds})
+    numbers, _ = columns.matrix({**rows.to_pydict(), "sold": texts})
+    np.testing.assert_array_equal(numbers, expected)
+    sold = rows.column_names.index("sold")
+    table = rows.set_column(sold, "sold", pa.array(texts, pa.string()))
+    np.testing.assert_array_equal(columns.matrix(table)[0], expected)
+    table = rows.set_column(sold, "sold", pa.array(seconds, pa.float64()))
+    np.testing.assert_array_equal(columns.matrix(table)[0], expected)
 
 
 def test_constant_parts_of_moments_are_left_out() -> None:

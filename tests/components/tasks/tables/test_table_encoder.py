@@ -115,7 +115,17 @@ def test_a_category_and_a_moment_that_were_never_seen_are_encoded() -> None:
     rows = encoder.rows({**ROW, "cut": ["Cushion"], "sold": ["1.1.2099"]})
     features = encoder.collate(rows)["features"]
     assert np.isfinite(features).all()
-    assert features[0, -1] == 0
+    # A network has learned nothing for index 0, so the most frequent category is taken.
+    assert features[0, -1] == 1
+
+
+def test_a_missing_category_has_the_index_of_those_in_train() -> None:
+    rows = diamonds(500)
+    cuts = pa.array(rows["cut"].to_pylist(), mask=np.arange(500) % 10 == 0)
+    rows = rows.set_column(rows.column_names.index("cut"), "cut", cuts)
+    encoder = fitted(rows)
+    for cut in (None, "Cushion"):
+        assert encoder.rows({**ROW, "cut": [cut]})["features"][0][-1] == 0
 
 
 def test_other_columns_are_refused() -> None:

@@ -7,22 +7,22 @@ from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
-from table_samples import INPUTS, KINDS, diamonds, fitted
+from table_samples import KINDS, diamonds, fitted
 
 from components.fields.base import Reject
 from components.serving.http.messages import limited, request_type
-from components.tasks.tables.query import TableQuery, columns_of, query_of, query_schema
+from components.tasks.tables.query import Query, columns_of, query_of
 
 ROW = {"carat": 0.5, "depth": None, "cut": "Ideal", "sold": "3.2.2024"}
 
 
-def ask(**changes: Any) -> TableQuery:
-    return TableQuery.model_validate({**ROW, **changes})
+def ask(**changes: Any) -> Query:
+    return Query.model_validate({**ROW, **changes})
 
 
 def test_a_query_is_a_plain_object_of_values() -> None:
     text = '{"a": 1, "b": 1.0, "c": true, "d": "1", "e": null}'
-    query = TableQuery.model_validate_json(text)
+    query = Query.model_validate_json(text)
     assert [type(value) for value in query.root.values()] == [int, float, bool, str, type(None)]
     assert json.loads(query.model_dump_json()) == json.loads(text)
 
@@ -48,21 +48,21 @@ def test_nested_infinite_and_long_values_are_refused(value: Any) -> None:
 @pytest.mark.parametrize("text", ["[]", "1", '"a"', "null", '{"a": NaN}', '{"a": 1e999}'])
 def test_what_is_no_row_is_refused(text: str) -> None:
     with pytest.raises(ValidationError):
-        TableQuery.model_validate_json(text)
+        Query.model_validate_json(text)
 
 
 def test_names_are_short_and_not_too_many() -> None:
     with pytest.raises(ValidationError):
-        TableQuery.model_validate({"x" * 201: 1})
+        Query.model_validate({"x" * 201: 1})
     with pytest.raises(ValidationError):
-        TableQuery.model_validate({"x\ud800": 1})
+        Query.model_validate({"x\ud800": 1})
     with pytest.raises(ValidationError):
-        TableQuery.model_validate({str(number): 1 for number in range(10_001)})
-    TableQuery.model_validate({str(number): 1 for number in range(5_000)})
+        Query.model_validate({str(number): 1 for number in range(10_001)})
+    Query.model_validate({str(number): 1 for number in range(5_000)})
 
 
 def test_queries_become_columns_in_any_order() -> None:
-    other = TableQuery.model_validate(dict(reversed(ROW.items())))
+    other = Query.model_validate(dict(reversed(ROW.items())))
     assert columns_of([ask(), other]) == {name: [value] * 2 for name, value in ROW.items()}
 
 
@@ -72,7 +72,7 @@ def test_queries_of_one_call_have_the_same_columns() -> None:
     assert caught.value.reason == "different_columns"
     assert "'color'" in caught.value.detail
     with pytest.raises(Reject) as caught:
-        columns_of([TableQuery({})])
+        columns_of([Query({})])
     assert caught.value.reason == "no_columns"
 
 
@@ -80,7 +80,7 @@ def test_a_clean_row_as_a_query_gives_the_features_of_training() -> None:
     rows = diamonds(200)
     encoder = fitted(rows)
     queries = [query_of(row, KINDS) for row in rows.to_pylist()]
-    sent = [TableQuery.model_validate_json(query.model_dump_json()) for query in queries]
+    sent = [Query.model_validate_json(query.model_dump_json()) for query in queries]
     features = encoder.collate(encoder.rows(columns_of(sent)))["features"]
     assert features.tolist() == encoder.encode(rows)["features"].to_pylist()
 
@@ -95,7 +95,7 @@ def test_moments_of_any_year_are_read_back() -> None:
 
 
 def test_the_service_takes_one_query_or_several() -> None:
-    query = limited(TableQuery, 4000)
+    query = limited(Query, 4000)
     body: TypeAdapter[Any] = TypeAdapter(request_type(query, 4))
     assert body.validate_python(ROW).root == ROW
     many = body.validate_python({"inputs": [ROW, ROW]})
@@ -104,17 +104,3 @@ def test_the_service_takes_one_query_or_several() -> None:
         with pytest.raises(ValidationError):
             body.validate_python(wrong)
     assert query.model_json_schema()["type"] == "object"
-
-
-def test_the_schema_of_a_model_names_its_columns_and_frequent_categories() -> None:
-    counts = {"Fair": 1, "Ideal": 7, "Premium": 7, "": 3, "other": 90}
-    profile = {"inputs": INPUTS, "fields": {"cut.value": {"kind": "names", "counts": counts}}}
-    schema = query_schema(profile)
-    assert schema["required"] == list(INPUTS)
-    assert schema["properties"]["cut"] == {
-        "title": "cut",
-        "anyOf": [{"type": "string"}, {"type": "null"}],
-        "examples": ["Ideal", "Premium", "Fair"],
-    }
-    assert {"type": "number"} in schema["properties"]["carat"]["anyOf"]
-    assert query_schema({})["properties"] == {}
