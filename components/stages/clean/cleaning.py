@@ -34,6 +34,8 @@ _OF_ALL_ROWS = (
     "boilerplate",
     "validation_share",
     "test_share",
+    "split_by",
+    "embargo_days",
     "frozen_split",
 )
 

@@ -260,10 +260,21 @@ def grouped(pairs: int, rows: int) -> list[Entry]:
     return [Entry("near_duplicates", pairs, rows, message)]
 
 
-def leaking(count: int, of: int) -> list[Entry]:
-    """Return how many rows were dropped because they are similar to a held-out row."""
+def leaking(count: int, of: int, params: CleanParams) -> list[Entry]:
+    """Return how many rows were dropped because a held-out row is similar or comes soon after.
+
+    Args:
+        count: rows that were dropped.
+        of: rows that were split.
+        params: of clean.
+    """
     if not count:
         return []
+    if params.split_by == "time":
+        message = (
+            f"{count:,} of {of:,} rows left out: just before validation or test: clean.embargo_days"
+        )
+        return [Entry("embargo", count, of, message, removes=True)]
     message = (
         f"{count:,} of {of:,} rows dropped: similar to a row of test or validation: "
         "clean.near_duplicates"

@@ -24,9 +24,11 @@ from components.stages.clean.duplicates import (
 )
 from components.stages.clean.params import CleanParams
 from components.stages.clean.similarity_cache import SimilarityCache
-from components.stages.clean.split import check_strata, stratified
+from components.stages.clean.split import by_time, check_strata, stratified
 from components.stages.clean.usable_rows import Usable
 from components.tasks import base
+
+_SECONDS_OF_A_DAY = 86_400
 
 
 @dataclass(frozen=True)
@@ -158,12 +160,22 @@ def split_rows(
         params: of clean.
 
     Returns:
-        The splits, and the positions of train rows that leak into a canonical split.
+        The splits, and the positions of rows that are dropped: train rows that leak into a
+        canonical split, or rows just before validation or test in a split by time.
 
     Raises:
-        InputError: a stratum has too few groups, or the source names no test rows.
+        InputError: a stratum has too few groups, the source names no test rows, or there is no
+            time to split by.
     """
     canonical = [OWN_SPLITS[split] for split in rows.splits[kept].tolist()]
+    if not any(canonical) and params.split_by == "time":
+        return by_time(
+            groups.names,
+            rows.moments(kept),
+            params.validation_share,
+            params.test_share,
+            params.embargo_days * _SECONDS_OF_A_DAY,
+        )
     if not any(canonical):
         splits = stratified(
             groups.names,

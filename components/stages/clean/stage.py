@@ -96,7 +96,7 @@ def run(job: Job) -> None:
     target = target_of(schema)
     parts = _parts(rows, kept, division, columns)
     unlabeled, repeated = split_unlabeled(*rows.unlabelled(), rows.all_keys(), target, columns)
-    accounting.add(row_accounting.leaking(division.leaking, len(kept)))
+    accounting.add(row_accounting.leaking(division.leaking, len(kept), params))
     rejected += rows.described(np.flatnonzero(dedup_status > DUPLICATE), dedup_status)
     reason_counts = Counter(entry["reason"] for entry in rejected)
     all_parts = parts | unlabeled

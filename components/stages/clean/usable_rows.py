@@ -19,6 +19,8 @@ from components.stages.clean.unique_rows import UniqueRows
 from components.tasks import base
 
 _EXCERPT = 200
+# Column of the raw table, where ingest.columns names one.
+TIME = "time"
 
 
 @dataclass
@@ -87,6 +89,22 @@ class Usable:
     def changes(self) -> Iterator[tuple[str, int]]:
         """Yield what cleaning took from the rows (see `UniqueRows.changes`)."""
         return self.unique_rows.changes(np.concatenate([self.raw_rows, self.unlabeled_rows]))
+
+    def moments(self, rows: Rows) -> NDArray[np.float64]:
+        """Return the times of some rows in seconds since 1970, NaN where there is none.
+
+        Raises:
+            InputError: the raw table has no column of times.
+        """
+        if TIME not in self.raw.column_names:
+            raise InputError(
+                "no column is named as the time of a row",
+                where="clean.split_by: time",
+                remedy="set ingest.columns.time to a column of dates, or clean.split_by: hash",
+            )
+        times = _take(self.raw, TIME, self.raw_rows[rows])
+        moments: NDArray[np.float64] = times.to_numpy(zero_copy_only=False)
+        return moments
 
     def origins(self, rows: Rows) -> list[str]:
         """Return where some rows come from."""

@@ -12,10 +12,13 @@ import pyarrow as pa
 
 from components.core.errors import InputError, ParamsError
 from components.fields.base import Field, NoValue, Reject
+from components.fields.moment import DateOrder, Moment
 from components.fields.source_values import is_nothing, whole_number
 from components.stages.ingest.split_names import CANONICAL
 from components.tasks.base import Role, ValueMap
 
+# Role of the column by which rows are split in the order of time.
+TIME = "time"
 # Key of a record for the bytes of the picture that a column names.
 # No column of a file has such a name.
 PICTURE = "\0picture"
@@ -213,6 +216,7 @@ def layout(
     names: Mapping[str, str],
     limit: int | None,
     value_map: ValueMap | None = None,
+    time_order: DateOrder = "ymd",
 ) -> Layout:
     """Return the columns of the raw table of a task.
 
@@ -221,6 +225,7 @@ def layout(
         names: role -> column of the source; other roles are read from the column of their name.
         limit: bytes of one value; None: what suits the kind of input.
         value_map: conversion of the target's values; None: they stay as they are.
+        time_order: of day, month and year in the column of times.
 
     Raises:
         ParamsError: `names` has something that is no role.
@@ -236,10 +241,12 @@ def layout(
         _optional_column("group", names),
         _optional_column("split", names),
     ]
+    if TIME in names:
+        columns.append(_time_column(names[TIME], time_order))
     column_names = [column.name for column in columns]
     for name in names:
         if name not in column_names:
-            listed = ", ".join(column_names)
+            listed = ", ".join([*column_names, TIME])
             raise ParamsError(
                 f"{name!r} is not one of {listed}{nearest(name, column_names)}",
                 where=f"params.yaml: ingest.columns.{name}",
@@ -275,6 +282,12 @@ def _optional_column(name: Literal["id", "group", "split"], names: Mapping[str, 
         role=name,
         must=name in names,
     )
+
+
+def _time_column(source: str, order: DateOrder) -> Column:
+    """Return the column by which rows are split in the order of time."""
+    field = Moment(order=order)
+    return Column(TIME, source, field.arrow, "time", must=True, field=field, nullable=True)
 
 
 def merged(one: str, other: str) -> str | None:

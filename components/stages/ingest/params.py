@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from components.core.params import Strict
+from components.fields.moment import DateOrder
 
 Format = Literal[
     "auto", "csv", "tsv", "jsonl", "json", "xlsx", "parquet", "text", "fasttext", "folders"
@@ -250,6 +251,10 @@ class IngestParams(Strict):
     columns: Annotated[dict[str, str], Texts] = Field(
         default_factory=dict,
         description="Column of the source by role, such as {text: review, label: stars}.",
+    )
+    time_order: DateOrder = Field(
+        "ymd",
+        description="Order of day, month and year in the column `time` (ymd, dmy or mdy).",
     )
     feedback: Path | None = Field(
         None,

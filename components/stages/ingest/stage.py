@@ -110,7 +110,7 @@ def run(job: Job) -> None:
     for role, name in params.columns.items():
         if role not in ("id", "group", "split"):
             feedback_columns[role] = name
-    feedback_layout = _layout(job, feedback_columns)
+    feedback_layout = _optional_time(_layout(job, feedback_columns))
     inputs += [ParseInput(unit, feedback_layout, keys[unit.name]) for unit in feedback]
     cache = Cache(job.cache, job.journal.log)
     parsed = _read(inputs, cache, job.journal)
@@ -165,7 +165,15 @@ def _layout(job: Job, columns: Mapping[str, str]) -> Layout:
     params: IngestParams = job.params
     schema = schema_of_params(job.task, params)
     value_map = schema.targets.value_map(params)
-    return layout(schema.roles, columns, params.max_bytes_per_value, value_map)
+    return layout(schema.roles, columns, params.max_bytes_per_value, value_map, params.time_order)
+
+
+def _optional_time(wanted: Layout) -> Layout:
+    """Return the columns of feedback, whose rows may have no time of their own."""
+    columns = []
+    for column in wanted.columns:
+        columns.append(replace(column, must=column.must and column.role != "time"))
+    return replace(wanted, columns=columns)
 
 
 def schema_of_params(task: str, params: IngestParams) -> base.Schema:

@@ -162,3 +162,16 @@ def test_a_package_has_files_or_a_table() -> None:
     section = {"source": {"kind": "package", "path": "c", "package": "p"}}
     with pytest.raises(ParamsError, match="takes one of files and table"):
         validate(IngestParams, section, "params.yaml")
+
+
+def test_the_time_of_a_row_is_read_where_params_name_its_column(
+    tmp_path: Path, ingest: Ingest
+) -> None:
+    (tmp_path / "a.csv").write_text(
+        "text,price,day\none,1,02/01/2020\ntwo,2,\nthree,3,soon\nfour,4,03/01/2020\n"
+    )
+    result = ingest(source=files("a.csv"), columns={"time": "day"}, time_order="dmy")
+    assert [row["time"] for row in result.rows] == [1577923200.0, None, 1578009600.0]
+    assert [reason for _, reason in result.quarantine] == ["time_not_a_date"]
+    plain = ingest(source=files("a.csv"), out="plain")
+    assert "time" not in plain.rows[0]
