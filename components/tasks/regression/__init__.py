@@ -1,0 +1,1 @@
+"""What every regression task shares: learning and judging one number."""
