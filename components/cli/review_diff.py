@@ -20,6 +20,7 @@ from components.cli.review_tables import (
 )
 from components.core.console import console, styled
 from components.core.errors import InputError
+from components.core.significant_digits import significant_digits
 from components.registry.release.gates import ChampionResults, Gate, GateRules, judge_champion
 from components.registry.versions.model_versions import BUNDLE, cases_of
 from components.registry.versions.reader import RegistrySnapshot, Version, argument, code_state
@@ -114,9 +115,15 @@ def _show_metrics(version: Version, champion: Version) -> None:
         metric = metrics.get(name, (None, None, None))
         change = ""
         if champion_metric[0] is not None and metric[0] is not None:
-            change = f"{metric[0] - champion_metric[0]:+.4f}"
+            change = _signed(metric[0] - champion_metric[0])
         table.add_row(name, _with_interval(*champion_metric), _with_interval(*metric), change)
     console.print(table)
+
+
+def _signed(change: float) -> str:
+    """Return a difference with its sign and three digits."""
+    sign = "+" if change >= 0 else ""
+    return f"{sign}{significant_digits(change, 3)}"
 
 
 def _metrics(version: Version) -> dict[str, _Metric]:
@@ -168,8 +175,8 @@ def _show_slices(
         table.add_row(
             name,
             f"{len(positions):,}",
-            f"{rules.task.level(theirs):.4f}",
-            f"{rules.task.level(mine):.4f}",
+            significant_digits(rules.task.level(theirs)),
+            significant_digits(rules.task.level(mine)),
             compared.counted,
         )
     console.print(table)

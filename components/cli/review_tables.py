@@ -18,6 +18,7 @@ from components.core.bundles import shown_size
 from components.core.console import console, styled
 from components.core.errors import InputError
 from components.core.escaping import brief
+from components.core.significant_digits import significant_digits
 from components.orchestration.stage_files import STAGES
 from components.registry.release.gate_results import Gate, from_tag
 from components.registry.release.release_log import Release, records, standing
@@ -193,7 +194,9 @@ def format_number(value: float | None) -> str:
     """Return a number with four digits, or nothing for None."""
     if value is None:
         return ""
-    return f"{value:.4g}"
+    if abs(value) < 1e4:
+        return f"{value:.4g}"
+    return significant_digits(value)
 
 
 def decision_time(release: Release) -> str:
@@ -247,7 +250,8 @@ def _metric_sentence(tags: Mapping[str, str]) -> str:
 
 def _test_metrics(leaderboard_row: Mapping[str, Any]) -> str:
     metrics = leaderboard_row.get("test", {})
-    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if value is not None)
+    known = {name: value for name, value in metrics.items() if value is not None}
+    return ", ".join(f"{name} {significant_digits(value)}" for name, value in known.items())
 
 
 def _cost(tags: Mapping[str, str], leaderboard_row: Mapping[str, Any]) -> str:
@@ -282,7 +286,7 @@ def _slices_table(cases: Cases, metric: str, task: TaskGates) -> Table:
     table.columns[2].justify = "right"
     for name, positions in sorted((cases.slices or {}).items()):
         level = task.level(cases.select(positions))
-        table.add_row(name, f"{len(positions):,}", f"{level:.4f}")
+        table.add_row(name, f"{len(positions):,}", significant_digits(level))
     return table
 
 

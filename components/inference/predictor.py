@@ -19,6 +19,7 @@ from components.core.escaping import brief, log_line
 from components.core.sandbox import MEMORY, limit_memory
 from components.fields.base import Reject
 from components.inference.abstention import threshold_of
+from components.inference.intervals import intervals_of
 from components.tasks import base
 from components.tasks.base import Arrays, Scorer
 
@@ -58,6 +59,9 @@ class Predictor:
         encode: converts raw input columns to ragged ones. None: `join` takes the raw columns, and
             pads nothing.
         least_confidence: answers below it are marked as not sure. None: none is.
+
+    Attributes:
+        intervals: those of the card, which answers state. None: they state none.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class Predictor:
         least_confidence: float | None = None,
     ) -> None:
         self.least_confidence = least_confidence
+        self.intervals: Any = None
         self.card = card
         self._join = join
         self._scorer = scorer
@@ -118,6 +123,9 @@ class Predictor:
         if len(answers) != len(rows):
             what = f"gives {len(answers)} answers to {len(rows)} questions"
             raise BundleError(what, remedy=REMEDY)
+        if self.intervals is not None and isinstance(self.evaluator, base.StatesIntervals):
+            intervals = self.intervals
+            answers = [self.evaluator.with_interval(answer, intervals) for answer in answers]
         if self.least_confidence is None:
             return answers
         return [self._or_unsure(answer) for answer in answers]
@@ -165,6 +173,8 @@ def predictor_of(
     """Return the predictor of a bundle that `read_bundle` has verified. See `load`."""
     with _reading(folder):
         predictor = _predictor(card, files, folder)
+    with _reading(folder / CARD, "has intervals that cannot be used"):
+        predictor.intervals = intervals_of(predictor.evaluator, card.profile)
     if abstain is not None:
         predictor.least_confidence = threshold_of(
             card.profile, abstain, f"serve.abstain: {abstain:g}"
@@ -173,7 +183,7 @@ def predictor_of(
 
 
 def _predictor(card: Card, files: Mapping[str, bytes], folder: Path) -> Predictor:
-    """Return a predictor that never abstains.
+    """Return a predictor that never abstains and states no intervals.
 
     Raises:
         BundleError: a file cannot be used.

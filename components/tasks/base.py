@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from components.core.errors import InputError, ParamsError
+from components.core.significant_digits import significant_digits
 from components.fields.base import Field, Summary
 
 if TYPE_CHECKING:
@@ -658,6 +659,14 @@ class Metric(Protocol):
         """Return the metric over a subset (cases,) of the statistics."""
 
 
+def metric_text(metric: Metric, value: float) -> str:
+    """Return the value of a metric for logs and terminals.
+
+    Shares have four decimals, other numbers four significant digits.
+    """
+    return f"{value:.4f}" if metric.is_share else significant_digits(value)
+
+
 @dataclass(frozen=True)
 class Case(Generic[Q]):
     """One example of the evaluation: query, truth and slices."""
@@ -735,11 +744,17 @@ class TaskEvaluator(Protocol):
     def summary(self, answer: Any) -> Sequence[tuple[str, float | None]]:
         """Return an answer as lines for a terminal: a text, and a share 0-1 where it has one."""
 
-    def output_distance(self, one: Any, other: Any) -> float:
+    def output_distance(self, one: Any, other: Any, targets: TargetInfo) -> float:
         """Return the distance between two answers to one query.
 
         It is 0 for equal answers, NaN where an answer holds NaN, and small where only rounding
-        differs, even if that decides a tie.
+        differs, even if that decides a tie. Its unit does not depend on that of the targets:
+        answers to different queries mostly are tenths apart.
+
+        Args:
+            one: an answer.
+            other: another answer to the same query, of the same model.
+            targets: of the model.
         """
 
     def show(self, case: Case[Any]) -> str:
@@ -776,6 +791,35 @@ class Abstains(Protocol):
 
     def abstain(self, answer: Any) -> Any:
         """Return the answer marked as not sure. What it says stays."""
+
+
+@runtime_checkable
+class StatesIntervals(Protocol):
+    """A TaskEvaluator whose answers state an interval that holds the truth with a probability.
+
+    The intervals are fitted on the answers to the validation split, and kept in the card.
+
+    Attributes:
+        Intervals: model of what `fit_intervals` returns, which validates cards from outside.
+    """
+
+    Intervals: type[BaseModel]
+
+    def fit_intervals(self, answers: Sequence[Any], truths: Sequence[Any]) -> Mapping[str, Any]:
+        """Return what the intervals depend on, as JSON for the card.
+
+        Args:
+            answers: (n,) to cases that the model has not learned from, without intervals.
+            truths: (n,) of the cases.
+        """
+
+    def with_interval(self, answer: Any, intervals: Any) -> Any:
+        """Return the answer with its interval. What else it says stays.
+
+        Args:
+            answer: of the model.
+            intervals: an instance of `Intervals`.
+        """
 
 
 @runtime_checkable

@@ -16,7 +16,7 @@ from components.orchestration.project import RETRAINS
 from components.orchestration.stage_files import REPORT
 from components.registry.store.tracking_store import home
 from components.registry.versions.reader import argument
-from components.tasks.base import evaluator
+from components.tasks.base import Metric, TaskEvaluator, evaluator, metric_text
 
 _RELEASED = ("promoted", "unchanged")
 
@@ -32,8 +32,7 @@ def show_summary(root: Path, params: Params, again: str) -> None:
     reports = root / params.pipeline.data / "reports"
     leaderboard = _read_json(reports / "leaderboard.json")
     served = _read_json(reports / "serve.json")
-    report_metric = evaluator(params.task).report_metric.name
-    console.print(_table(leaderboard, report_metric))
+    console.print(_table(leaderboard, evaluator(params.task)))
     gates = ", ".join(f"{gate} {verdict}" for gate, verdict in served["gates"].items())
     console.print(
         f"model    {served['model']} version {served['version']}: {served['decision']} ({gates})"
@@ -102,19 +101,21 @@ def _next(name: str, served: dict[str, Any], again: str) -> str:
     return f"{serve}   {predict}   gristmill mlflow up   {again}"
 
 
-def _table(leaderboard: dict[str, Any], report_metric: str) -> Table:
+def _table(leaderboard: dict[str, Any], rules: TaskEvaluator) -> Table:
     """Return the leaderboard as a table with a row for each candidate.
 
     Args:
         leaderboard: of evaluate.
-        report_metric: the metric that people read.
+        rules: of the task, which knows the metrics.
     """
     # This metric chose the winner, and the gate compares it with the baseline, so it comes first.
-    metric = leaderboard["deciding_metric"]
-    others = [name for name in [report_metric] if name != metric]
+    deciding = leaderboard["deciding_metric"]
+    metric = next(metric for metric in rules.metrics if metric.name == deciding)
+    others = [other for other in [rules.report_metric] if other.name != metric.name]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("candidate", justify="left", no_wrap=True)
-    for column in (f"validation {metric}", f"test {metric}", "interval", *others):
+    measured = [f"validation {metric.name}", f"test {metric.name}", "interval"]
+    for column in (*measured, *(other.name for other in others)):
         table.add_column(column, justify="right", no_wrap=True)
     for column in ("size", "p50 ms", "items/s"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -126,7 +127,7 @@ def _table(leaderboard: dict[str, Any], report_metric: str) -> Table:
     return table
 
 
-def _cells(row: dict[str, Any], metric: str, others: Sequence[str]) -> list[str]:
+def _cells(row: dict[str, Any], metric: Metric, others: Sequence[Metric]) -> list[str]:
     """Return the cells of a candidate.
 
     Args:
@@ -137,17 +138,19 @@ def _cells(row: dict[str, Any], metric: str, others: Sequence[str]) -> list[str]
     mark = "*" if row["winner"] else " "
     return [
         f"{mark} {row['name']}",
-        f"{row['validation'][metric]:.4f}",
-        f"{row['test'][metric]:.4f}",
-        _interval(row["test_interval"].get(metric)),
-        *[f"{row['test'][other]:.4f}" for other in others],
+        metric_text(metric, row["validation"][metric.name]),
+        metric_text(metric, row["test"][metric.name]),
+        _interval(metric, row["test_interval"].get(metric.name)),
+        *[metric_text(other, row["test"][other.name]) for other in others],
         shown_size(row["size_bytes"]),
         f"{row['latency_ms']['p50']:.2f}",
         f"{row['throughput_per_s']:,.0f}",
     ]
 
 
-def _interval(pair: Sequence[float] | None) -> str:
+def _interval(metric: Metric, pair: Sequence[float] | None) -> str:
     if not pair:
         return ""
-    return f"{pair[0]:.3f}-{pair[1]:.3f}"
+    if metric.is_share:
+        return f"{pair[0]:.3f}-{pair[1]:.3f}"
+    return f"{metric_text(metric, pair[0])} to {metric_text(metric, pair[1])}"

@@ -140,6 +140,7 @@ def judge_gates(
     leaked_rows: int | None,
     metric: str,
     goal: Literal["min", "max"],
+    is_share: bool = True,
 ) -> list[Gate]:
     """Apply all gates.
 
@@ -152,12 +153,17 @@ def judge_gates(
         leaked_rows: rows that are in more than one split; None if they were not counted.
         metric: the deciding one.
         goal: whether a higher or a lower metric is better.
+        is_share: whether the metric is a share. The gain of another one is divided by the
+            baseline's metric, because its unit is that of the data.
     """
     params = rules.params
+    unit = 1.0
+    if baseline is not None and not is_share:
+        unit = abs(float(baseline["test"][metric])) or 1.0
     size = winner.get("size_bytes")
     latency = winner.get("latency_ms", {})
     return [
-        _against_baseline(winner, baseline, metric, goal, params.baseline_margin),
+        _against_baseline(winner, baseline, metric, goal, params.baseline_margin, unit),
         *judge_champion(str(winner["bundle_sha256"]), cases, champion, rules),
         _at_most(
             "latency",
@@ -219,21 +225,23 @@ def _against_baseline(
     metric: str,
     goal: str,
     margin: float,
+    unit: float,
 ) -> Gate:
     if baseline is None:
         return Gate("baseline", None, detail="there is no classical baseline")
     if winner["name"] == baseline["name"]:
         return Gate("baseline", True, 0.0, -margin, "the winner is the classical baseline")
-    sign = 1 if goal == "max" else -1
+    sign = (1 if goal == "max" else -1) / unit
     gain = sign * (float(winner["test"][metric]) - float(baseline["test"][metric]))
-    interval = winner.get("over_baseline") or (sign * gain, sign * gain)
+    interval = winner.get("over_baseline") or (gain / sign, gain / sign)
     low, high = sorted(sign * float(bound) for bound in interval)
+    gain_name = "gain" if unit == 1 else "relative gain"
     return Gate(
         name="baseline",
         passed=low >= -margin,
         value=gain,
         limit=-margin,
-        detail=f"gain of {metric} on test over the classical baseline, paired bootstrap",
+        detail=f"{gain_name} of {metric} on test over the classical baseline, paired bootstrap",
         interval=(low, high),
         borderline=low < -margin <= high,
     )

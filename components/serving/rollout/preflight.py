@@ -101,8 +101,9 @@ def examined(version: ServedVersion) -> float:
             alone += predictor.predict([query])
             times.append((time.perf_counter() - began) * 1000)
     together = predictor.predict(queries)
+    targets = predictor.card.targets
     distances = [
-        predictor.evaluator.output_distance(one, other)
+        predictor.evaluator.output_distance(one, other, targets)
         for one, other in zip(alone, together, strict=True)
     ]
     # not `any(... > ...)`: NaN must be refused too

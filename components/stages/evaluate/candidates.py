@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from components.core.bundles import CARD, bundle_bytes
 from components.core.files import sha256
+from components.inference.intervals import KEY, intervals_of
 from components.inference.predictor import load
 from components.metrics import bootstrap
 from components.stages.evaluate.metric_scale import MetricScale
@@ -28,13 +29,15 @@ class CandidateResult:
         row: its row of the leaderboard.
         answers: to the test cases.
         decisive: statistics of each test case for the deciding metric.
-        before: answers to the validation cases.
+        before: answers to the validation cases, without intervals.
+        profile: entries for the profile of its card: its intervals, where answers state some.
     """
 
     row: dict[str, Any]
     answers: Sequence[Any]
     decisive: bootstrap.PerExampleStats
     before: Sequence[Any]
+    profile: Mapping[str, Any] = field(default_factory=dict)
 
 
 def find(folders: dict[str, Path]) -> dict[str, Path]:
@@ -81,9 +84,13 @@ def assess(
         seed: of the bootstrap.
     """
     predictor = load(bundle)
-    metrics = base.evaluator(predictor.card.task).metrics
+    evaluator = base.evaluator(predictor.card.task)
+    metrics = evaluator.metrics
     validation_answers = evaluation.answer(predictor, validation)
     validation_stats = _statistics(metrics, validation_answers, validation)
+    profile = _intervals(evaluator, validation_answers, validation)
+    if profile:
+        predictor.intervals = intervals_of(evaluator, profile)
     test_answers = evaluation.answer(predictor, test)
     test_stats = _statistics(metrics, test_answers, test)
     intervals = bootstrap.intervals(
@@ -120,7 +127,26 @@ def assess(
         answers=test_answers,
         decisive=test_stats[metrics[0].name],
         before=validation_answers,
+        profile=profile,
     )
+
+
+def _intervals(
+    evaluator: base.TaskEvaluator, answers: Sequence[Any], cases: Sequence[Case[Any]]
+) -> dict[str, Any]:
+    """Return the intervals of a candidate as an entry of a profile.
+
+    They are fitted on validation. There, metrics of intervals would be too good, so its answers
+    stay without.
+
+    Args:
+        evaluator: of the task.
+        answers: to the validation cases.
+        cases: of validation.
+    """
+    if not isinstance(evaluator, base.StatesIntervals):
+        return {}
+    return {KEY: evaluator.fit_intervals(answers, [case.truth for case in cases])}
 
 
 def _statistics(

@@ -59,7 +59,10 @@ def run(job: Job) -> None:
 
     shutil.copytree(winner_bundle, job.outputs["winner"])
     truths = [case.truth for case in validation]
-    profile = {"predictions": predictions_of(evaluator, validation_answers, truths)}
+    profile = {
+        "predictions": predictions_of(evaluator, validation_answers, truths),
+        **results[winner["name"]].profile,
+    }
     if abstention:
         profile[KEY] = abstention
     add_to_profile(job.outputs["winner"], profile)
@@ -77,7 +80,7 @@ def run(job: Job) -> None:
     write_atomic(job.outputs["confusion"], _plot_csv(evaluator.report.plot_rows(answers, test)))
     write_report(job.outputs["html"], data)
     job.journal.result({"winner": winner["name"]}, _prefixed("test", winner["test"]))
-    _log_winner(job, metric.name, winner, leaked, leak)
+    _log_winner(job, winner, leaked, leak)
 
 
 def _results(
@@ -152,26 +155,27 @@ def _plot_csv(rows: Sequence[tuple[str, str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _log_winner(
-    job: Job, metric: str, winner: Mapping[str, Any], leaked: int, leak: Mapping[str, Any]
-) -> None:
+def _log_winner(job: Job, winner: Mapping[str, Any], leaked: int, leak: Mapping[str, Any]) -> None:
     """Log the winner, and what a naive split would have claimed.
 
     Args:
-        metric: name of the deciding one.
         winner: its row of the leaderboard.
         leaked: number of leaked rows.
         leak: of `naive_claim`.
     """
-    low, high = winner["test_interval"][metric]
-    interval = f"{job.params.confidence:.0%} interval {low:.4f} to {high:.4f}"
+    evaluator = base.evaluator(job.task)
+    metric = evaluator.metrics[0]
+    value = base.metric_text(metric, winner["test"][metric.name])
+    low, high = [base.metric_text(metric, end) for end in winner["test_interval"][metric.name]]
+    interval = f"{job.params.confidence:.0%} interval {low} to {high}"
     job.journal.log(
         f"winner: {winner['name']}, chosen on validation; "
-        f"test {metric} {winner['test'][metric]:.4f} ({interval}), {leaked} leaked rows"
+        f"test {metric.name} {value} ({interval}), {leaked} leaked rows"
     )
+    naive = base.metric_text(evaluator.report_metric, leak["naive"])
+    honest = base.metric_text(evaluator.report_metric, leak["honest"])
     job.journal.log(
-        f"a naive split would have claimed {leak['naive']:.4f} for the classical baseline; "
-        f"honest is {leak['honest']:.4f}"
+        f"a naive split would have claimed {naive} for the classical baseline; honest is {honest}"
     )
 
 

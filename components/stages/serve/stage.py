@@ -213,6 +213,7 @@ def _judge(
         leaked_rows=board["leaked_rows"],
         metric=board["deciding_metric"],
         goal=board["goal"],
+        is_share=base.evaluator(job.task).metrics[0].is_share,
     )
 
 
@@ -306,7 +307,8 @@ def _ask_questions(
         questions: "query" and "answer" as JSON.
     """
     evaluator = base.evaluator(job.task)
-    allowed = tolerance(read_bundle(job.inputs["winner"])[0])
+    card = read_bundle(job.inputs["winner"])[0]
+    allowed = tolerance(card)
     different = 0
     largest = 0.0
     times = []
@@ -317,6 +319,7 @@ def _ask_questions(
         distance = evaluator.output_distance(
             evaluator.Answer.model_validate(response["predictions"][0]),
             evaluator.Answer.model_validate_json(row["answer"]),
+            card.targets,
         )
         # A distance that is no number counts as different too.
         different += not distance <= allowed

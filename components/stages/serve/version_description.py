@@ -55,8 +55,8 @@ def tags(job: Job, winner: Mapping[str, Any], cases: Cases) -> dict[str, str]:
     """
     card, _ = read_bundle(job.inputs["winner"])
     evaluator = base.evaluator(job.task)
-    metric = evaluator.report_metric.name
-    low, high = winner["test_interval"][metric]
+    metric = evaluator.report_metric
+    low, high = winner["test_interval"][metric.name]
     queries = evaluator.example(read_table(job.inputs["clean"], "test"))
     examples = _fitting([query.model_dump(mode="json") for query in queries])
     as_json: dict[str, Any] = {
@@ -89,8 +89,8 @@ def tags(job: Job, winner: Mapping[str, Any], cases: Cases) -> dict[str, str]:
         "test_hash": cases.test,
         "test_cases": str(len(cases.ids)),
         "bundle_bytes": str(winner["size_bytes"]),
-        metric: f"{winner['test'][metric]:.4f}",
-        f"{metric}_interval": f"{low:.4f} to {high:.4f}",
+        metric.name: _figure(metric, winner["test"][metric.name]),
+        f"{metric.name}_interval": f"{_figure(metric, low)} to {_figure(metric, high)}",
         **{key: json.dumps(value, ensure_ascii=False) for key, value in as_json.items()},
     }
 
@@ -133,11 +133,17 @@ def page(
             "then `review` = `approve` or `reject`."
         ],
     ]
-    whole = _paragraphs([heading, table, _leaderboard(board), *ending])
+    leaderboard = _leaderboard(board, base.evaluator(job.task).metrics[0])
+    whole = _paragraphs([heading, table, leaderboard, *ending])
     if len(whole) <= _PAGE_CHARACTERS:
         return whole
     short = _paragraphs([heading, table, *ending])
     return short[:_PAGE_CHARACTERS]
+
+
+def _figure(metric: base.Metric, value: float) -> str:
+    """Return a value of a metric as a number that programs can read too."""
+    return base.metric_text(metric, value).replace(",", "")
 
 
 def _paragraphs(parts: Sequence[Sequence[str]]) -> str:
@@ -246,23 +252,27 @@ def _row(*cells: str) -> str:
     return "".join(f"| {cell}{_GAP} " for cell in cells) + "|"
 
 
-def _leaderboard(board: Mapping[str, Any]) -> list[str]:
-    """Return the leaderboard as Markdown."""
-    metric = board["deciding_metric"]
-    shown = escaping.markdown(metric)
+def _leaderboard(board: Mapping[str, Any], metric: base.Metric) -> list[str]:
+    """Return the leaderboard as Markdown.
+
+    Args:
+        board: of evaluate.
+        metric: the deciding one.
+    """
+    shown = escaping.markdown(metric.name)
     lines = [
         f"| candidate | validation {shown} | test {shown} | interval | size | p95 ms |",
         "|---|---|---|---|---|---|",
     ]
     for row in board["candidates"]:
-        low, high = row["test_interval"][metric]
+        low, high = row["test_interval"][metric.name]
         name = escaping.markdown(row["name"])
         if row["winner"]:
             name = f"**{name}**"
         cells = (
-            f"{row['validation'][metric]:.4f}",
-            f"{row['test'][metric]:.4f}",
-            f"{low:.4f} to {high:.4f}",
+            base.metric_text(metric, row["validation"][metric.name]),
+            base.metric_text(metric, row["test"][metric.name]),
+            f"{base.metric_text(metric, low)} to {base.metric_text(metric, high)}",
             shown_size(row["size_bytes"]),
             f"{row['latency_ms']['p95']:.2f}",
         )

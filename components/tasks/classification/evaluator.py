@@ -213,7 +213,12 @@ class ClassificationEvaluator:
         """Return the answer marked as not sure."""
         return cast(BaseModel, answer.model_copy(update={"abstained": True}))
 
-    def output_distance(self, one: Any, other: Any) -> float:
+    def output_distance(
+        self,
+        one: Any,
+        other: Any,
+        targets: TargetInfo,  # noqa: ARG002
+    ) -> float:
         """Return the largest difference of a probability.
 
         Where the labels differ, it is at least half of the difference between the two labels
@@ -222,6 +227,7 @@ class ClassificationEvaluator:
         Args:
             one: an answer.
             other: another answer to the same query, with the same classes.
+            targets: not used.
 
         Returns:
             A number 0-1, or NaN.

@@ -98,7 +98,7 @@ def test_a_card_shows_gates_figures_and_decisions_in_line_with_chinese_names(pro
     slices = [line for line in shown.splitlines() if "class:" in line]
     assert (
         len({cell_len(line.rstrip()) for line in slices}) == 1
-        and slices[0].split()[-1] == "1.0000"
+        and slices[0].split()[-1] == "1.000"
         and slices[1].split()[-1] == "0.9000"
     )
 
@@ -106,7 +106,7 @@ def test_a_card_shows_gates_figures_and_decisions_in_line_with_chinese_names(pro
 def test_a_diff_pairs_the_answers_and_tells_what_changed(project: Path) -> None:
     shown = run("review", "diff", "2")
     assert re.search("champion +passed", shown) and "15 won, 0 lost" in shown
-    figures = r"accuracy +0\.8 \(0\.75 to 0\.85\) +0\.95 \(0\.9 to 1\) +\+0\.1500"
+    figures = r"accuracy +0\.8 \(0\.75 to 0\.85\) +0\.95 \(0\.9 to 1\) +\+0\.150"
     for pattern in (
         figures,
         r"data +abababababab +the same",

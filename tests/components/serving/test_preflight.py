@@ -99,7 +99,7 @@ def test_rounding_to_whole_numbers_refuses_nobody(
     texts = [row["text"] for row in sentences(60, 9)]
     queries = [model.evaluator.Query(text=text) for text in texts]
     gaps = [
-        model.evaluator.output_distance(model.predict([query])[0], answer)
+        model.evaluator.output_distance(model.predict([query])[0], answer, model.card.targets)
         for query, answer in zip(queries, model.predict(queries), strict=True)
     ]
     assert max(gaps) > 1e-4, "beyond what is allowed to those that do not round"
@@ -159,12 +159,12 @@ def answer(good: float) -> Answer:
 def test_a_gap_is_the_largest_difference_and_a_tie_may_tip(
     one: float, other: float, gap: float
 ) -> None:
-    assert EVALUATOR.output_distance(answer(one), answer(other)) == pytest.approx(gap)
+    assert EVALUATOR.output_distance(answer(one), answer(other), {}) == pytest.approx(gap)
 
 
 def test_a_label_that_its_probabilities_do_not_bear_is_far_off() -> None:
     assert EVALUATOR.output_distance(
-        answer(0.9), answer(0.9).model_copy(update={"label": "差评"})
+        answer(0.9), answer(0.9).model_copy(update={"label": "差评"}), {}
     ) == pytest.approx(0.4)
 
 
@@ -172,5 +172,5 @@ def test_no_number_is_no_agreement() -> None:
     broken = Answer.model_construct(
         label="好评", probability=0.9, probabilities={"差评": float("nan"), "好评": 0.9}
     )
-    assert np.isnan(EVALUATOR.output_distance(answer(0.9), broken))
-    assert np.isnan(EVALUATOR.output_distance(broken, answer(0.9)))
+    assert np.isnan(EVALUATOR.output_distance(answer(0.9), broken, {}))
+    assert np.isnan(EVALUATOR.output_distance(broken, answer(0.9), {}))
