@@ -16,7 +16,7 @@ from components.models.ft_transformer.config import FTTransformerConfig
 from components.models.mlp.config import MLPConfig
 from components.models.table_resnet.config import TableResNetConfig
 from components.tasks.base import ARCHITECTURE, NETS, Architecture, Encoder, Graph
-from components.tasks.tables.encode import TableEncoder
+from components.tasks.tables.encoding.table_encoder import TableEncoder
 
 if TYPE_CHECKING:
     import torch

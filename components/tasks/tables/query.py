@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, ConfigDict, Field, RootModel
 
 from components.fields.base import Reject
-from components.tasks.tables.columns import moment_text
-from components.tasks.tables.inputs import LONGEST_NAME, MOST_INPUTS, Input
+from components.tasks.tables.encoding.table_columns import moment_text
+from components.tasks.tables.inputs.kinds import LONGEST_NAME, MOST_INPUTS, Input
 
 # Characters of a value: a name or a number with its unit.
 _LONGEST_TEXT = 2_000

@@ -10,8 +10,12 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from components.core.params import Strict
-from components.tasks.tables.encode import TableEncoder, TableEncoding, TableTokenize
-from components.tasks.tables.inputs import parse_inputs
+from components.tasks.tables.encoding.table_encoder import (
+    TableEncoder,
+    TableEncoding,
+    TableTokenize,
+)
+from components.tasks.tables.inputs.kinds import parse_inputs
 
 INPUTS: Mapping[str, Any] = {
     "carat": "number",

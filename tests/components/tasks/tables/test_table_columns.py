@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from table_samples import CUTS, KINDS, START, diamonds
 
 from components.fields.base import Reject
-from components.tasks.tables.columns import InputInfo, TableColumns, moment_text
-from components.tasks.tables.inputs import Input, parse_inputs
+from components.tasks.tables.encoding.table_columns import InputInfo, TableColumns, moment_text
+from components.tasks.tables.inputs.kinds import Input, parse_inputs
 
 ROW: dict[str, list[Any]] = {
     "carat": [0.5],

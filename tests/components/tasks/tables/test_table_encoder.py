@@ -14,7 +14,7 @@ import pytest
 from table_samples import ENCODING, diamonds, fitted
 
 from components.fields.base import Reject
-from components.tasks.tables.number_scaling import NumberScaler, fit_scaling, most_knots
+from components.tasks.tables.encoding.number_scaling import NumberScaler, fit_scaling, most_knots
 
 ROW: dict[str, list[Any]] = {
     "carat": [0.5],
@@ -159,7 +159,7 @@ def test_5000_columns_make_a_small_file() -> None:
 
 def test_it_is_imported_without_torch() -> None:
     code = (
-        "import sys, components.tasks.tables.encode, components.tasks.tables.models, "
+        "import sys, components.tasks.tables.encoding.table_encoder, components.tasks.tables.models, "
         "components.tasks.tables.query; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -15,14 +15,14 @@ from pydantic import BaseModel, Field
 from components.core.files import to_json
 from components.core.params import Strict
 from components.tasks.base import NO_INPUTS, Arrays, TargetInfo
-from components.tasks.tables.columns import ColumnsMetadata, TableColumns
-from components.tasks.tables.inputs import parse_inputs
-from components.tasks.tables.number_scaling import (
+from components.tasks.tables.encoding.number_scaling import (
     NumberScaler,
     NumberScaling,
     fit_scaling,
     most_knots,
 )
+from components.tasks.tables.encoding.table_columns import ColumnsMetadata, TableColumns
+from components.tasks.tables.inputs.kinds import parse_inputs
 
 if TYPE_CHECKING:
     from components.models.feature_layout import FeatureLayout

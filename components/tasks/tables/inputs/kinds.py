@@ -14,7 +14,7 @@ from components.core.params import Strict
 from components.fields.base import Field as Kind
 from components.fields.moment import DateOrder, Moment
 from components.fields.number import DecimalSign, Number
-from components.tasks.tables.category_value import CategoryValue
+from components.tasks.tables.inputs.category_value import CategoryValue
 
 # Most inputs of a table.
 MOST_INPUTS = 10_000

@@ -20,7 +20,7 @@ from pydantic import Field, FiniteFloat, model_validator
 from components.core.params import Strict, nearest
 from components.fields.base import Reject
 from components.fields.moment import parse_moment
-from components.tasks.tables.inputs import (
+from components.tasks.tables.inputs.kinds import (
     MOST_INPUTS,
     Input,
     field_of,
