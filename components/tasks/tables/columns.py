@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
@@ -36,8 +37,9 @@ Columns = Mapping[str, Sequence[Any]]
 _MOST_VALUES = 1_000
 # Most values of all columns together.
 _MOST_VALUES_IN_ALL = 1_000_000
-# Characters of a name that a client sent, in messages.
+# Characters of a name that a client sent in messages, and names that are compared with it.
 _LONGEST_HINT = 100
+_MOST_COMPARED = 100
 # Categories that a form offers.
 _CHOICES = 50
 # The years 1 to 9999 in seconds since 1970.
@@ -324,14 +326,12 @@ class TableColumns:
 
     def _refuse_names(self, columns: Columns) -> None:
         """Raise a Reject for a column that is missing or unknown."""
+        unknown = [name for name in columns if name not in self._fields]
         for name in self._fields:
             if name not in columns:
-                others = [other for other in columns if other not in self._fields]
-                raise Reject(f"{name}_is_missing", f"no column {name!r}{nearest(name, others)}")
-        for name in columns:
-            if name not in self._fields:
-                hint = nearest(name[:_LONGEST_HINT], self._fields)
-                raise Reject("unknown_column", f"{name[:_LONGEST_HINT]!r}{hint}")
+                raise Reject(f"{name}_is_missing", f"no column {name!r}{_hint(name, unknown)}")
+        hint = _hint(unknown[0], self._fields)
+        raise Reject("unknown_column", f"{unknown[0][:_LONGEST_HINT]!r}{hint}")
 
     def fields(self) -> list[InputInfo]:
         """Return what a form must know of each input."""
@@ -432,6 +432,15 @@ def _calendar(moments: Floats) -> dict[Part, Floats]:
     for values in parts.values():
         values[missing] = np.nan
     return parts
+
+
+def _hint(name: str, names: Iterable[str]) -> str:
+    """Return the nearest of some names for a message, or nothing; see `nearest`.
+
+    Names may come from a client, so that only a few are compared, and not beyond some length.
+    """
+    compared = [other[:_LONGEST_HINT] for other in islice(names, _MOST_COMPARED)]
+    return nearest(name[:_LONGEST_HINT], compared)
 
 
 def moment_text(moment: float | None) -> str | None:

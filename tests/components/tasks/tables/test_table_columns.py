@@ -209,6 +209,16 @@ def test_missing_renamed_and_unknown_columns_are_refused(columns: TableColumns) 
     assert "did you mean 'cut'" in caught.value.detail
 
 
+def test_thousands_of_unknown_columns_are_refused_at_once(columns: TableColumns) -> None:
+    many = {f"{number:0200d}": [None] for number in range(10_000)}
+    start = time.perf_counter()
+    for sent in (many, {**ROW, **many}):
+        with pytest.raises(Reject) as caught:
+            columns.normalize(sent)
+        assert len(caught.value.detail) < 300
+    assert time.perf_counter() - start < 2
+
+
 def test_a_form_gets_choices_an_example_and_ranges(columns: TableColumns) -> None:
     carat, _, cut, sold = columns.fields()
     values = np.sort(diamonds(500)["carat"].to_numpy())
