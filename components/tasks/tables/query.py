@@ -56,4 +56,7 @@ def columns_of(queries: Sequence[Query]) -> Mapping[str, Sequence[Any]]:
         if row.keys() != names:
             different = sorted(row.keys() ^ names)[0]
             raise Reject("different_columns", f"not all rows have the column {different!r}")
-    return {name: [row[name] for row in rows] for name in names}
+    columns = {}
+    for name in names:
+        columns[name] = [row[name] for row in rows]
+    return columns
