@@ -180,6 +180,9 @@ def others(value: Any) -> Iterator[Any]:
             "first",
             "keep",
             "fold",
+            "category",
+            "number",
+            ",",
             "mixed",
             "fsdp",
         } - {value}
@@ -190,7 +193,7 @@ def others(value: Any) -> Iterator[Any]:
     elif isinstance(value, int):
         yield from (value + 1, value + 2, value * 2)
     elif isinstance(value, float):
-        yield from (value + 0.01, value * 1.1 + 0.001)
+        yield from (value + 0.01, value * 1.1 + 0.001, value * 0.9)
 
 
 def changed(params: Params, path: tuple[str, ...], tree: dict[str, Any]) -> Params | None:

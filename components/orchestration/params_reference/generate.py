@@ -13,7 +13,12 @@ from components.orchestration.params_reference.yaml_comments import comments_of,
 from components.tasks import base
 
 # Files of people are not touched: `gristmill new` writes reasons as comments.
-SHIPPED = ("params.yaml", "pipelines/digits/params.yaml")
+SHIPPED = (
+    "params.yaml",
+    "pipelines/diamonds/params.yaml",
+    "pipelines/digits/params.yaml",
+    "pipelines/penguins/params.yaml",
+)
 CHINESE_FILE = Path(__file__).with_name("descriptions.zh.yaml")
 TASKS = Path(base.__file__).parent
 

@@ -148,7 +148,10 @@ def cache_code(root: Path, task: str, stage: str) -> list[Path]:
         else:
             files.append(path)
     # Schemas of several tasks share these rules.
-    return files + sorted((root / "components" / "tasks").glob("*/targets/*.py"))
+    tasks = root / "components" / "tasks"
+    for shared in ("targets", "inputs"):
+        files += sorted(tasks.glob(f"*/{shared}/*.py"))
+    return files
 
 
 def clear_others(state: Path) -> None:

@@ -21,6 +21,8 @@ from components.tasks.tables.encoding.table_encoder import TableEncoder
 if TYPE_CHECKING:
     import torch
 
+    from components.models.feature_layout import FeatureLayout
+
 
 class TableNets(Strict):
     """The configs, by architecture."""
@@ -39,6 +41,13 @@ class TableNetParams(Strict):
         "mlp", description=ARCHITECTURE
     )
     nets: TableNets = Field(TableNets(), description=NETS)
+
+
+def _layout(encoder: TableEncoder) -> FeatureLayout:
+    """Return the layout of the features that an encoder makes."""
+    from components.models.feature_layout import FeatureLayout
+
+    return FeatureLayout(encoder.number_width, list(encoder.columns.sizes))
 
 
 class _TableArchitecture:
@@ -65,7 +74,7 @@ class MLPArchitecture(_TableArchitecture):
         from components.models.mlp.net import MLP
 
         table = cast(TableEncoder, encoder)
-        return MLP(cast(MLPConfig, config), table.layout, table.outputs)
+        return MLP(cast(MLPConfig, config), _layout(table), table.outputs)
 
     def pruning_spec(self) -> PruningSpec:
         """Return the pruning of hidden units."""
@@ -84,7 +93,7 @@ class TableResNetArchitecture(_TableArchitecture):
         from components.models.table_resnet.net import TableResNet
 
         table = cast(TableEncoder, encoder)
-        return TableResNet(cast(TableResNetConfig, config), table.layout, table.outputs)
+        return TableResNet(cast(TableResNetConfig, config), _layout(table), table.outputs)
 
     def pruning_spec(self) -> PruningSpec:
         """Return the pruning of hidden units."""
@@ -103,7 +112,7 @@ class FTTransformerArchitecture(_TableArchitecture):
         from components.models.ft_transformer.net import FTTransformer
 
         table = cast(TableEncoder, encoder)
-        return FTTransformer(cast(FTTransformerConfig, config), table.layout, table.outputs)
+        return FTTransformer(cast(FTTransformerConfig, config), _layout(table), table.outputs)
 
     def pruning_spec(self) -> PruningSpec:
         """Return the pruning of hidden units."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,9 +22,6 @@ from components.tasks.tables.encoding.number_scaling import (
 )
 from components.tasks.tables.encoding.table_columns import ColumnsMetadata, TableColumns
 from components.tasks.tables.inputs.kinds import parse_inputs
-
-if TYPE_CHECKING:
-    from components.models.feature_layout import FeatureLayout
 
 # Numbers of a row: a moment has eight.
 _MOST_NUMBERS = 100_000
@@ -60,6 +56,8 @@ class TableEncoder(ABC):
 
     Attributes:
         outputs: of a network.
+        number_width: how many of the features are numbers; the rest are category indices.
+        width: number of features.
     """
 
     outputs: int
@@ -73,7 +71,8 @@ class TableEncoder(ABC):
         self.targets = targets
         self._scalings = scalings
         self._scaler = NumberScaler(scalings)
-        self.width = self._scaler.width + len(columns.sizes)
+        self.number_width = self._scaler.width
+        self.width = self.number_width + len(columns.sizes)
         # Least index of each column. Without missing values in train a network learns nothing for
         # index 0, and has the most frequent category instead.
         least = [
@@ -91,13 +90,6 @@ class TableEncoder(ABC):
         Args:
             rows: of the clean table.
         """
-
-    @cached_property
-    def layout(self) -> FeatureLayout:
-        """Return the layout of `features`. It needs torch."""
-        from components.models.feature_layout import FeatureLayout
-
-        return FeatureLayout(self._scaler.width, list(self.columns.sizes))
 
     def _features(self, columns: Mapping[str, Sequence[Any]] | pa.Table) -> NDArray[np.float32]:
         """Return the features (n, width) of normalized columns."""
