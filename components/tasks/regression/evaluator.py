@@ -246,6 +246,15 @@ class RegressionEvaluator:
         """Return None: a number is not right or wrong."""
         return None
 
+    def support(self, answer: Any, claim: Any) -> float:  # noqa: ARG002
+        """Return the number, so that the weight of a part is how much it adds to the answer.
+
+        Args:
+            answer: to a part of the query.
+            claim: not used.
+        """
+        return float(answer.value)
+
     def summary(self, answer: Any) -> Sequence[tuple[str, float | None]]:
         """Return the number with its interval."""
         return [(answer_text(answer), None)]

@@ -62,6 +62,7 @@ def test_the_evaluator_states_intervals_and_never_abstains() -> None:
     assert not isinstance(EVALUATOR, base.Abstains)
     assert EVALUATOR.confidence(Answer(value=1.0)) is None
     assert EVALUATOR.metrics[0] is EVALUATOR.report_metric
+    assert EVALUATOR.support(Answer(value=3.5), Answer(value=1.0)) == 3.5
 
 
 def test_metrics_are_scikit_learns() -> None:
