@@ -191,14 +191,14 @@ def test_statistics_of_cases_are_json() -> None:
     }
 
 
-def test_the_distance_is_in_deviations_of_the_targets() -> None:
+def test_the_distance_is_a_share_of_the_range_of_the_targets() -> None:
     one = interval(100.0, 3.0)
 
     def distance(other: Answer) -> float:
         return EVALUATOR.output_distance(one, other, TARGETS)
 
     assert distance(one) == 0
-    assert distance(interval(110.0, 3.0)) == pytest.approx(0.5)
+    assert distance(interval(115.0, 3.0)) == pytest.approx(0.05)
     # At the edge of a group, rounding decides the interval.
     assert distance(interval(100.0, 30.0)) == 0
     assert distance(Answer(value=100.0)) == 1
