@@ -37,9 +37,9 @@ from components.tasks.base import (
 )
 from components.tasks.regression.evaluator import RegressionEvaluator
 from components.tasks.regression.loss import RegressionLearning
-from components.tasks.regression.params import NumberClean
-from components.tasks.regression.target_number import TargetNumber
-from components.tasks.regression.targets import NumberTargets
+from components.tasks.regression.targets.number_targets import NumberTargets
+from components.tasks.regression.targets.target_number import TargetNumber
+from components.tasks.regression.targets.target_params import NumberClean
 from components.training.bundle_writer import save_numpy
 from tests.components.number_task import NumberFeedback
 

@@ -26,7 +26,10 @@ from components.tasks.base import (
     TaskReport,
 )
 from components.tasks.regression.answer import Answer, answer_text
+from components.tasks.regression.feedback import NumberFeedback
+from components.tasks.regression.gates import RegressionGates
 from components.tasks.regression.intervals import Intervals, intervals_of
+from components.tasks.regression.report import RegressionReport
 
 Values = NDArray[np.float64]
 _EXAMPLES = 5
@@ -158,9 +161,9 @@ class RegressionEvaluator:
         IntervalMetric("pinball", "pinball loss", "min", False, interval_pinball),
         IntervalMetric("coverage", "coverage", "max", True, _share_covered),
     )
-    report: TaskReport
-    gates: TaskGates
-    feedback: TaskFeedback
+    report: TaskReport = RegressionReport()
+    gates: TaskGates = RegressionGates()
+    feedback: TaskFeedback = NumberFeedback()
 
     def query(self, row: Mapping[str, Any]) -> BaseModel:
         """Return the query of a row of clean. Each task implements it."""

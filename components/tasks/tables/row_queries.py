@@ -13,10 +13,9 @@ from pydantic import BaseModel
 
 from components.core import escaping
 from components.core.errors import InputError
-from components.fields.base import Reject
-from components.tasks.base import INPUTS, Case
-from components.tasks.tables.inputs import RESERVED, NumberInput, parse_inputs
-from components.tasks.tables.query import Query
+from components.tasks.base import Case
+from components.tasks.tables.inputs.kinds import RESERVED
+from components.tasks.tables.query import Query, columns_of, query_schema
 
 # Most columns whose values are slices, most values of a column, and fewest rows of a value.
 _MOST_COLUMNS = 12
@@ -26,8 +25,6 @@ _THIRDS = ("low", "middle", "high")
 _LONGEST_VALUE = 40
 # Characters of a value in a part of an explanation, and in the report.
 _SHOWN = 60
-# Values that a page offers.
-_CHOICES = 50
 
 
 class RowQueries:
@@ -65,11 +62,7 @@ class RowQueries:
         Raises:
             Reject: the queries have different columns.
         """
-        rows = [query.root for query in queries]
-        names = rows[0].keys()
-        if any(row.keys() != names for row in rows):
-            raise Reject("different_columns")
-        return {name: [row[name] for row in rows] for name in names}
+        return columns_of(queries)
 
     def slices_of(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, str]]:
         """Return column -> value of each row: categories with few values, and thirds of numbers.
@@ -106,26 +99,7 @@ class RowQueries:
         Args:
             profile: of its card, with the kinds of its inputs.
         """
-        inputs = parse_inputs(dict(profile.get(INPUTS, {})))
-        fields = profile.get("fields", {})
-        properties: dict[str, Any] = {}
-        for name, kind in inputs.items():
-            types = ["number", "string"] if isinstance(kind, NumberInput) else ["string"]
-            choices = [{"type": each} for each in [*types, "null"]]
-            properties[name] = {"title": name, "anyOf": choices}
-            counts = fields.get(f"{name}.value", {}).get("counts", {})
-            common = sorted(counts, key=lambda value: (-counts[value], value))
-            values = [value for value in common if value][:_CHOICES]
-            if values:
-                properties[name]["examples"] = values
-        return {
-            "title": "Query",
-            "description": "A row: a value for each column, or null where it is unknown.",
-            "type": "object",
-            "properties": properties,
-            "required": list(inputs),
-            "additionalProperties": False,
-        }
+        return query_schema(profile)
 
     def parts(self, query: Any, limit: int) -> Sequence[str]:
         """Return the known values with the names of their columns, at most `limit` parts."""

@@ -19,7 +19,7 @@ from components.core.significant_digits import significant_digits
 from components.fields.base import Reject
 from components.fields.number import DecimalSign, parse_number
 from components.tasks.base import Conflicts, Options, TargetInfo, TargetWords, ValueMap
-from components.tasks.regression.params import NumberClean, NumberParams
+from components.tasks.regression.targets.target_params import NumberClean, NumberParams
 
 # Whole numbers of so many values, at most, may be names of categories.
 _FEW_VALUES = 10

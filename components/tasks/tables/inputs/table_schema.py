@@ -17,7 +17,7 @@ from components.tasks.base import (
     SplitRule,
     TargetRules,
 )
-from components.tasks.tables.inputs import Inputs, field_of, inputs_json, parse_inputs
+from components.tasks.tables.inputs.kinds import Inputs, field_of, inputs_json, parse_inputs
 
 
 class TableIngest(Strict):
