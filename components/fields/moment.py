@@ -42,6 +42,8 @@ _LAST_DAY = 100_000.0
 # Seconds since 1970: from 2001 to 2286. Milliseconds are a thousand times as many.
 _SECONDS = (1e9, 1e10)
 _LONGEST = 100
+# The years 1 to 9999 in seconds since 1970.
+_RANGE = (-62_135_596_800.0, 253_402_300_799.0)
 
 
 class Moment:
@@ -301,3 +303,47 @@ def guess_order(texts: Iterable[str]) -> tuple[DateOrder, int]:
     if months_first > days_first:
         return "mdy", months_first
     return "dmy", days_first
+
+
+class MomentText(Moment):
+    """A moment as a text such as "2026-11-27 10:30:00", or None where a value is missing.
+
+    A number could be read as the day of a spreadsheet, a text only in one way.
+    """
+
+    arrow = pa.string()
+
+    def normalize(self, value: Any) -> str | None:  # type: ignore[override]
+        """Return the moment that a value states, without a time at midnight.
+
+        Raises:
+            Reject: the value is no date or time, or is missing where it is required.
+        """
+        return moment_text(super().normalize(value))
+
+    clean = normalize  # type: ignore[assignment]
+
+    def key(self, value: Any) -> str:
+        """Return the text, or "" for a missing one."""
+        return "" if value is None else str(value)
+
+    def profile(self, value: Any) -> Mapping[str, float | str]:
+        """Return month, weekday and hour, or that the value is missing."""
+        return super().profile(None if value is None else parse_moment(value))
+
+    def show(self, value: Any) -> str:
+        """Return the text for a person; HTML-safe."""
+        return "–" if value is None else escaping.html(str(value))
+
+
+def moment_text(moment: float | None) -> str | None:
+    """Return a moment as a text that `parse_moment` reads, to the microsecond.
+
+    Args:
+        moment: in seconds since 1970.
+    """
+    if moment is None:
+        return None
+    seconds = min(max(moment, _RANGE[0]), _RANGE[1])
+    text = str(np.datetime64(round(seconds * 1e6), "us")).replace("T", " ")
+    return text.removesuffix(".000000").removesuffix(" 00:00:00")

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, ConfigDict, Field, RootModel
 
 from components.fields.base import Reject
-from components.tasks.tables.encoding.table_columns import moment_text
-from components.tasks.tables.inputs.kinds import LONGEST_NAME, MOST_INPUTS, Input
+from components.tasks.tables.inputs.kinds import LONGEST_NAME, MOST_INPUTS
 
 # Characters of a value: a name or a number with its unit.
 _LONGEST_TEXT = 2_000
@@ -43,22 +42,6 @@ class Query(RootModel[Annotated[dict[_Name, Value], Field(max_length=MOST_INPUTS
     model_config = ConfigDict(strict=True)
 
 
-def query_of(row: Mapping[str, Any], inputs: Mapping[str, Input]) -> Query:
-    """Return the query of a row of the clean table.
-
-    Args:
-        row: normalized values by column.
-        inputs: kind of each column.
-
-    Raises:
-        ValidationError: no client may send this query.
-    """
-    values = {}
-    for name, value in inputs.items():
-        values[name] = moment_text(row[name]) if value.kind == "time" else row[name]
-    return Query.model_validate(values)
-
-
 def columns_of(queries: Sequence[Query]) -> Mapping[str, Sequence[Any]]:
     """Return queries as raw input columns.
 
@@ -73,4 +56,7 @@ def columns_of(queries: Sequence[Query]) -> Mapping[str, Sequence[Any]]:
         if row.keys() != names:
             different = sorted(row.keys() ^ names)[0]
             raise Reject("different_columns", f"not all rows have the column {different!r}")
-    return {name: [row[name] for row in rows] for name in names}
+    columns = {}
+    for name in names:
+        columns[name] = [row[name] for row in rows]
+    return columns

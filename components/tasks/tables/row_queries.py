@@ -13,9 +13,9 @@ from pydantic import BaseModel
 
 from components.core import escaping
 from components.core.errors import InputError
-from components.tasks.base import Case
-from components.tasks.tables.inputs.kinds import RESERVED
-from components.tasks.tables.query import Query, columns_of, query_schema
+from components.tasks.base import INPUTS, Case
+from components.tasks.tables.inputs.kinds import RESERVED, Input, NumberInput, parse_inputs
+from components.tasks.tables.query import Query, columns_of
 
 # Most columns whose values are slices, most values of a column, and fewest rows of a value.
 _MOST_COLUMNS = 12
@@ -25,6 +25,8 @@ _THIRDS = ("low", "middle", "high")
 _LONGEST_VALUE = 40
 # Characters of a value in a part of an explanation, and in the report.
 _SHOWN = 60
+# Values that a page offers.
+_CHOICES = 50
 
 
 class RowQueries:
@@ -99,7 +101,20 @@ class RowQueries:
         Args:
             profile: of its card, with the kinds of its inputs.
         """
-        return query_schema(profile)
+        inputs = parse_inputs(dict(profile.get(INPUTS, {})))
+        distributions = profile.get("fields", {})
+        properties: dict[str, Any] = {}
+        for name, kind in inputs.items():
+            counts = distributions.get(f"{name}.value", {}).get("counts", {})
+            properties[name] = _property(name, kind, counts)
+        return {
+            "title": "Query",
+            "description": "A row: a value for each column, or null where it is unknown.",
+            "type": "object",
+            "properties": properties,
+            "required": list(inputs),
+            "additionalProperties": False,
+        }
 
     def parts(self, query: Any, limit: int) -> Sequence[str]:
         """Return the known values with the names of their columns, at most `limit` parts."""
@@ -113,6 +128,26 @@ class RowQueries:
         """Return the query with null for the values of the part at an index."""
         left_out = _grouped(query, len(parts))[place]
         return Query({**query.root, **dict.fromkeys(left_out)})
+
+
+def _property(name: str, kind: Input, counts: Mapping[str, int]) -> dict[str, Any]:
+    """Return the JSON schema of a column.
+
+    Args:
+        name: of the column.
+        kind: of its values.
+        counts: of the values of train, if they are names.
+    """
+    types = ["number", "string"] if isinstance(kind, NumberInput) else ["string"]
+    result: dict[str, Any] = {
+        "title": name,
+        "anyOf": [{"type": value_type} for value_type in [*types, "null"]],
+    }
+    common = sorted(counts, key=lambda value: (-counts[value], value))
+    choices = [value for value in common if value][:_CHOICES]
+    if choices:
+        result["examples"] = choices
+    return result
 
 
 def _read_file(argument: str) -> str:

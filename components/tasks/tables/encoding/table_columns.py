@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
@@ -19,7 +20,7 @@ from pydantic import Field, FiniteFloat, model_validator
 
 from components.core.params import Strict, nearest
 from components.fields.base import Reject
-from components.fields.moment import parse_moment
+from components.fields.moment import moment_text
 from components.tasks.tables.inputs.kinds import (
     MOST_INPUTS,
     Input,
@@ -36,8 +37,9 @@ Columns = Mapping[str, Sequence[Any]]
 _MOST_VALUES = 1_000
 # Most values of all columns together.
 _MOST_VALUES_IN_ALL = 1_000_000
-# Characters of a name that a client sent, in messages.
+# Characters of a name that a client sent in messages, and names that are compared with it.
 _LONGEST_HINT = 100
+_MOST_COMPARED = 100
 # Categories that a form offers.
 _CHOICES = 50
 # The years 1 to 9999 in seconds since 1970.
@@ -324,14 +326,12 @@ class TableColumns:
 
     def _refuse_names(self, columns: Columns) -> None:
         """Raise a Reject for a column that is missing or unknown."""
+        unknown = [name for name in columns if name not in self._fields]
         for name in self._fields:
             if name not in columns:
-                others = [other for other in columns if other not in self._fields]
-                raise Reject(f"{name}_is_missing", f"no column {name!r}{nearest(name, others)}")
-        for name in columns:
-            if name not in self._fields:
-                hint = nearest(name[:_LONGEST_HINT], self._fields)
-                raise Reject("unknown_column", f"{name[:_LONGEST_HINT]!r}{hint}")
+                raise Reject(f"{name}_is_missing", f"no column {name!r}{_hint(name, unknown)}")
+        hint = _hint(unknown[0], self._fields)
+        raise Reject("unknown_column", f"{unknown[0][:_LONGEST_HINT]!r}{hint}")
 
     def fields(self) -> list[InputInfo]:
         """Return what a form must know of each input."""
@@ -434,39 +434,30 @@ def _calendar(moments: Floats) -> dict[Part, Floats]:
     return parts
 
 
-def moment_text(moment: float | None) -> str | None:
-    """Return a moment as a text that `Moment` reads, to the microsecond.
+def _hint(name: str, names: Iterable[str]) -> str:
+    """Return the nearest of some names for a message, or nothing; see `nearest`.
 
-    A number would be read as the day of a spreadsheet or as milliseconds.
-
-    Args:
-        moment: in seconds since 1970.
+    Names may come from a client, so that only a few are compared, and not beyond some length.
     """
-    if moment is None:
-        return None
-    seconds = min(max(moment, _FIRST_SECOND), _LAST_SECOND)
-    text = str(np.datetime64(round(seconds * 1e6), "us")).replace("T", " ")
-    return text.removesuffix(".000000").removesuffix(" 00:00:00")
+    compared = [other[:_LONGEST_HINT] for other in islice(names, _MOST_COMPARED)]
+    return nearest(name[:_LONGEST_HINT], compared)
 
 
 def _moments(values: Any) -> Floats:
     """Return moments (n,) in seconds since 1970, NaN where one is missing.
 
     Args:
-        values: seconds, or texts of `moment_text`.
+        values: texts of `MomentText`.
     """
-    if not isinstance(values, pa.ChunkedArray):
-        return _floats([parse_moment(value) if type(value) is str else value for value in values])
-    if pa.types.is_string(values.type):
-        microseconds = values.cast(pa.timestamp("us")).cast(pa.int64())
-        return _floats(microseconds) / 1e6
-    return _floats(values)
+    texts = values if isinstance(values, pa.ChunkedArray) else pa.array(values, pa.string())
+    microseconds = texts.cast(pa.timestamp("us")).cast(pa.int64())
+    return _floats(microseconds.cast(pa.float64(), safe=False)) / 1e6
 
 
 def _floats(values: Any) -> Floats:
     """Return numbers (n,) as an array, NaN where one is missing."""
-    if isinstance(values, pa.ChunkedArray):
-        values = values.cast(pa.float64()).to_numpy()
+    if isinstance(values, pa.ChunkedArray | pa.Array):
+        values = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
     return np.asarray(values, dtype=np.float64)
 
 

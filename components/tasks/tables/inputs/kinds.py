@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter
 
 from components.core.params import Strict
 from components.fields.base import Field as Kind
-from components.fields.moment import DateOrder, Moment
+from components.fields.moment import DateOrder, MomentText
 from components.fields.number import DecimalSign, Number
 from components.tasks.tables.inputs.category_value import CategoryValue
 
@@ -102,5 +102,5 @@ def field_of(value: Input) -> Kind:
     if isinstance(value, NumberInput):
         return Number(decimal=value.decimal)
     if isinstance(value, TimeInput):
-        return Moment(order=value.order)
+        return MomentText(order=value.order)
     return CategoryValue()

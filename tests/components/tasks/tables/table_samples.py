@@ -10,6 +10,7 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from components.core.params import Strict
+from components.fields.moment import moment_text
 from components.tasks.tables.encoding.table_encoder import (
     TableEncoder,
     TableEncoding,
@@ -64,7 +65,7 @@ def diamonds(count: int, seed: int = 0) -> pa.Table:
             "carat": carat,
             "depth": pa.array(depth, mask=rng.random(count) < 0.1),
             "cut": [CUTS[index] for index in cut],
-            "sold": sold.astype(float),
+            "sold": [moment_text(moment) for moment in sold.tolist()],
             "price": np.log(carat) - 0.2 * cut,
         }
     )

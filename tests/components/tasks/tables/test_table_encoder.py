@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ import pyarrow as pa
 import pytest
 from table_samples import ENCODING, diamonds, fitted
 
+from components.core.tables import write_table
 from components.fields.base import Reject
 from components.tasks.tables.encoding.number_scaling import NumberScaler, fit_scaling, most_knots
+from components.training.batches import EncodedRows
 
 ROW: dict[str, list[Any]] = {
     "carat": [0.5],
@@ -108,6 +111,23 @@ def test_ten_rows_are_encoded() -> None:
     encoder = fitted(diamonds(10))
     indices = matrix(encoder.encode(diamonds(10, 1)))[:, -1]
     assert (indices < encoder.columns.sizes[0]).all()
+
+
+def test_a_split_without_rows_is_encoded() -> None:
+    encoder = fitted(diamonds(10))
+    empty = encoder.encode(diamonds(10).slice(0, 0))
+    assert empty.schema == encoder.encode(diamonds(10)).schema
+    assert empty.num_rows == 0
+
+
+def test_training_reads_batches_of_encoded_rows(tmp_path: Path) -> None:
+    rows = diamonds(300)
+    encoder = fitted(rows)
+    encoded = encoder.encode(rows)
+    write_table(tmp_path, {"train": encoded}, rows_per_shard=100)
+    batch = EncodedRows(tmp_path, "train", encoder).batch([0, 250])
+    np.testing.assert_array_equal(batch["features"], matrix(encoded)[[0, 250]])
+    np.testing.assert_allclose(batch["target"], rows["price"].to_numpy()[[0, 250]], rtol=1e-6)
 
 
 def test_a_category_and_a_moment_that_were_never_seen_are_encoded() -> None:
