@@ -249,12 +249,24 @@ class RegressionEvaluator:
         """Return None: a number is not right or wrong."""
         return None
 
+    def support(self, answer: Any, claim: Any) -> float:  # noqa: ARG002
+        """Return the number, so that the weight of a part is how much it adds to the answer.
+
+        Args:
+            answer: to a part of the query.
+            claim: not used.
+        """
+        return float(answer.value)
+
     def summary(self, answer: Any) -> Sequence[tuple[str, float | None]]:
         """Return the number with its interval."""
         return [(answer_text(answer), None)]
 
     def output_distance(self, one: Any, other: Any, targets: TargetInfo) -> float:
-        """Return the difference of the numbers, in deviations of the train targets.
+        """Return the difference of the numbers, as a share of the range of the train targets.
+
+        An int8 network answers in steps of about 1/255 of that range, however skewed it is. The
+        deviation would be a fraction of a step where a few targets are far from the others.
 
         The ends of the intervals do not count: at the edge between two groups of answers,
         rounding decides which interval an answer has.
@@ -262,13 +274,14 @@ class RegressionEvaluator:
         Args:
             one: an answer.
             other: another answer to the same query.
-            targets: with the scale.
+            targets: with the range.
 
         Returns:
             The distance, at least 1 where only one of the answers has an interval. NaN where a
             number is NaN.
         """
-        distance = abs(one.value - other.value) / float(targets["scale"][0])
+        least, largest = targets["range"]
+        distance = abs(one.value - other.value) / (largest - least)
         if (one.coverage is None) != (other.coverage is None):
             return float(np.maximum(distance, 1.0))
         return float(distance)

@@ -62,6 +62,7 @@ def test_the_evaluator_states_intervals_and_never_abstains() -> None:
     assert not isinstance(EVALUATOR, base.Abstains)
     assert EVALUATOR.confidence(Answer(value=1.0)) is None
     assert EVALUATOR.metrics[0] is EVALUATOR.report_metric
+    assert EVALUATOR.support(Answer(value=3.5), Answer(value=1.0)) == 3.5
 
 
 def test_metrics_are_scikit_learns() -> None:
@@ -190,14 +191,14 @@ def test_statistics_of_cases_are_json() -> None:
     }
 
 
-def test_the_distance_is_in_deviations_of_the_targets() -> None:
+def test_the_distance_is_a_share_of_the_range_of_the_targets() -> None:
     one = interval(100.0, 3.0)
 
     def distance(other: Answer) -> float:
         return EVALUATOR.output_distance(one, other, TARGETS)
 
     assert distance(one) == 0
-    assert distance(interval(110.0, 3.0)) == pytest.approx(0.5)
+    assert distance(interval(115.0, 3.0)) == pytest.approx(0.05)
     # At the edge of a group, rounding decides the interval.
     assert distance(interval(100.0, 30.0)) == 0
     assert distance(Answer(value=100.0)) == 1

@@ -196,7 +196,7 @@ def test_the_gain_over_the_baseline_does_not_depend_on_the_unit(
     assert judged == pytest.approx([judged[0]] * 3)
 
 
-def test_a_preflight_compares_numbers_in_deviations(
+def test_a_preflight_compares_numbers_of_any_size(
     priced_task: PricedEvaluator, tmp_path: Path
 ) -> None:
     job = evaluated(tmp_path, 6000, 1e6)
