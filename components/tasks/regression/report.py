@@ -284,8 +284,9 @@ def _coverage_panel(answered: AnsweredCases) -> ReportPanel:
     rows = coverage_groups(answered)
     whole = rows[0]
     bounds = f"{percent(whole.low, False)}–{shown_share(whole.high)}"
+    covered = shown_share(whole.covered)
     note = (
-        f"they state {shown_share(stated)} and hold {shown_share(whole.covered)} of the true values "
+        f"they state {shown_share(stated)} and hold {covered} of the true values "
         f"(95\u202f% interval {bounds}); below by size of the answer, at the right the median width"
     )
     return ReportPanel(

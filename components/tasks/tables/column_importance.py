@@ -195,7 +195,10 @@ def partial_dependence(
     repeated: dict[str, Sequence[Any]] = {}
     for column, sampled in sample.items():
         repeated[column] = list(sampled) * len(values)
-    repeated[name] = [value for value in values for _ in range(rows)]
+    asked: list[Any] = []
+    for value in values:
+        asked.extend([value] * rows)
+    repeated[name] = asked
     means = {}
     for output, numbers in outputs(predict(repeated)).items():
         means[output] = np.asarray(numbers, dtype=np.float64).reshape(-1, rows).mean(axis=1)

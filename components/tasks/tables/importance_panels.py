@@ -113,7 +113,7 @@ def importance_bars(columns: Sequence[ColumnImportance], text: Callable[[float],
     names = [_fitted(column.name, _BESIDE) for column in columns]
     texts = [text(column.growth) for column in columns]
     # Relative to the largest, importances of any size can be drawn.
-    unit = max(abs(value) for column in columns for value in (column.least, column.largest)) or 1.0
+    unit = max(max(abs(column.least), abs(column.largest)) for column in columns) or 1.0
 
     def paint(ax: Any) -> None:
         """Paint one bar for each column."""
@@ -155,7 +155,9 @@ def dependence_panels(
     """
     if not curves:
         return []
-    means = [values for curve in curves for values in _shown_outputs(curve).values()]
+    means: list[Values] = []
+    for curve in curves:
+        means.extend(_shown_outputs(curve).values())
     axis = axis_of(np.concatenate(means))
     panels = []
     for number, curve in enumerate(curves):
