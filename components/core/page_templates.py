@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from components.core import escaping
 from components.core.bundles import shown_size
+from components.core.significant_digits import significant_digits
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -82,10 +83,7 @@ def significant(value: Any) -> str:
     """Return a number of any size with three significant digits: 0.00421, 4.13, 1,234."""
     if not is_finite(value):
         return _MISSING
-    digits = 2
-    if value:
-        digits = max(0, 2 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{digits}f}".replace("-", "−")
+    return significant_digits(value, 3).replace("-", "−")
 
 
 def count(value: Any) -> str:

@@ -21,6 +21,9 @@ HEX = {name: f"#0f0e{number + 16:02x}" for number, name in enumerate(_COLORS)}
 # Width of every plot in px. Scaled to a phone, its text of 12 px can still be read.
 WIDTH = 420.0
 FONT = 12.0
+# Ticks outside of these are written with a power of ten.
+_SMALL_TICK = 1e-3
+_LARGE_TICK = 1e6
 _VARIABLES = {color: f"var(--{name})" for name, color in HEX.items()}
 _STYLE = {
     "svg.fonttype": "none",
@@ -81,6 +84,24 @@ def percent_axis(axis: Any) -> None:
 
     axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axis.set_major_formatter(lambda value, _: f"{value * 100:.10g}%")
+
+
+def number_axis(axis: Any) -> None:
+    """Write the ticks of an axis as numbers of any size, each with its own power of ten."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(lambda value, _: _tick(value))
+
+
+def _tick(value: float) -> str:
+    """Return the text of a tick without zeros at its end: 0.002, 1,500, 2e9, 5e−7."""
+    if value and not _SMALL_TICK <= abs(value) < _LARGE_TICK:
+        mantissa, _, power = f"{value:.6e}".partition("e")
+        text = f"{float(mantissa):g}e{int(power)}"
+    else:
+        text = f"{value:,.10g}"
+    return text.replace("-", "−")
 
 
 def _ems(text: str) -> float:

@@ -19,7 +19,7 @@ from components.core.escaping import brief, log_line
 from components.core.sandbox import MEMORY, limit_memory
 from components.fields.base import Reject
 from components.inference.abstention import threshold_of
-from components.inference.intervals import intervals_of
+from components.inference.stated_intervals import intervals_of
 from components.tasks import base
 from components.tasks.base import Arrays, Scorer
 

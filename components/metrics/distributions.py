@@ -29,7 +29,7 @@ Counts = Annotated[dict[str, Count], Field(max_length=MOST_VALUES)]
 
 def numbers(values: Sequence[float]) -> dict[str, Any]:
     """Return a distribution of numbers: at up to a hundred of them, how many are no larger."""
-    ranked = np.sort(np.asarray(values, dtype=float))
+    ranked = np.sort(np.clip(np.asarray(values, dtype=float), -_LARGEST, _LARGEST))
     shares = np.linspace(0, 100, _EDGES + 1)
     edges = np.unique(np.percentile(ranked, shares, method="inverted_cdf"))
     return {

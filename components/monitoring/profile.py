@@ -9,6 +9,7 @@ import base64
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from components.metrics.distributions import names, numbers
 from components.monitoring import embedding, word_rarity
 from components.monitoring.embedding import Space, cloud
 from components.monitoring.word_rarity import Rarity
-from components.tasks.base import TaskEvaluator, schema
+from components.tasks.base import INPUTS, TaskEvaluator, schema
 
 # "text.length" -> 71.0, "text.script" -> "han", "text.words" -> ["酒店", "早餐"],
 # "image.embedding" -> (0.12, -0.031, …)
@@ -28,6 +29,8 @@ Features = dict[str, float | str | list[str] | tuple[float, ...]]
 _WORDS = 300
 # a piece in this share of the rows is common
 _COMMON = 0.005
+# columns that are described: the card of a bundle has a limit
+_MOST_COLUMNS = 400
 # bits of the hash of a piece
 _BITS = 17
 # a piece in so many training rows is known
@@ -47,7 +50,8 @@ def profile_of(
     training would look more familiar than any new row can.
 
     Args:
-        columns: input columns of clean train rows, nothing added to them.
+        columns: input columns of clean train rows, nothing added to them. Beyond 400 columns the
+            others are left out.
         fields: by column.
         clean: the params that shape the fields, so that new inputs are normalized alike.
 
@@ -63,7 +67,7 @@ def profile_of(
         "rarity": {},
         "spaces": {},
     }
-    for column, values in columns.items():
+    for column, values in islice(columns.items(), _MOST_COLUMNS):
         _describe_column(profile, column, values, fields[column])
     return profile
 
@@ -74,8 +78,10 @@ def _describe_column(
     """Add a column to a profile."""
     distributions = profile["fields"]
     features = [field.profile(value) for value in values]
-    for key in features[0]:
-        distributions[f"{column}.{key}"] = _distribution([row[key] for row in features])
+    # Not all rows have all statistics: a missing number has no value.
+    for key in dict.fromkeys(key for row in features for key in row):
+        values_of_key = [row[key] for row in features if key in row]
+        distributions[f"{column}.{key}"] = _distribution(values_of_key)
     pieces = [set(field.pieces(value)) for value in values]
     counts = _count_rows_with(pieces)
     hashes = [_hashes(row_pieces) for row_pieces in pieces]
@@ -179,7 +185,7 @@ class Profiler:
         self._fields: Mapping[str, Field] = {}
         if self._distributions:
             clean = task_schema.options["clean"].model_validate(profile["clean"])
-            self._fields = task_schema.fields(clean)
+            self._fields = task_schema.with_inputs(profile.get(INPUTS, {})).fields(clean)
         self._known = {
             column: _unpack_bits(encoded) for column, encoded in profile.get("known", {}).items()
         }

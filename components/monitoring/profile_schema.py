@@ -32,6 +32,8 @@ KINDS = {
     "contrast": "numbers",
     "embedding": "cloud",
     "length": "numbers",
+    "missing": "names",
+    "number": "numbers",
     "rarity": "numbers",
     "script": "names",
     "unknown": "numbers",

@@ -28,6 +28,7 @@ import importlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
@@ -59,6 +60,9 @@ Q = TypeVar("Q", bound=BaseModel)
 M = TypeVar("M")
 # Prefix of the ids of rows whose target a client sent and a person accepted.
 FEEDBACK = "feedback-"
+# Entry of manifests with the inputs that a pipeline chose.
+INPUTS = "inputs"
+NO_INPUTS: Mapping[str, Any] = MappingProxyType({})
 # The slice of these rows among the cases.
 FEEDBACK_SLICE = "from: feedback"
 
@@ -72,12 +76,21 @@ STRENGTH = "Inverse strength of the penalty (null: chosen on validation)."
 # -- schema: what the data is
 @dataclass(frozen=True)
 class Role:
-    """One column: its kind of field, and its role."""
+    """One column: its kind of field, and its role.
+
+    Args:
+        name: of the column.
+        field: its kind.
+        role: what the task uses it for.
+        required: whether the source must have the column.
+        nullable: whether a row may lack a value where the source must have the column.
+    """
 
     name: str
     field: Field
     role: Literal["input", "target", "group", "time", "meta"]
     required: bool = True
+    nullable: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,6 +152,9 @@ class ValueMap(Protocol):
         """Return what the conversion depends on, as JSON."""
 
 
+Conflicts = Literal["drop", "majority", "keep", "keep_all"]
+
+
 class TargetRules(Protocol):
     """Rules for the target column, as part of the facet schema.py.
 
@@ -191,11 +207,13 @@ class TargetRules(Protocol):
             values: (n,) of the target column, with nulls where there is none.
         """
 
-    def conflicts(self, options: BaseModel) -> Literal["drop", "majority", "keep"]:
+    def conflicts(self, options: BaseModel) -> Conflicts:
         """Return what happens to rows with equal inputs and different targets.
 
         "drop": none of them stays. "majority": the first row with the most frequent target stays;
         a tie drops all. "keep": the first row with each target stays, all in one group.
+        "keep_all": all rows stay, those with equal inputs in one group. Rows of a table with few
+        different inputs repeat each other without being copies.
 
         Args:
             options: the params of `clean`.
@@ -296,12 +314,34 @@ class TargetRules(Protocol):
 
 
 class Schema(Protocol):
-    """Facet schema.py."""
+    """Facet schema.py.
+
+    Attributes:
+        chosen: inputs that the pipeline chose, of `with_inputs`; {} where it has no choice.
+    """
 
     options: Options
     roles: Sequence[Role]
     split: SplitRule
     targets: TargetRules
+    chosen: Mapping[str, Any]
+
+    def inputs(self, options: BaseModel) -> Mapping[str, Any]:
+        """Return the inputs that a pipeline chose, as JSON; {} for a task that states its own.
+
+        Args:
+            options: the params of `ingest`.
+        """
+
+    def with_inputs(self, inputs: Mapping[str, Any]) -> Schema:
+        """Return the schema of a pipeline, with the roles of its inputs.
+
+        Args:
+            inputs: of `inputs`, perhaps of a bundle from outside.
+
+        Raises:
+            ValueError: they are not valid.
+        """
 
     def fields(self, options: BaseModel) -> Mapping[str, Field]:
         """Return the fields by column name, configured by the params of `clean`."""
@@ -311,6 +351,25 @@ class Schema(Protocol):
 
         There are none when the task transforms on the fly.
         """
+
+
+class FixedInputs:
+    """The part of a Schema whose inputs are the same in each pipeline."""
+
+    chosen: Mapping[str, Any] = NO_INPUTS
+
+    def inputs(self, options: BaseModel) -> Mapping[str, Any]:  # noqa: ARG002
+        """Return nothing: the task states its inputs."""
+        return {}
+
+    def with_inputs(self, inputs: Mapping[str, Any]) -> Any:  # noqa: ARG002
+        """Return the same schema."""
+        return self
+
+
+def input_names(schema: Schema) -> list[str]:
+    """Return the names of the input columns."""
+    return [role.name for role in schema.roles if role.role == "input"]
 
 
 def row_key(fields: Mapping[str, Field], inputs: Sequence[str], row: Mapping[str, Any]) -> str:
@@ -378,6 +437,7 @@ class Encoding(Protocol):
         targets: TargetInfo,
         options: BaseModel,
         clean: BaseModel,
+        inputs: Mapping[str, Any] = NO_INPUTS,
     ) -> Encoder:
         """Return an encoder fitted on train rows.
 
@@ -386,6 +446,7 @@ class Encoding(Protocol):
             targets: of clean.
             options: the task's params of `tokenize`.
             clean: the task's params of `clean`, so that queries are normalized in the same way.
+            inputs: of the pipeline, `Schema.inputs`.
         """
 
     def load(self, files: Mapping[str, bytes]) -> Encoder:
@@ -600,6 +661,7 @@ class Baseline(Protocol):
         seed: int,
         validation: pa.Table | None = None,
         chosen: Mapping[str, bytes] | None = None,
+        inputs: Mapping[str, Any] = NO_INPUTS,
     ) -> tuple[Arrays, Mapping[str, bytes]]:
         """Return the arrays for arrays.safetensors, and encoder files, fitted on train rows.
 
@@ -612,6 +674,7 @@ class Baseline(Protocol):
             validation: rows that choose what the params leave open, such as the strength of a
                 penalty. They never become training rows. None: defaults are used.
             chosen: encoder files of an earlier fit, whose choices are reused.
+            inputs: of the pipeline, `Schema.inputs`.
         """
 
     def featurizer(
@@ -780,6 +843,20 @@ class TaskEvaluator(Protocol):
 
 
 @runtime_checkable
+class DescribesQueries(Protocol):
+    """A TaskEvaluator whose queries differ from model to model."""
+
+    def query_schema(self, profile: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the JSON schema of a query, by which clients and pages ask.
+
+        A property that may be null may be unknown. Its "examples" are values to choose from.
+
+        Args:
+            profile: of the card of the model, with the entry INPUTS.
+        """
+
+
+@runtime_checkable
 class Abstains(Protocol):
     """A TaskEvaluator whose answers can say "not sure".
 
@@ -849,6 +926,25 @@ class Explains(Protocol):
         Args:
             answer: to a part of the query.
             claim: the answer to the whole query.
+        """
+
+
+@runtime_checkable
+class InspectsModel(Protocol):
+    """A TaskEvaluator whose report shows what a model does with its inputs."""
+
+    def model_section(
+        self,
+        predict: Callable[[Sequence[Any]], Sequence[Any]],
+        cases: Sequence[Case[Any]],
+        seed: int,
+    ) -> ReportSection | None:
+        """Return a section of the report; None where there is nothing to show.
+
+        Args:
+            predict: queries -> answers of the winner.
+            cases: of test.
+            seed: of every random choice.
         """
 
 
@@ -1228,6 +1324,26 @@ def _facet(task: str, module: str, name: str) -> Any:
 def schema(task: str) -> Schema:
     """Return the facet schema.py of a task."""
     return cast(Schema, _facet(task, "schema", "SCHEMA"))
+
+
+def chosen_inputs(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the inputs that a pipeline chose, as its tables' manifests have them.
+
+    Args:
+        manifest: of the raw table, of clean or of tokens.
+    """
+    inputs: Mapping[str, Any] = manifest.get(INPUTS, {})
+    return inputs
+
+
+def inputs_entry(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the entry of a manifest for inputs; none where the task states its own."""
+    return {INPUTS: dict(inputs)} if inputs else {}
+
+
+def schema_of(task: str, manifest: Mapping[str, Any]) -> Schema:
+    """Return the schema of a pipeline by the manifest of one of its tables."""
+    return schema(task).with_inputs(chosen_inputs(manifest))
 
 
 def encoding(task: str) -> Encoding:

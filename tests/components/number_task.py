@@ -153,7 +153,7 @@ class CleanParams(Strict):
     """No params."""
 
 
-class NumberSchema:
+class NumberSchema(base.FixedInputs):
     """The part of the facet schema.py that serving and monitoring use."""
 
     options: Mapping[str, type[BaseModel]] = {"clean": CleanParams}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ class RequestedColumns(Layout):
             where: for the error message.
 
         Raises:
-            InputError: the first input column is absent, or two columns have the same name.
+            InputError: a required input column is absent, or two columns have the same name.
         """
         names = list(found)
         duplicates = sorted({name for name in names if names.count(name) > 1})
@@ -73,13 +73,18 @@ class RequestedColumns(Layout):
                 where=where,
                 remedy="rename all but one",
             )
-        source = self.input.source
-        if source not in names:
+        for column in self.columns:
+            if not column.must or column.source in names:
+                continue
+            source = column.source
             columns = ", ".join(map(repr, names[:30])) or "none"
+            remedy = "--column NAME names the one to ask about"
+            if column is not self.input:
+                remedy = f"rename the column, or add {source!r} with empty values"
             raise InputError(
                 f"has no column {source!r}{nearest(source, names)}; its columns: {columns}",
                 where=where,
-                remedy="--column NAME names the one to ask about",
+                remedy=remedy,
             )
 
 
@@ -99,7 +104,12 @@ def requested_columns(
     if column:
         names[inputs[0].name] = column
     full = layout(inputs, names, limit)
-    return RequestedColumns([entry for entry in full.columns if entry.role == "input"], full.limit)
+    required = {role.name: role.required for role in inputs}
+    columns = []
+    for entry in full.columns:
+        if entry.role == "input":
+            columns.append(replace(entry, must=required[entry.name]))
+    return RequestedColumns(columns, full.limit)
 
 
 def kind_of(path: Path, option: str) -> Format:

@@ -45,6 +45,7 @@ from components.stages.ingest.source_rows import Format
 
 if TYPE_CHECKING:
     from components.serving.params import ServeParams
+    from components.stages.ingest.params import IngestParams
 
 # Changes when parts of earlier versions cannot be used.
 _FORMAT = 1
@@ -219,7 +220,7 @@ def _columns_and_model(
     from components.core.sandbox import SandboxedCall
     from components.inference.predictor import first_answers
     from components.registry.versions.model_versions import fetch_registered
-    from components.tasks import base
+    from components.stages.ingest.stage import schema_of_params
 
     # The child process starts while the registry is read.
     with (
@@ -229,13 +230,13 @@ def _columns_and_model(
         path = files_of(root, name)[0]
         params = load(path, shown=path.relative_to(root).as_posix())
         number = version or released(root, name)[1].number
-        ingest = params.sections["ingest"]
+        ingest: IngestParams = params.sections["ingest"]  # type: ignore[assignment]
         serve: ServeParams = params.sections["serve"]  # type: ignore[assignment]
         wanted = requested_columns(
-            base.schema(params.task).roles,
+            schema_of_params(params.task, ingest).roles,
             column,
-            ingest.columns,  # type: ignore[attr-defined]
-            ingest.max_bytes_per_value,  # type: ignore[attr-defined]
+            ingest.columns,
+            ingest.max_bytes_per_value,
         )
         bundle = fetch_registered(root, params.name, number, Path(scratch))
         first_rows = next(read_chunks(source, wanted), None)

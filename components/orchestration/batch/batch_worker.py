@@ -140,13 +140,15 @@ def _query(task: str, columns: Sequence[Column], limit: int, values: Mapping[str
     """
     from pydantic import ValidationError
 
-    roles = {role.name: role for role in base.schema(task).roles}
-    inputs = {column.name: column.convert(values[column.name], limit) for column in columns}
-    for name, value in inputs.items():
+    inputs = {}
+    for column in columns:
+        value = column.convert(values[column.name], limit)
         if value is None:
-            if roles[name].required:
-                raise Reject(f"no_{name}")
-            inputs[name] = roles[name].field.normalize(None)
+            if column.needs_value:
+                raise Reject(f"no_{column.name}")
+            assert column.field is not None
+            value = column.field.normalize(None)
+        inputs[column.name] = value
     try:
         return base.evaluator(task).query(inputs)
     except ValidationError as error:

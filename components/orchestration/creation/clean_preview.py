@@ -15,7 +15,6 @@ from components.core.errors import InputError
 from components.stages.clean.cleaning import (
     USABLE,
     clean_row,
-    inputs_of,
     row_wise,
     target_of,
     unique_rows_schema,
@@ -119,7 +118,7 @@ def collect_first(
         task: its id.
         first: is filled meanwhile.
     """
-    inputs = inputs_of(base.schema(task))
+    inputs = base.input_names(base.schema(task))
     for row in rows:
         if len(first.rows) >= _ROWS or first.size >= _BYTES:
             first.whole = False

@@ -42,7 +42,7 @@ from components.serving.http.pages import page
 from components.serving.http.rate_limit import BUCKET
 from components.serving.http.request_metrics import ID, Meters, set_refusal_reason
 from components.serving.params import LimitParams, ServeParams
-from components.tasks.base import Explains, TaskEvaluator, evaluator
+from components.tasks.base import DescribesQueries, Explains, TaskEvaluator, evaluator
 from components.tasks.base import schema as task_schema
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -243,7 +243,7 @@ def _describe(context: AppContext) -> BaseModel:
     limits = context.params.limits
     info = task_schema(card.task).targets.Info
     description = description_type(info)
-    schema = limited(context.evaluator.Query, limits.characters).model_json_schema()
+    schema = _query_schema(context)
     return description(
         **context.model.model_dump(),
         title=card.title,
@@ -260,6 +260,13 @@ def _describe(context: AppContext) -> BaseModel:
     )
 
 
+def _query_schema(context: AppContext) -> Mapping[str, Any]:
+    """Return the JSON schema of one item."""
+    if isinstance(context.evaluator, DescribesQueries):
+        return context.evaluator.query_schema(context.card.profile)
+    return limited(context.evaluator.Query, context.params.limits.characters).model_json_schema()
+
+
 def _filled(schema: Mapping[str, Any], profile: Mapping[str, Any]) -> list[str]:
     """Return the properties of an item that a page should ask a person for.
 
@@ -272,8 +279,9 @@ def _filled(schema: Mapping[str, Any], profile: Mapping[str, Any]) -> list[str]:
     """
     required = schema.get("required", [])
     fields = profile.get("fields", {})
-    seen = {name.partition(".")[0] for name in fields}
-    return [name for name in schema["properties"] if name in required or name in seen or not fields]
+    seen = {name.rpartition(".")[0] for name in fields}
+    properties = schema.get("properties", {})
+    return [name for name in properties if name in required or name in seen or not fields]
 
 
 def json_response(answer: dict[str, Any], status: int = 200) -> Response:

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from components.core.files import to_json, write_atomic
 from components.core.job import Job
 from components.core.parallel_map import parallel_map
-from components.core.tables import read_table, write_table
+from components.core.tables import read_manifest, read_table, write_table
 from components.fields.base import Reject
 from components.stages.augment.params import AugmentParams
 from components.tasks import base
@@ -32,6 +32,7 @@ class VaryInput:
 
     Args:
         task: the task's id.
+        inputs: of the pipeline, `Schema.inputs`.
         seed: of the run.
         number: of the input, part of the seed.
         params: of augment.
@@ -41,6 +42,7 @@ class VaryInput:
     """
 
     task: str
+    inputs: Mapping[str, Any]
     seed: int
     number: int
     params: AugmentParams
@@ -55,14 +57,15 @@ def run(job: Job) -> None:
     No variant equals a row of clean or another variant.
     """
     params: AugmentParams = job.params
+    schema = base.schema_of(job.task, read_manifest(job.inputs["clean"]))
     train = read_table(job.inputs["clean"], "train")
     added: list[dict[str, Any]] = []
-    if params.rate and base.schema(job.task).augmenters(params):
-        added = _new_rows(job, _variants(job, params, train))
-    schema = train.schema
+    if params.rate and schema.augmenters(params):
+        added = _new_rows(job, schema, _variants(job, schema, train))
+    columns = train.schema
     for name in ("parent", "method"):
-        schema = schema.append(pa.field(name, pa.string()))
-    table = pa.Table.from_pylist(added, schema=schema)
+        columns = columns.append(pa.field(name, pa.string()))
+    table = pa.Table.from_pylist(added, schema=columns)
     methods = sorted(Counter(table["method"].to_pylist()).items())
     write_table(job.outputs["augmented"], {"train": table}, {"methods": dict(methods)})
     report = {"added": table.num_rows, "train": train.num_rows}
@@ -75,14 +78,15 @@ def run(job: Job) -> None:
     job.journal.log(message)
 
 
-def _new_rows(job: Job, variants: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _new_rows(
+    job: Job, schema: base.Schema, variants: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
     """Return the variants that equal neither a row of clean nor a variant before them.
 
     One that equals a validation row would be a leak, and one that equals a train row a repeat.
     """
-    schema = base.schema(job.task)
     fields = schema.fields(job.sections["clean"])
-    inputs = [role.name for role in schema.roles if role.role == "input"]
+    inputs = base.input_names(schema)
     parts = [read_table(job.inputs["clean"], part) for part in ("train", "validation", "test")]
     rows = pa.concat_tables(parts).select(inputs).to_pylist()
     keys = {base.row_key(fields, inputs, row) for row in rows}
@@ -95,8 +99,9 @@ def _new_rows(job: Job, variants: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return new
 
 
-def _variants(job: Job, params: AugmentParams, train: pa.Table) -> list[dict[str, Any]]:
+def _variants(job: Job, schema: base.Schema, train: pa.Table) -> list[dict[str, Any]]:
     """Return variants of the train rows, in the order of their parents."""
+    params: AugmentParams = job.params
     rng = np.random.default_rng(job.seed)
     extra = rng.random(train.num_rows) < params.rate % 1
     counts = np.full(train.num_rows, int(params.rate)) + extra
@@ -105,6 +110,7 @@ def _variants(job: Job, params: AugmentParams, train: pa.Table) -> list[dict[str
         inputs.append(
             VaryInput(
                 task=job.task,
+                inputs=schema.chosen,
                 seed=job.seed,
                 number=number,
                 params=params,
@@ -125,7 +131,7 @@ def vary(piece: VaryInput) -> list[dict[str, Any]]:
 
     The seed is of the input, so the variants are the same on any worker.
     """
-    schema = base.schema(piece.task)
+    schema = base.schema(piece.task).with_inputs(piece.inputs)
     fields = schema.fields(piece.clean)
     methods = schema.augmenters(piece.params)
     rng = np.random.default_rng([piece.seed, piece.number])

@@ -34,6 +34,8 @@ _OF_ALL_ROWS = (
     "boilerplate",
     "validation_share",
     "test_share",
+    "split_by",
+    "embargo_days",
     "frozen_split",
 )
 
@@ -44,12 +46,14 @@ class CleanInput:
 
     Args:
         task: the task's id.
+        inputs: of the pipeline, `Schema.inputs`.
         params: of `row_wise`.
         seed: of the split.
         rows: columns of `content`.
     """
 
     task: str
+    inputs: Mapping[str, Any]
     params: CleanParams
     seed: int
     rows: pa.Table
@@ -73,15 +77,18 @@ def row_wise(schema: base.Schema, params: CleanParams) -> CleanParams:
     return params.model_copy(update={name: fields[name].default for name in names})
 
 
-def row_wise_key(task: str, params: CleanParams, seed: int) -> str:
-    """Return a cache key that is equal where rows are cleaned in the same way."""
-    row_params = row_wise(base.schema(task), params).model_dump(mode="json")
-    return cache_key({"task": task, "params": row_params, "seed": seed})
+def row_wise_key(task: str, schema: base.Schema, params: CleanParams, seed: int) -> str:
+    """Return a cache key that is equal where rows are cleaned in the same way.
 
-
-def inputs_of(schema: base.Schema) -> list[str]:
-    """Return the input columns."""
-    return [role.name for role in schema.roles if role.role == "input"]
+    Args:
+        task: the task's id.
+        schema: of the pipeline.
+        params: of clean.
+        seed: of the split.
+    """
+    row_params = row_wise(schema, params).model_dump(mode="json")
+    inputs = dict(schema.chosen)
+    return cache_key({"task": task, "inputs": inputs, "params": row_params, "seed": seed})
 
 
 def target_role(schema: base.Schema) -> base.Role:
@@ -96,7 +103,7 @@ def target_of(schema: base.Schema) -> str:
 
 def content(schema: base.Schema) -> list[str]:
     """Return the raw columns that the cleaning of a row reads."""
-    return [*inputs_of(schema), target_of(schema), "split"]
+    return [*base.input_names(schema), target_of(schema), "split"]
 
 
 def unique_rows_schema(schema: base.Schema) -> pa.Schema:
@@ -122,7 +129,7 @@ def unique_rows_schema(schema: base.Schema) -> pa.Schema:
         ("group", pa.string()),
         ("draw", pa.binary(32)),
     ]
-    for name in inputs_of(schema):
+    for name in base.input_names(schema):
         columns.append((f"bands.{name}", pa.large_binary()))
     return pa.schema(columns)
 
@@ -142,7 +149,7 @@ def clean_piece(piece: CleanInput) -> pa.Table:
     Returns:
         A row of `unique_rows_schema` without `content` for each, in their order.
     """
-    schema = base.schema(piece.task)
+    schema = base.schema(piece.task).with_inputs(piece.inputs)
     columns = [field for field in unique_rows_schema(schema) if field.name != "content"]
     fields = schema.fields(piece.params)
     cleaned = []
@@ -167,7 +174,7 @@ def clean_row(
         params: of `row_wise`.
         seed: of the split.
     """
-    inputs = inputs_of(schema)
+    inputs = base.input_names(schema)
     target = target_of(schema)
     try:
         values = {name: fields[name].clean(row[name]) for name in inputs}

@@ -85,11 +85,14 @@ def resolve_duplicates(keys: Rows, targets: Rows, splits: Rows, conflicts: str) 
         targets: (rows,) equal for rows with the same target.
         splits: (rows,) the source's own split, a number of OWN_SPLITS.
         conflicts: 'drop' (no row of a key with several targets stays), 'majority' (the target that
-            most have; a tie drops all) or 'keep' (the first row with each target).
+            most have; a tie drops all), 'keep' (the first row with each target) or 'keep_all'
+            (each row).
 
     Returns:
         (rows,) STAYS, DUPLICATE or CONFLICTING.
     """
+    if conflicts == "keep_all":
+        return _without_leaks(keys, splits)
     order = np.argsort(keys, kind="stable")
     starts = _run_starts(keys[order])
     dedup_status = np.full(len(keys), DUPLICATE, np.int8)
@@ -103,6 +106,19 @@ def resolve_duplicates(keys: Rows, targets: Rows, splits: Rows, conflicts: str) 
         rows = order[starts[group] : ends[group]]
         dedup_status[rows] = _resolve_key(targets[rows], splits[rows], conflicts)
     return dedup_status
+
+
+def _without_leaks(keys: Rows, splits: Rows) -> NDArray[np.int8]:
+    """Return the status of rows that all stay, but those that equal a row of a later split.
+
+    Args:
+        keys: (rows,) equal for rows that count as the same.
+        splits: (rows,) the source's own split, a number of OWN_SPLITS.
+    """
+    latest = np.zeros(keys.max() + 1, splits.dtype)
+    np.maximum.at(latest, keys, splits)
+    is_leak = (latest[keys] >= _VALIDATION) & (splits < latest[keys])
+    return np.where(is_leak, DUPLICATE, STAYS).astype(np.int8)
 
 
 def _run_starts(values: NDArray[Any]) -> Rows:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from components.core.errors import InputError
 from components.core.files import atomic, sha256
-from components.core.tables import read_table
+from components.core.tables import read_manifest, read_table
 from components.stages.clean.params import CleanParams
 from components.tasks import base
 
@@ -84,9 +84,9 @@ def freeze(clean: Path, task: str, params: CleanParams, folder: Path) -> Path:
     Returns:
         The file; its name holds its hash.
     """
-    schema = base.schema(task)
+    schema = base.schema_of(task, read_manifest(clean))
     fields = schema.fields(params)
-    inputs = [role.name for role in schema.roles if role.role == "input"]
+    inputs = base.input_names(schema)
     rows: list[dict[str, str]] = []
     for part in _PARTS:
         for row in read_table(clean, part, ["id", *inputs, "group"]).to_pylist():

@@ -31,6 +31,15 @@ class CleanParams(Strict):
         0.1, gt=0, lt=0.5, description="Share of the rows in the validation split."
     )
     test_share: float = Field(0.1, gt=0, lt=0.5, description="Share of the rows in the test split.")
+    split_by: Literal["hash", "time"] = Field(
+        "hash",
+        description="How rows are split (time: the latest are test; see ingest.columns.time).",
+    )
+    embargo_days: float = Field(
+        0.0,
+        ge=0,
+        description="Days before validation and test whose rows are left out of a split by time.",
+    )
     frozen_split: str | None = Field(
         None,
         description="File of keys that keeps a split as data grow; a retrain writes it.",

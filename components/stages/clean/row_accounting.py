@@ -20,6 +20,7 @@ from components.stages.clean.duplicates import BOILERPLATE, CONFLICTING, DUPLICA
 from components.stages.clean.params import CleanParams
 from components.stages.clean.row_decisions import RowDecisions
 from components.stages.clean.usable_rows import Usable
+from components.tasks import base
 from components.tasks.base import TargetRules
 
 _EXAMPLES = 3
@@ -259,10 +260,21 @@ def grouped(pairs: int, rows: int) -> list[Entry]:
     return [Entry("near_duplicates", pairs, rows, message)]
 
 
-def leaking(count: int, of: int) -> list[Entry]:
-    """Return how many rows were dropped because they are similar to a held-out row."""
+def leaking(count: int, of: int, params: CleanParams) -> list[Entry]:
+    """Return how many rows were dropped because a held-out row is similar or comes soon after.
+
+    Args:
+        count: rows that were dropped.
+        of: rows that were split.
+        params: of clean.
+    """
     if not count:
         return []
+    if params.split_by == "time":
+        message = (
+            f"{count:,} of {of:,} rows left out: just before validation or test: clean.embargo_days"
+        )
+        return [Entry("embargo", count, of, message, removes=True)]
     message = (
         f"{count:,} of {of:,} rows dropped: similar to a row of test or validation: "
         "clean.near_duplicates"
@@ -284,7 +296,7 @@ def _conflicts(rows: Usable, conflicting: Rows) -> str:
 
 def _names(rows: Usable, chosen: Rows) -> list[str]:
     """Return names of some rows: the beginning of their text, or where they come from."""
-    first = next(role.name for role in rows.schema.roles if role.role == "input")
+    first = base.input_names(rows.schema)[0]
     values = rows.values(first, chosen).to_pylist()
     names = []
     for value, origin in zip(values, rows.origins(chosen), strict=True):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from components.core.cache import Cache
 from components.core.errors import InputError
-from components.stages.clean.cleaning import inputs_of, row_wise_key
+from components.stages.clean.cleaning import row_wise_key
 from components.stages.clean.duplicates import (
     BOILERPLATE,
     OWN_SPLITS,
@@ -24,9 +24,11 @@ from components.stages.clean.duplicates import (
 )
 from components.stages.clean.params import CleanParams
 from components.stages.clean.similarity_cache import SimilarityCache
-from components.stages.clean.split import check_strata, stratified
+from components.stages.clean.split import by_time, check_strata, stratified
 from components.stages.clean.usable_rows import Usable
 from components.tasks import base
+
+_SECONDS_OF_A_DAY = 86_400
 
 
 @dataclass(frozen=True)
@@ -107,19 +109,19 @@ def group_rows(
         kept: the rows that stay.
         memo: cache of earlier runs.
     """
-    schema = base.schema(task)
+    schema = rows.schema
     clusters = UnionFind(len(kept))
-    if schema.targets.conflicts(params) == "keep":
+    if schema.targets.conflicts(params) in ("keep", "keep_all"):
         _join_equal(clusters, enumerate(rows.key_ids[kept].tolist()))
     pairs = 0
     if schema.split.near_duplicates and params.near_duplicates < 1:
-        key = row_wise_key(task, params, seed)
+        key = row_wise_key(task, schema, params, seed)
         cache = SimilarityCache(rows, kept, schema.fields(params), memo, key)
 
         def similar(name: str, one: int, other: int) -> bool:
             return cache.similarity(name, one, other) >= params.near_duplicates
 
-        bands = {name: rows.bands(name, kept) for name in inputs_of(schema)}
+        bands = {name: rows.bands(name, kept) for name in base.input_names(schema)}
         pairs = lsh_pairs(bands, similar, clusters)
         cache.save()
     _join_equal(clusters, rows.groups(kept))
@@ -158,12 +160,22 @@ def split_rows(
         params: of clean.
 
     Returns:
-        The splits, and the positions of train rows that leak into a canonical split.
+        The splits, and the positions of rows that are dropped: train rows that leak into a
+        canonical split, or rows just before validation or test in a split by time.
 
     Raises:
-        InputError: a stratum has too few groups, or the source names no test rows.
+        InputError: a stratum has too few groups, the source names no test rows, or there is no
+            time to split by.
     """
     canonical = [OWN_SPLITS[split] for split in rows.splits[kept].tolist()]
+    if not any(canonical) and params.split_by == "time":
+        return by_time(
+            groups.names,
+            rows.moments(kept),
+            params.validation_share,
+            params.test_share,
+            params.embargo_days * _SECONDS_OF_A_DAY,
+        )
     if not any(canonical):
         splits = stratified(
             groups.names,

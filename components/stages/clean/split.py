@@ -1,4 +1,4 @@
-"""Splits of the rows: seeded, stratified, by group."""
+"""Splits of the rows: seeded, stratified, by group, by time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from components.core.errors import InputError
 
@@ -66,6 +67,69 @@ def stratified(
         group_splits[order] = _assign(sizes[order].tolist(), total, validation, test)
     splits: list[str] = group_splits[group_of].tolist()
     return splits
+
+
+def by_time(
+    groups: Sequence[str],
+    moments: NDArray[np.float64],
+    validation: float,
+    test: float,
+    embargo: float,
+) -> tuple[list[str], set[int]]:
+    """Return the split of each row by time: the latest rows are test, those before validation.
+
+    A group counts with its latest row, and rows of one moment are in one split. So nothing that
+    training sees was known only later.
+
+    Args:
+        groups: (rows,) group names.
+        moments: (rows,) in seconds; NaN counts as the oldest.
+        validation: share of the rows, 0-1.
+        test: share of the rows, 0-1.
+        embargo: seconds before validation and before test whose rows are left out.
+
+    Returns:
+        (rows,) 'train' | 'validation' | 'test', and the positions of rows that are left out.
+
+    Raises:
+        InputError: the rows are of too few moments for three splits.
+    """
+    own = np.nan_to_num(np.asarray(moments, dtype=float), nan=-np.inf)
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    group_of = np.array([numbers[group] for group in groups])
+    latest = np.full(len(numbers), -np.inf)
+    np.maximum.at(latest, group_of, own)
+    time = latest[group_of]
+    rows = len(time)
+    values, counts = np.unique(time, return_counts=True)
+    # Rows at a moment or later.
+    later = counts[::-1].cumsum()[::-1]
+    test_start = _start(values, later, max(1, round(rows * test)))
+    held_out = round(rows * test) + max(1, round(rows * validation))
+    validation_start = _start(values, later, max(held_out, int((time >= test_start).sum()) + 1))
+    splits = np.where(time >= validation_start, "validation", "train")
+    splits = np.where(time >= test_start, "test", splits)
+    if len(set(splits.tolist())) < _SPLITS:
+        raise InputError(
+            f"has {len(values):,} different times in {rows:,} rows: too few for three splits",
+            where="ingest.columns.time",
+            remedy="name a column with finer times, or set clean.split_by: hash",
+        )
+    near_test = (splits == "validation") & (own > test_start - embargo)
+    near_validation = (splits == "train") & (own > validation_start - embargo)
+    left_out = set(np.flatnonzero(near_test | near_validation).tolist()) if embargo else set()
+    return splits.tolist(), left_out
+
+
+def _start(values: NDArray[np.float64], later: NDArray[np.int64], rows: int) -> float:
+    """Return the latest moment from which on there are at least so many rows.
+
+    Args:
+        values: (k,) moments, ascending.
+        later: (k,) rows at each of them or later.
+        rows: at least one.
+    """
+    return float(values[np.flatnonzero(later >= min(rows, later[0]))[-1]])
 
 
 def check_strata(

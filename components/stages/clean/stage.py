@@ -13,9 +13,9 @@ import pyarrow as pa
 from components.core.cache import Cache
 from components.core.files import to_json, write_atomic
 from components.core.job import Job
-from components.core.tables import read_table, write_table
+from components.core.tables import read_manifest, read_table, write_table
 from components.stages.clean import row_accounting
-from components.stages.clean.cleaning import inputs_of, large, target_of
+from components.stages.clean.cleaning import large, target_of
 from components.stages.clean.duplicates import (
     BOILERPLATE,
     DUPLICATE,
@@ -60,12 +60,13 @@ def run(job: Job) -> None:
         AssertionError: the numbers of rows do not add up.
     """
     params: CleanParams = job.params
-    schema = base.schema(job.task)
+    chosen = base.chosen_inputs(read_manifest(job.inputs["raw"]))
+    schema = base.schema(job.task).with_inputs(chosen)
     fields = schema.fields(params)
     rules = schema.targets
     memo = Cache(job.cache, job.journal.log)
     raw = _with_large_offsets(read_table(job.inputs["raw"]), schema)
-    unique_rows = gather(job, raw, memo)
+    unique_rows = gather(job, schema, raw, memo)
     rows = usable_rows(raw, unique_rows, schema)
     write_table(job.outputs["audit"], {"naive": rows.table(np.arange(len(rows.target_ids)))})
 
@@ -80,7 +81,7 @@ def run(job: Job) -> None:
     dedup_status = decisions.dedup_status
     accounting.add(row_accounting.merged(decisions, rules, params))
     kept = np.flatnonzero(dedup_status == STAYS)
-    equality = fields[inputs_of(schema)[0]].equality
+    equality = fields[base.input_names(schema)[0]].equality
     accounting.add(row_accounting.dropped(rows, dedup_status, params, equality))
     grouped = group_rows(job.task, params, job.seed, rows, kept, memo)
     accounting.add(row_accounting.grouped(grouped.pairs, len(kept)))
@@ -95,7 +96,7 @@ def run(job: Job) -> None:
     target = target_of(schema)
     parts = _parts(rows, kept, division, columns)
     unlabeled, repeated = split_unlabeled(*rows.unlabelled(), rows.all_keys(), target, columns)
-    accounting.add(row_accounting.leaking(division.leaking, len(kept)))
+    accounting.add(row_accounting.leaking(division.leaking, len(kept), params))
     rejected += rows.described(np.flatnonzero(dedup_status > DUPLICATE), dedup_status)
     reason_counts = Counter(entry["reason"] for entry in rejected)
     all_parts = parts | unlabeled
@@ -117,9 +118,10 @@ def run(job: Job) -> None:
         "near_duplicate_pairs": grouped.pairs,
         "equality": equality,
         "account": [entry.as_dict() for entry in accounting.entries],
+        **base.inputs_entry(chosen),
         **rules.describe(targets_of, decisions.merged),
     }
-    _write(job, all_parts, manifest, rejected)
+    _write(job, schema, all_parts, manifest, rejected)
     memo.close()
 
 
@@ -244,7 +246,7 @@ def _with_large_offsets(raw: pa.Table, schema: base.Schema) -> pa.Table:
     Arrow concatenates the chunks of a column before it takes rows from it, and offsets of 32 bits
     end at 2 GiB.
     """
-    inputs = inputs_of(schema)
+    inputs = base.input_names(schema)
     columns = []
     for field in raw.schema:
         kind = field.type
@@ -256,6 +258,7 @@ def _with_large_offsets(raw: pa.Table, schema: base.Schema) -> pa.Table:
 
 def _write(
     job: Job,
+    schema: base.Schema,
     parts: Mapping[str, pa.Table],
     manifest: Mapping[str, Any],
     rejected: Sequence[Mapping[str, str]],
@@ -263,13 +266,14 @@ def _write(
     """Write table, quarantine and report.
 
     Args:
+        job: clean.
+        schema: of the pipeline.
         parts: split -> table.
         manifest: of the clean table.
         rejected: entries of the quarantine.
     """
     write_table(job.outputs["clean"], parts, manifest)
     entries = sorted(rejected, key=lambda entry: (entry["reason"], entry["origin"], entry["id"]))
-    schema = base.schema(job.task)
     columns = ("id", "origin", target_of(schema), "reason", "excerpt")
     types = pa.schema([(name, pa.string()) for name in columns])
     quarantine = pa.Table.from_pylist(entries, schema=types)

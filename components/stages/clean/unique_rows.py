@@ -27,7 +27,6 @@ from components.stages.clean.cleaning import (
     row_wise_key,
     unique_rows_schema,
 )
-from components.stages.clean.params import CleanParams
 from components.tasks import base
 
 ROWS_PER_TASK = 4000
@@ -149,16 +148,17 @@ class UniqueRows:
         return positions, bands.reshape(len(positions), -1)
 
 
-def gather(job: Job, raw: pa.Table, memo: Cache) -> UniqueRows:
+def gather(job: Job, schema: base.Schema, raw: pa.Table, memo: Cache) -> UniqueRows:
     """Return the cleaned unique contents of the raw table.
 
     Args:
+        job: clean.
+        schema: of the pipeline.
         raw: the raw table.
         memo: cache of earlier runs.
     """
-    schema = base.schema(job.task)
     columns = unique_rows_schema(schema)
-    key = row_wise_key(job.task, job.params, job.seed)
+    key = row_wise_key(job.task, schema, job.params, job.seed)
     main = _cached(memo, key, columns)
     since = _cached(memo, key + _SINCE, columns)
     cached = pa.concat_tables([main, since]).combine_chunks()
@@ -168,7 +168,7 @@ def gather(job: Job, raw: pa.Table, memo: Cache) -> UniqueRows:
     matches = pc.index_in(digests, value_set=_whole(cached["content"]))
     content_of = matches.fill_null(-1).to_numpy().astype(np.int64)
     new = np.flatnonzero(content_of < 0)
-    cleaned = _clean_new(job, rows, codes, digests, new)
+    cleaned = _clean_new(job, schema, rows, codes, digests, new)
     content_of[new] = cached.num_rows + np.arange(len(new))
     contents = pa.concat_tables([cached, *cleaned]).combine_chunks()
     _remember(memo, key, contents, np.sort(content_of), main.num_rows)
@@ -189,6 +189,7 @@ def _cached(memo: Cache, key: str, schema: pa.Schema) -> pa.Table:
 
 def _clean_new(
     job: Job,
+    schema: base.Schema,
     rows: pa.Table,
     codes: Rows,
     digests: pa.Array,
@@ -197,12 +198,13 @@ def _clean_new(
     """Return the cleaned contents that the cache has not.
 
     Args:
+        job: clean.
+        schema: of the pipeline.
         rows: the columns of the raw table that cleaning reads.
         codes: (raw rows,) number of each row's content.
         digests: (contents,) SHA-256.
         new: numbers of the contents.
     """
-    schema = base.schema(job.task)
     content_field = unique_rows_schema(schema).field("content")
     # Assigned from the last row to the first: of rows with one content the first remains.
     first = np.empty(len(digests), np.int64)
@@ -211,7 +213,7 @@ def _clean_new(
     step = min(ROWS_PER_TASK, _rows_per_digest(rows))
     cuts = [first[new[start : start + step]] for start in range(0, len(new), step)]
     tables = []
-    for start, table in _clean(job, rows, cuts, row_wise(schema, job.params)):
+    for start, table in _clean(job, schema, rows, cuts):
         content_digests = digests.take(pa.array(new[start : start + table.num_rows]))
         tables.append(table.add_column(0, content_field, content_digests))
     return tables
@@ -240,22 +242,26 @@ def _remember(memo: Cache, key: str, contents: pa.Table, used: Rows, main: int) 
 
 def _clean(
     job: Job,
+    schema: base.Schema,
     rows: pa.Table,
     cuts: Sequence[Rows],
-    params: CleanParams,
 ) -> list[tuple[int, pa.Table]]:
     """Return the cleaned parts, each with the number of contents before it.
 
     Args:
         job: whose journal shows the progress.
+        schema: of the pipeline.
         rows: all of them.
         cuts: positions in `rows`, one array a part; a part is built when its turn comes.
-        params: of each row's cleaning.
     """
+    params = row_wise(schema, job.params)
     results: list[tuple[int, pa.Table]] = []
     ready = 0
     total = sum(len(cut) for cut in cuts)
-    inputs = (CleanInput(job.task, params, job.seed, rows.take(pa.array(cut))) for cut in cuts)
+    inputs = (
+        CleanInput(job.task, schema.chosen, params, job.seed, rows.take(pa.array(cut)))
+        for cut in cuts
+    )
     tables: Iterable[pa.Table]
     if len(cuts) > 1:
         tables = parallel_map(clean_piece, inputs)

@@ -13,12 +13,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from components.core.errors import InputError
-from components.stages.clean.cleaning import UNLABELLED, USABLE, inputs_of, target_of, target_role
+from components.stages.clean.cleaning import UNLABELLED, USABLE, target_of, target_role
 from components.stages.clean.duplicates import OWN_SPLITS, Rows, reasons
 from components.stages.clean.unique_rows import UniqueRows
 from components.tasks import base
 
 _EXCERPT = 200
+# Column of the raw table, where ingest.columns names one.
+TIME = "time"
 
 
 @dataclass
@@ -88,6 +90,22 @@ class Usable:
         """Yield what cleaning took from the rows (see `UniqueRows.changes`)."""
         return self.unique_rows.changes(np.concatenate([self.raw_rows, self.unlabeled_rows]))
 
+    def moments(self, rows: Rows) -> NDArray[np.float64]:
+        """Return the times of some rows in seconds since 1970, NaN where there is none.
+
+        Raises:
+            InputError: the raw table has no column of times.
+        """
+        if TIME not in self.raw.column_names:
+            raise InputError(
+                "no column is named as the time of a row",
+                where="clean.split_by: time",
+                remedy="set ingest.columns.time to a column of dates, or clean.split_by: hash",
+            )
+        times = _take(self.raw, TIME, self.raw_rows[rows])
+        moments: NDArray[np.float64] = times.to_numpy(zero_copy_only=False)
+        return moments
+
     def origins(self, rows: Rows) -> list[str]:
         """Return where some rows come from."""
         return list(_take(self.raw, "origin", self.raw_rows[rows]).to_pylist())
@@ -116,7 +134,7 @@ class Usable:
         Returns:
             A table in the order of the roles of the task.
         """
-        columns = {name: self.values(name, rows) for name in inputs_of(self.schema)}
+        columns = {name: self.values(name, rows) for name in base.input_names(self.schema)}
         target = target_role(self.schema)
         target_values = pa.array(self.target_values, target.field.arrow)
         columns[target.name] = target_values.take(pa.array(self.target_ids[rows]))
@@ -129,7 +147,7 @@ class Usable:
     def unlabelled(self) -> tuple[pa.Table, pa.Array]:
         """Return id and inputs of the rows without a target, and their keys."""
         columns = {"id": _take(self.raw, "id", self.unlabeled_rows)}
-        for name in inputs_of(self.schema):
+        for name in base.input_names(self.schema):
             kind = self.schema_type(name)
             columns[name] = self.unique_rows.values(name, self.unlabeled_rows, kind)
         return pa.table(columns), self.unique_rows.column("key", self.unlabeled_rows)
@@ -162,7 +180,7 @@ class Usable:
         """
         origins = _take(self.raw, "origin", self.raw_rows[rows])
         table = self.table(rows).append_column("origin", origins)
-        first = inputs_of(self.schema)[0]
+        first = base.input_names(self.schema)[0]
         target = target_of(self.schema)
         statuses = dedup_status[rows].tolist()
         reason_of = reasons(self.schema.targets.conflict_reason)
@@ -265,7 +283,7 @@ def rejected_rows(
     rejected = np.flatnonzero(~np.isin(np.arange(raw.num_rows), accepted))
     reasons = unique_rows.column("fate", rejected).to_pylist()
     details = unique_rows.column("detail", rejected).to_pylist()
-    first = inputs_of(schema)[0]
+    first = base.input_names(schema)[0]
     target = target_of(schema)
     columns = ("id", "origin", first, target)
     table = {name: _take(raw, name, rejected).to_pylist() for name in columns}

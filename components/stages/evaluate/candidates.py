@@ -9,8 +9,8 @@ from typing import Any
 
 from components.core.bundles import CARD, bundle_bytes
 from components.core.files import sha256
-from components.inference.intervals import KEY, intervals_of
 from components.inference.predictor import load
+from components.inference.stated_intervals import KEY, intervals_of
 from components.metrics import bootstrap
 from components.stages.evaluate.metric_scale import MetricScale
 from components.stages.evaluate.params import EvaluateParams

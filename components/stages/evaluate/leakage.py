@@ -22,8 +22,9 @@ def leaked_rows(job: Job) -> int:
 
     They are counted anew from the output of clean.
     """
-    fields = base.schema(job.task).fields(job.sections["clean"])
-    inputs = _input_names(job.task)
+    schema = _schema(job)
+    fields = schema.fields(job.sections["clean"])
+    inputs = base.input_names(schema)
     seen: set[str] = set()
     leaked = 0
     for split in ("train", "validation", "test"):
@@ -110,6 +111,7 @@ def _fit_baseline(
         job.seed,
         validation,
         bundled_encoder_files(fitted),
+        _schema(job).chosen,
     )
     card = Card(job.task, "numpy", BASELINE, {}, targets, job.seed, "", "", ["naive"])
     return Predictor(card, baseline.featurizer(files), baseline.scorer(arrays))
@@ -117,15 +119,15 @@ def _fit_baseline(
 
 def _rows_in_train(job: Job, test: pa.Table, train: pa.Table) -> int:
     """Return the number of test rows with an equal row in train."""
-    fields = base.schema(job.task).fields(job.sections["clean"])
-    inputs = _input_names(job.task)
+    schema = _schema(job)
+    fields = schema.fields(job.sections["clean"])
+    inputs = base.input_names(schema)
     train_rows = train.select(inputs).to_pylist()
     train_keys = {base.row_key(fields, inputs, row) for row in train_rows}
     test_rows = test.select(inputs).to_pylist()
     return sum(base.row_key(fields, inputs, row) in train_keys for row in test_rows)
 
 
-def _input_names(task: str) -> list[str]:
-    """Return the names of the input columns of a task."""
-    roles = base.schema(task).roles
-    return [role.name for role in roles if role.role == "input"]
+def _schema(job: Job) -> base.Schema:
+    """Return the schema of the pipeline."""
+    return base.schema_of(job.task, read_manifest(job.inputs["clean"]))

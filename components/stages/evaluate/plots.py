@@ -8,11 +8,22 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from components.core.page_templates import is_finite
-from components.core.svg import HEX, SERIES, Plot, breadth, draw, percent_axis, shortened
+from components.core.svg import (
+    HEX,
+    SERIES,
+    Plot,
+    breadth,
+    draw,
+    number_axis,
+    percent_axis,
+    shortened,
+)
 from components.stages.evaluate.metric_scale import MetricScale
 
 Row = Mapping[str, Any]
 
+# px right of the axes for a share, such as 84.9%
+_VALUE_MARGIN = 52
 # px between the names beside a trade-off plot
 _NAME_GAP = 17.0
 _LEADER_LINE = {
@@ -63,7 +74,9 @@ def leaderboard(rows: Sequence[Row], scale: MetricScale) -> Plot | None:
         ax.grid(axis="x")
 
     height = 28.0 * len(shown) + 40
-    margins = (breadth(names) + 12, 52, 8, 30)
+    texts = [_short_value(value, scale) for value in values]
+    right = _VALUE_MARGIN if scale.metric.is_share else max(_VALUE_MARGIN, breadth(texts) + 16)
+    margins = (breadth(names) + 12, right, 8, 30)
     return Plot(draw("leaderboard", height, margins, paint))
 
 
@@ -490,6 +503,8 @@ def _set_ticks(axis: Any, scale: MetricScale) -> None:
     """Write the ticks of the metric's axis in its unit."""
     if scale.metric.is_share:
         percent_axis(axis)
+    else:
+        number_axis(axis)
 
 
 def _short_value(value: float, scale: MetricScale) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ def gather(
     cases: Sequence[Case[Any]],
     leak: Mapping[str, Any],
     abstention: Mapping[str, Any],
+    predict: Callable[[Sequence[Any]], Sequence[Any]],
 ) -> ReportData:
     """Return the data of the report.
 
@@ -40,6 +41,7 @@ def gather(
         cases: the test cases.
         leak: see `ReportData`.
         abstention: table of the winner on validation; empty where answers cannot abstain.
+        predict: queries -> answers of the winner.
     """
     evaluator = base.evaluator(job.task)
     clean = read_manifest(job.inputs["clean"])
@@ -50,7 +52,9 @@ def gather(
     targets = rules.info(clean)
     report = evaluator.report
     by_name = {metric.name: metric for metric in evaluator.metrics}
-    confidence_section = report.confidence_section(abstention, answers, cases)
+    sections = [report.confidence_section(abstention, answers, cases)]
+    if isinstance(evaluator, base.InspectsModel):
+        sections.append(evaluator.model_section(predict, cases, job.seed))
     return ReportData(
         pipeline=job.tags["pipeline"],
         task=job.task,
@@ -69,7 +73,7 @@ def gather(
         data_panels=report.data_panels(clean),
         lengths=_lengths(tokens),
         winner_panels=report.winner_panels(answers, cases, targets),
-        winner_sections=[confidence_section] if confidence_section else [],
+        winner_sections=[section for section in sections if section],
         curves=_curve(job.inputs["curve"], f"validation_{learning.monitored_metric}"),
         trials=[_trial(trial, learning.watch_goal) for trial in search["trials"]],
         search=search,

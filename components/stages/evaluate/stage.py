@@ -19,6 +19,7 @@ from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job
 from components.core.tables import read_table, write_table
 from components.inference.abstention import KEY
+from components.inference.predictor import load
 from components.metrics import bootstrap
 from components.metrics.selective_prediction import abstention_table
 from components.monitoring.profile import predictions_of
@@ -54,7 +55,8 @@ def run(job: Job) -> None:
     answers = results[winner["name"]].answers
     validation_answers = results[winner["name"]].before
     abstention = _abstention(evaluator, validation_answers, validation)
-    data = gather(job, rows, answers, test, leak, abstention)
+    predict = load(winner_bundle).predict
+    data = gather(job, rows, answers, test, leak, abstention, predict)
     leaked = leaked_rows(job)
 
     shutil.copytree(winner_bundle, job.outputs["winner"])

@@ -11,17 +11,22 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from components.core.errors import InputError, ParamsError
-from components.fields.base import Reject
+from components.fields.base import Field, NoValue, Reject
+from components.fields.moment import DateOrder, Moment
 from components.fields.source_values import is_nothing, whole_number
 from components.stages.ingest.split_names import CANONICAL
 from components.tasks.base import Role, ValueMap
 
+# Role of the column by which rows are split in the order of time.
+TIME = "time"
 # Key of a record for the bytes of the picture that a column names.
 # No column of a file has such a name.
 PICTURE = "\0picture"
 # Bytes of one value where params.yaml states no limit: photos of 100 megapixels fit.
 _LONGEST_TEXT = 200_000
 _LARGEST_BINARY = 100_000_000
+# Characters of a value in a message.
+_EXCERPT = 100
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -44,6 +49,8 @@ class Column:
         role: what the task uses it for.
         must: whether the source must have it.
         value_map: conversion of its values, of the target only.
+        field: its kind; None for a column that each table has.
+        nullable: whether a row may lack a value where the source must have the column.
     """
 
     name: str
@@ -52,6 +59,20 @@ class Column:
     role: Literal["id", "input", "target", "group", "time", "meta", "split"]
     must: bool
     value_map: ValueMap | None = None
+    field: Field | None = None
+    nullable: bool = False
+
+    @property
+    def needs_value(self) -> bool:
+        """Return whether each row must have a value."""
+        return self.must and not self.nullable
+
+    @property
+    def field_settings(self) -> str:
+        """Return what the conversion of a value depends on beside its type, for a cache key."""
+        if self.field is None or pa.types.is_string(self.type) or pa.types.is_binary(self.type):
+            return ""
+        return repr(sorted(vars(self.field).items()))
 
     def convert(self, value: Any, limit: int) -> Any:
         """Return a source's value as a value of this column; None when there is none.
@@ -67,12 +88,22 @@ class Column:
             return self._word(_bounded(_text(value), limit))
         if pa.types.is_binary(self.type):
             return _bounded(_bytes(value), limit) or None
-        if isinstance(value, str) and is_nothing(value):
-            return None
+        return self._normalized(value)
+
+    def _normalized(self, value: Any) -> Any:
+        """Return a value of a column that holds neither texts nor bytes, such as a number.
+
+        Raises:
+            Reject: it is of another kind. The reason begins with the name of the column.
+        """
+        assert self.field is not None
         try:
-            return pa.scalar(value).cast(self.type).as_py()
-        except (pa.ArrowException, TypeError, ValueError) as error:
-            raise Reject(f"{self.name}_not_{self.type}", str(error)) from None
+            return self.field.normalize(value)
+        except NoValue:
+            return None
+        except Reject as reject:
+            detail = reject.detail or str(value)[:_EXCERPT]
+            raise Reject(f"{self.name}_{reject.reason}", f"{self.source}: {detail}") from None
 
     def _word(self, text: str) -> str | None:
         """Return a text as a value of this column: ids, groups and splits are normalized."""
@@ -136,7 +167,7 @@ class Layout:
             for column in self.columns
         }
         for column in self.columns:
-            if row[column.name] is None and column.role == "input" and column.must:
+            if row[column.name] is None and column.role == "input" and column.needs_value:
                 raise Reject(f"no_{column.name}")
         return row
 
@@ -185,6 +216,7 @@ def layout(
     names: Mapping[str, str],
     limit: int | None,
     value_map: ValueMap | None = None,
+    time_order: DateOrder = "ymd",
 ) -> Layout:
     """Return the columns of the raw table of a task.
 
@@ -193,6 +225,7 @@ def layout(
         names: role -> column of the source; other roles are read from the column of their name.
         limit: bytes of one value; None: what suits the kind of input.
         value_map: conversion of the target's values; None: they stay as they are.
+        time_order: of day, month and year in the column of times.
 
     Raises:
         ParamsError: `names` has something that is no role.
@@ -208,10 +241,12 @@ def layout(
         _optional_column("group", names),
         _optional_column("split", names),
     ]
+    if TIME in names:
+        columns.append(_time_column(names[TIME], time_order))
     column_names = [column.name for column in columns]
     for name in names:
         if name not in column_names:
-            listed = ", ".join(column_names)
+            listed = ", ".join([*column_names, TIME])
             raise ParamsError(
                 f"{name!r} is not one of {listed}{nearest(name, column_names)}",
                 where=f"params.yaml: ingest.columns.{name}",
@@ -233,6 +268,8 @@ def _role_column(role: Role, names: Mapping[str, str], value_map: ValueMap | Non
         role=role.role,
         must=role.required or role.name in names,
         value_map=value_map if role.role == "target" else None,
+        field=role.field,
+        nullable=role.nullable,
     )
 
 
@@ -245,6 +282,12 @@ def _optional_column(name: Literal["id", "group", "split"], names: Mapping[str, 
         role=name,
         must=name in names,
     )
+
+
+def _time_column(source: str, order: DateOrder) -> Column:
+    """Return the column by which rows are split in the order of time."""
+    field = Moment(order=order)
+    return Column(TIME, source, field.arrow, "time", must=True, field=field, nullable=True)
 
 
 def merged(one: str, other: str) -> str | None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from components.core.errors import InputError
 from components.stages.ingest.columns import nearest
 from components.stages.ingest.params import Package
-from components.stages.ingest.source_files import locate
-from components.stages.ingest.source_rows import Unit
+from components.stages.ingest.source_files import SUFFIXES, locate
+from components.stages.ingest.source_rows import TABLES, Unit
 
 
 def units(source: Package, root: Path) -> list[Unit]:
@@ -20,6 +20,8 @@ def units(source: Package, root: Path) -> list[Unit]:
     """
     locate(source.path, root)
     home = _home(source.package)
+    if source.table:
+        return [_table(home, source)]
     by_name = sorted((name, value) for value, name in source.files.items())
     return [
         Unit(
@@ -31,6 +33,24 @@ def units(source: Package, root: Path) -> list[Unit]:
         )
         for name, value in by_name
     ]
+
+
+def _table(home: Path, source: Package) -> Unit:
+    """Return the unit of a table.
+
+    Raises:
+        InputError: it is not there, or its suffix names no format of tables.
+    """
+    assert source.table
+    path = _inside(home, source.table, source.package)
+    kind = SUFFIXES.get(path.suffix.lower())
+    if kind not in TABLES:
+        raise InputError(
+            f"{path.name!r} is no table",
+            where="ingest.source.table",
+            remedy=f"name a file that ends in one of {', '.join(SUFFIXES)}",
+        )
+    return Unit(f"{source.package}/{source.table}", (path,), kind, source.encoding)
 
 
 def _home(package: str) -> Path:
@@ -51,10 +71,11 @@ def _inside(home: Path, name: str, package: str) -> Path:
     """Return the path of a file inside a package."""
     path = (home / name).resolve()
     if not path.is_relative_to(home) or not path.is_file():
-        there = sorted(each.relative_to(home).as_posix() for each in home.rglob("*.txt"))
+        suffix = Path(name).suffix or ".txt"
+        there = sorted(each.relative_to(home).as_posix() for each in home.rglob(f"*{suffix}"))
         raise InputError(
             f"the package {package!r} has no file {name!r}{nearest(name, there)}",
-            where="ingest.source.files",
-            remedy="name a text file inside the package",
+            where=f"ingest.source of package {package}",
+            remedy="name a file inside the package",
         )
     return path

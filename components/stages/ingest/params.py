@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from components.core.params import Strict
+from components.fields.moment import DateOrder
 
 Format = Literal[
     "auto", "csv", "tsv", "jsonl", "json", "xlsx", "parquet", "text", "fasttext", "folders"
@@ -172,22 +173,34 @@ class Files(Strict):
 
 
 class Package(Strict):
-    """Text files inside an installed Python package, one per class, one row a line.
+    """Files inside an installed Python package: a table, or a text file per class.
 
-    The package is never imported.
+    Each line of a text file is a row. The package is never imported.
     """
 
     kind: Literal["package"] = Field(
-        description="Text files inside an installed Python package, one per class."
+        description="A table inside an installed Python package, or a text file per class."
     )
     path: Path = Field(description="File that DVC watches: the one that pins the package.")
     package: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = Field(
         description="Name of the package, which is never imported."
     )
-    files: Annotated[
-        dict[str, Inside], Field(min_length=2), AfterValidator(_check_distinct), Texts
-    ] = Field(description="File in the package by label; each line is a row.")
+    files: Annotated[dict[str, Inside], AfterValidator(_check_distinct), Texts] = Field(
+        default_factory=dict,
+        description="File in the package by label; each line is a row ({}: table is read).",
+    )
+    table: Inside | None = Field(
+        None, description="Table in the package, such as data/prices.csv (null: files are read)."
+    )
     encoding: Encoding = "auto"
+
+    @model_validator(mode="after")
+    def _check_files_or_table(self) -> Package:
+        if bool(self.files) == bool(self.table):
+            raise ValueError("takes one of files and table")
+        if len(self.files) == 1:
+            raise ValueError("files needs two classes or more")
+        return self
 
 
 class Sklearn(Strict):
@@ -238,6 +251,10 @@ class IngestParams(Strict):
     columns: Annotated[dict[str, str], Texts] = Field(
         default_factory=dict,
         description="Column of the source by role, such as {text: review, label: stars}.",
+    )
+    time_order: DateOrder = Field(
+        "ymd",
+        description="Order of day, month and year in the column `time` (ymd, dmy or mdy).",
     )
     feedback: Path | None = Field(
         None,

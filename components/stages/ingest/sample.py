@@ -306,8 +306,9 @@ def read_sample(params: IngestParams, schema: Schema, root: Path, rows: int = RO
         ParamsError: `ingest.columns` names something that the task does not have.
     """
     assert isinstance(params.source, Files), "of other sources nothing is guessed"
+    roles = schema.with_inputs(schema.inputs(params)).roles
     value_map = schema.targets.value_map(params)
-    wanted = layout(schema.roles, params.columns, params.max_bytes_per_value, value_map)
+    wanted = layout(roles, params.columns, params.max_bytes_per_value, value_map)
     listing = source_files.list_source(params.source, root, schema.targets.words)
     units = listing.units
     keys = unit_keys([unit.name for unit in units])

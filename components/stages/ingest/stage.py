@@ -110,7 +110,7 @@ def run(job: Job) -> None:
     for role, name in params.columns.items():
         if role not in ("id", "group", "split"):
             feedback_columns[role] = name
-    feedback_layout = _layout(job, feedback_columns)
+    feedback_layout = _optional_time(_layout(job, feedback_columns))
     inputs += [ParseInput(unit, feedback_layout, keys[unit.name]) for unit in feedback]
     cache = Cache(job.cache, job.journal.log)
     parsed = _read(inputs, cache, job.journal)
@@ -139,7 +139,9 @@ def run(job: Job) -> None:
     files = [dict(part.metadata) for part in parsed]
     job.journal.params(_watermark(params, job, files, rows.num_rows + quarantine.num_rows))
     raw = job.outputs["raw"]
-    write_table(raw, {"rows": rows}, {"files": files, **description})
+    chosen = schema_of_params(job.task, params).chosen
+    manifest = {"files": files, **base.inputs_entry(chosen), **description}
+    write_table(raw, {"rows": rows}, manifest)
     reasons = {"reasons": _reasons(quarantine)}
     write_table(raw / "quarantine", {"quarantine": quarantine}, reasons)
     report = {
@@ -161,9 +163,28 @@ def _layout(job: Job, columns: Mapping[str, str]) -> Layout:
         columns: role -> column of the source.
     """
     params: IngestParams = job.params
-    schema = base.schema(job.task)
+    schema = schema_of_params(job.task, params)
     value_map = schema.targets.value_map(params)
-    return layout(schema.roles, columns, params.max_bytes_per_value, value_map)
+    return layout(schema.roles, columns, params.max_bytes_per_value, value_map, params.time_order)
+
+
+def _optional_time(wanted: Layout) -> Layout:
+    """Return the columns of feedback, whose rows may have no time of their own."""
+    columns = []
+    for column in wanted.columns:
+        columns.append(replace(column, must=column.must and column.role != "time"))
+    return replace(wanted, columns=columns)
+
+
+def schema_of_params(task: str, params: IngestParams) -> base.Schema:
+    """Return the schema of a pipeline.
+
+    Args:
+        task: the task's id.
+        params: the section `ingest`.
+    """
+    schema = base.schema(task)
+    return schema.with_inputs(schema.inputs(params))
 
 
 def _concatenated(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
@@ -392,7 +413,14 @@ def _key(piece: ParseInput, digest: str) -> str:
     unit = piece.unit
     wanted = piece.layout
     columns = [
-        [column.name, column.source, str(column.type), column.role, column.must]
+        [
+            column.name,
+            column.source,
+            str(column.type),
+            column.role,
+            column.must,
+            column.field_settings,
+        ]
         for column in wanted.columns
     ]
     return cache_key(

@@ -37,19 +37,18 @@ class EncodeInput:
 def run(job: Job) -> None:
     """Write `tokens`: encoded rows per split, and the encoder's files below `encoder/`."""
     clean = read_manifest(job.inputs["clean"])
-    schema = base.schema(job.task)
+    schema = base.schema_of(job.task, clean)
     targets = schema.targets.info(clean)
-    roles = schema.roles
-    inputs = [role.name for role in roles if role.role == "input"]
+    inputs = base.input_names(schema)
     columns = ["id"]
-    columns += [role.name for role in roles if role.role in ("input", "target")]
+    columns += [role.name for role in schema.roles if role.role in ("input", "target")]
     rows = {}
     for split in _splits(clean):
         rows[split] = read_table(job.inputs["clean"], split, columns)
     train = rows["train"]
     augmented = read_table(job.inputs["augmented"], "train", columns)
     rows["train"] = pa.concat_tables([train, augmented])
-    encoder, pretrained = _encoder(job, rows["train"], targets)
+    encoder, pretrained = _encoder(job, schema, rows["train"], targets)
     files = dict(encoder.files())
     parts, losses = _encoded(job, files, rows)
     lengths = np.concatenate([encoder.lengths(part) for part in parts.values()])
@@ -69,7 +68,8 @@ def run(job: Job) -> None:
         "lengths": _length_summary(lengths),
         "account": shortened,
         "histogram": {str(length): count for length, count in histogram},
-        "profile": _input_profile(job, values),
+        "profile": _input_profile(job, schema, values),
+        **base.inputs_entry(schema.chosen),
     }
     if pretrained:
         manifest["pretrained"] = {name: sha256(path) for name, path in pretrained.items()}
@@ -95,12 +95,15 @@ def _splits(clean: Mapping[str, Any]) -> list[str]:
 
 def _encoder(
     job: Job,
+    schema: base.Schema,
     train: pa.Table,
     targets: base.TargetInfo,
 ) -> tuple[base.Encoder, Mapping[str, Path]]:
     """Return the encoder: with a pretrained vocabulary, or fitted to the train rows.
 
     Args:
+        job: tokenize.
+        schema: of the pipeline.
         train: train rows, augmented ones included.
         targets: of clean.
 
@@ -115,7 +118,7 @@ def _encoder(
             encoder = encoding.load_vocabulary(pretrained, targets, job.params, clean)
             return encoder, pretrained
     batches = iter(train.to_batches(max_chunksize=1000))
-    return encoding.fit(batches, targets, job.params, clean), {}
+    return encoding.fit(batches, targets, job.params, clean, schema.chosen), {}
 
 
 def _encoded(
@@ -156,20 +159,24 @@ def _length_summary(lengths: NDArray[np.int64]) -> dict[str, float]:
     return summary | {"mean": float(lengths.mean())}
 
 
-def _input_profile(job: Job, values: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+def _input_profile(
+    job: Job, schema: base.Schema, values: Mapping[str, Sequence[Any]]
+) -> dict[str, Any]:
     """Return the profile of the inputs of train, with the params of clean that shape them.
 
     Args:
+        job: tokenize.
+        schema: of the pipeline.
         values: input column -> values of the train rows.
     """
-    schema = base.schema(job.task)
     clean = job.sections["clean"]
     shaping = schema.options["clean"].model_fields
     shaped_by = {}
     for name, value in clean.model_dump(mode="json").items():
         if name in shaping:
             shaped_by[name] = value
-    return profile_of(values, schema.fields(clean), shaped_by)
+    profile = profile_of(values, schema.fields(clean), shaped_by)
+    return {**profile, **base.inputs_entry(schema.chosen)}
 
 
 def _report(

@@ -128,7 +128,15 @@ def _fit_baseline(job: Job, name: str) -> None:
     validation = read_table(job.inputs["clean"], "validation")
     targets = base.schema(job.task).targets.info(manifest)
     clean = job.sections["clean"]
-    arrays, files = baseline.fit(train, targets, job.params, clean, job.seed, validation)
+    arrays, files = baseline.fit(
+        train,
+        targets,
+        job.params,
+        clean,
+        job.seed,
+        validation,
+        inputs=base.chosen_inputs(manifest),
+    )
     card = Card(
         job.task,
         "numpy",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from components.metrics import classification
-from components.tasks.base import Arrays, Scorer, TargetInfo
+from components.tasks.base import NO_INPUTS, Arrays, Scorer, TargetInfo
 
 # A logit whose softmax is zero.
 _NEVER = -1e4
@@ -32,13 +32,14 @@ class Prior:
         seed: int,  # noqa: ARG002
         validation: pa.Table | None = None,  # noqa: ARG002
         chosen: Mapping[str, bytes] | None = None,  # noqa: ARG002
+        inputs: Mapping[str, Any] = NO_INPUTS,  # noqa: ARG002
     ) -> tuple[Arrays, Mapping[str, bytes]]:
         """Return the log-frequencies of the classes, add-one smoothed.
 
         Args:
             rows: train rows with a column "label".
             targets: of clean, with the classes in the order of their indices.
-            options, clean, seed, validation, chosen: not used.
+            options, clean, seed, validation, chosen, inputs: not used.
 
         Returns:
             {"logits": (c,)}; no files.

@@ -123,6 +123,14 @@ class ClassificationEvaluator:
         """Return kind of slice -> value, e.g. length -> long."""
         return {}
 
+    def slices_of(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, str]]:
+        """Return the slices of each row.
+
+        Args:
+            rows: (n,) of a split of clean.
+        """
+        return [self.slices(row) for row in rows]
+
     def cases(self, rows: pa.Table) -> Iterator[Case[Any]]:
         """Yield one case per row. Where some rows are feedback, the origin is a slice.
 
@@ -131,8 +139,8 @@ class ClassificationEvaluator:
         """
         records = rows.to_pylist()
         has_feedback = any(row["id"].startswith(FEEDBACK) for row in records)
-        for row in records:
-            slices = {"class": row["label"], **self.slices(row)}
+        for row, row_slices in zip(records, self.slices_of(records), strict=True):
+            slices = {"class": row["label"], **row_slices}
             if has_feedback:
                 is_feedback = row["id"].startswith(FEEDBACK)
                 slices["from"] = "feedback" if is_feedback else "source"

@@ -20,7 +20,15 @@ from components.fields.patches import (
     draw_filters,
     features,
 )
-from components.tasks.base import CLASSICAL, STRENGTH, Arrays, Baseline, Scorer, TargetInfo
+from components.tasks.base import (
+    CLASSICAL,
+    NO_INPUTS,
+    STRENGTH,
+    Arrays,
+    Baseline,
+    Scorer,
+    TargetInfo,
+)
 from components.tasks.classification.baselines import Prior, linear_arrays
 from components.tasks.image_classification.schema import ImageClean
 
@@ -58,6 +66,7 @@ class PatchLinear:
         seed: int,
         validation: pa.Table | None = None,
         chosen: Mapping[str, bytes] | None = None,
+        inputs: Mapping[str, Any] = NO_INPUTS,  # noqa: ARG002
     ) -> tuple[Arrays, Mapping[str, bytes]]:
         """Fit multinomial logistic regression on standardized features.
 
@@ -69,6 +78,7 @@ class PatchLinear:
             seed: of the drawn rows and patches, and of the solver.
             validation: rows that choose C, unless it is given.
             chosen: encoder files of an earlier fit, whose C is taken over.
+            inputs: not used.
 
         Returns:
             The arrays of the bundle; its encoder files by name.

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 from components.core.files import to_json
 from components.core.params import Strict
 from components.fields.image import Fit, Image, decode
-from components.tasks.base import Arrays, TargetInfo
+from components.tasks.base import NO_INPUTS, Arrays, TargetInfo
 from components.tasks.image_classification.schema import ImageClean
 
 
@@ -126,6 +126,7 @@ class ImageEncoding:
         targets: TargetInfo,
         options: BaseModel,  # noqa: ARG002
         clean: BaseModel,
+        inputs: Mapping[str, Any] = NO_INPUTS,  # noqa: ARG002
     ) -> ImageEncoder:
         """Return an encoder with the mean and deviation of each channel over all train pixels.
 
@@ -134,6 +135,7 @@ class ImageEncoding:
             targets: of clean, with the classes in the order of their indices.
             options: not used.
             clean: params of `clean`: channels, size and fit.
+            inputs: not used.
         """
         assert isinstance(clean, ImageClean)
         count = 0

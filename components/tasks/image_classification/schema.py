@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from components.core.params import Strict
 from components.fields.base import Field as Kind
 from components.fields.image import Fit, Image
-from components.tasks.base import Augmenter, Role, SplitRule
+from components.tasks.base import Augmenter, FixedInputs, Role, SplitRule
 from components.tasks.classification.targets.class_name import ClassName
 from components.tasks.classification.targets.rules import ClassTargets
 
@@ -58,7 +58,7 @@ class ImageAugment(Strict):
     )
 
 
-class ImageSchema:
+class ImageSchema(FixedInputs):
     """Facet schema.py."""
 
     options: ClassVar[Mapping[str, type[BaseModel]]] = {

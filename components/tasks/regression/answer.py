@@ -40,20 +40,14 @@ def answer_text(answer: Answer) -> str:
     """
     if answer.low is None or answer.high is None:
         return significant_digits(answer.value)
-    decimals = _decimals(answer.high - answer.low)
-    value = _rounded(answer.value, decimals)
-    return f"{value} ({_rounded(answer.low, decimals)} to {_rounded(answer.high, decimals)})"
+    width = answer.high - answer.low
+    value, low, high = [_text(number, width) for number in (answer.value, answer.low, answer.high)]
+    return f"{value} ({low} to {high})"
 
 
-def _decimals(width: float) -> int:
-    """Return the decimals that show two digits of an interval's width."""
-    if not width > 0:
-        return _MOST_DECIMALS // 2
-    return min(_MOST_DECIMALS, max(0, 1 - math.floor(math.log10(width))))
-
-
-def _rounded(value: float, decimals: int) -> str:
-    """Return a number with some decimals and separators between thousands."""
-    if not abs(value) < _LARGE:
-        return f"{value:.4g}"
-    return f"{value:,.{decimals}f}"
+def _text(number: float, width: float) -> str:
+    """Return a number of an interval, with the decimals that show two digits of its width."""
+    if not width > 0 or abs(number) >= _LARGE:
+        return significant_digits(number)
+    decimals = min(_MOST_DECIMALS, max(0, 1 - math.floor(math.log10(width))))
+    return f"{number:,.{decimals}f}"

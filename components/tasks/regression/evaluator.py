@@ -132,7 +132,12 @@ def interval_pinball(low: Values, high: Values, truths: Values, coverages: Value
     return (below + regression.pinball(high - truths, 1 - tail)) / 2
 
 
-def _share_covered(low: Values, high: Values, truths: Values, coverages: Values) -> float:  # noqa: ARG001
+def _share_covered(
+    low: Values,
+    high: Values,
+    truths: Values,
+    coverages: Values,  # noqa: ARG001
+) -> float:
     return coverage_of(low, high, truths)
 
 
@@ -164,9 +169,13 @@ class RegressionEvaluator:
         """Return the query of a row of clean. Each task implements it."""
         raise NotImplementedError
 
-    def slices(self, row: Mapping[str, Any]) -> Mapping[str, str]:  # noqa: ARG002
-        """Return kind of slice -> value, e.g. color -> red."""
-        return {}
+    def slices_of(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, str]]:
+        """Return kind of slice -> value of each row, e.g. color -> red.
+
+        Args:
+            rows: (n,) of a split of clean.
+        """
+        return [{} for _ in rows]
 
     def cases(self, rows: pa.Table) -> Iterator[Case[Any]]:
         """Yield one case per row. Where some rows are feedback, the origin is a slice.
@@ -176,8 +185,8 @@ class RegressionEvaluator:
         """
         records = rows.to_pylist()
         has_feedback = any(row["id"].startswith(FEEDBACK) for row in records)
-        for row in records:
-            slices = dict(self.slices(row))
+        for row, row_slices in zip(records, self.slices_of(records), strict=True):
+            slices = dict(row_slices)
             if has_feedback:
                 is_feedback = row["id"].startswith(FEEDBACK)
                 slices["from"] = "feedback" if is_feedback else "source"

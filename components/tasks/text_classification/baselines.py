@@ -25,7 +25,15 @@ from components.fields.gram_counts import (
     unspaced_share,
 )
 from components.fields.text import Text, Title
-from components.tasks.base import CLASSICAL, STRENGTH, Arrays, Baseline, Scorer, TargetInfo
+from components.tasks.base import (
+    CLASSICAL,
+    NO_INPUTS,
+    STRENGTH,
+    Arrays,
+    Baseline,
+    Scorer,
+    TargetInfo,
+)
 from components.tasks.classification.baselines import (
     STRENGTHS,
     Kind,
@@ -297,6 +305,7 @@ class TfidfLinear:
         seed: int,
         validation: pa.Table | None = None,
         chosen: Mapping[str, bytes] | None = None,
+        inputs: Mapping[str, Any] = NO_INPUTS,  # noqa: ARG002
     ) -> tuple[Arrays, Mapping[str, bytes]]:
         """Fit TF-IDF and linear models of it. Without validation rows logistic regression alone.
 
@@ -308,6 +317,7 @@ class TfidfLinear:
             seed: of the folds and of the solver.
             validation: rows that choose the n-grams and the strengths.
             chosen: encoder files of an earlier fit, whose choices are taken over.
+            inputs: not used.
 
         Returns:
             The arrays of the bundle; its encoder files by name.

@@ -22,7 +22,7 @@ from components.core.params import Strict
 from components.core.pretrained_files import CONFIG, TOKENIZER, digest, files_of
 from components.fields.base import Summary
 from components.fields.text import Text, Title
-from components.tasks.base import Arrays, TargetInfo
+from components.tasks.base import NO_INPUTS, Arrays, TargetInfo
 from components.tasks.text_classification.schema import MASK, TextClean
 
 PAD, UNKNOWN = "[PAD]", "[UNK]"
@@ -221,11 +221,13 @@ class TextEncoding:
         targets: TargetInfo,
         options: BaseModel,
         clean: BaseModel,
+        inputs: Mapping[str, Any] = NO_INPUTS,  # noqa: ARG002
     ) -> TextEncoder:
         """Train the vocabulary (Sennrich et al. 2016, arXiv:1508.07909).
 
         The same rows give the same bytes. WordPiece's trainer does not guarantee that,
         because its ids depend on the order of a hash map.
+            inputs: not used.
         """
         from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 

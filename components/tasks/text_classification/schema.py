@@ -13,7 +13,7 @@ from components.core.params import Strict
 from components.fields.base import Field as Kind
 from components.fields.scripts import SIGNS
 from components.fields.text import Text, Title
-from components.tasks.base import Augmenter, Role, SplitRule
+from components.tasks.base import Augmenter, FixedInputs, Role, SplitRule
 from components.tasks.classification.targets.class_name import ClassName
 from components.tasks.classification.targets.rules import ClassTargets
 
@@ -53,7 +53,7 @@ class TextAugment(Strict):
     online: Online = Field(Online(), description="Texts have no transforms on the fly.")
 
 
-class TextSchema:
+class TextSchema(FixedInputs):
     """Facet schema.py."""
 
     options: ClassVar[Mapping[str, type[BaseModel]]] = {

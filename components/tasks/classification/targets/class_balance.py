@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from components.core import escaping
 from components.core.errors import InputError
 from components.core.params import Strict
-from components.tasks.base import TargetInfo
+from components.tasks.base import Conflicts, TargetInfo
 
 LABEL = "label"
 # Class that small classes are merged into.
@@ -49,7 +49,7 @@ _MISSING = frozenset(
 class ClassClean(Strict):
     """Params of `clean` about classes."""
 
-    conflicts: Literal["drop", "majority"] = Field(
+    conflicts: Conflicts = Field(
         "drop", description="What happens to equal inputs with different labels."
     )
     min_rows_per_class: int = Field(
@@ -66,7 +66,7 @@ class CleanLabels:
     conflict_reason = "conflicting_labels"
     merge_reason = "merged_classes"
 
-    def conflicts(self, options: BaseModel) -> Literal["drop", "majority", "keep"]:
+    def conflicts(self, options: BaseModel) -> Conflicts:
         """Return what happens to rows with equal inputs and different labels."""
         return cast(ClassClean, options).conflicts
 

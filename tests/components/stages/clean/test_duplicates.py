@@ -53,6 +53,7 @@ def test_of_equal_rows_the_first_stays() -> None:
         ("xyz", "majority", dict.fromkeys(range(3), "conflicting_labels")),
         ("xxyyz", "majority", dict.fromkeys(range(5), "conflicting_labels")),
         ("yxxzy", "keep", {2: "duplicate", 4: "duplicate"}),  # the first of each target stays
+        ("yxxzy", "keep_all", {}),
     ],
 )
 def test_conflicting_labels(labels: str, conflicts: str, gone: dict[int, str]) -> None:
@@ -70,6 +71,10 @@ def test_evaluation_rows_of_the_source_stay_whatever_train_says() -> None:
         0: "duplicate"
     }
     assert settled(["k"] * 3, list("xyy"), ["train", "test", "test"], "keep") == {0: "duplicate"}
+    assert settled(["k"] * 3, list("xyy"), ["train", "test", "test"], "keep_all") == {
+        0: "duplicate"
+    }
+    assert settled(list("aab"), list("xyy"), ["train", "train", "test"], "keep_all") == {}
 
 
 def test_a_text_that_half_the_source_holds_is_settled_in_time() -> None:

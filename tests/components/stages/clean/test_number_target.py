@@ -25,7 +25,7 @@ from components.stages.clean import stage
 from components.stages.clean.frozen_split import freeze
 from components.stages.clean.params import CleanParams
 from components.tasks import base
-from components.tasks.base import Options, Role, SplitRule
+from components.tasks.base import FixedInputs, Options, Role, SplitRule
 
 Rows = list[dict[str, Any]]
 
@@ -123,7 +123,7 @@ class NumberTargets:
 
 
 @dataclass(frozen=True)
-class NumberSchema:
+class NumberSchema(FixedInputs):
     """A text and its price."""
 
     options: ClassVar[Options] = {}

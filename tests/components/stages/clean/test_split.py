@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.core.errors import InputError
-from components.stages.clean.split import check_strata, draw, stratified
+from components.stages.clean.split import by_time, check_strata, draw, stratified
 from components.tasks.classification.targets.rules import ClassTargets
 
 Rows = list[tuple[str, str]]  # (group, label)
@@ -122,3 +122,51 @@ def test_a_class_of_fewer_than_three_groups_is_refused_with_a_remedy(groups: int
 def test_rows_of_one_stratum_are_split_by_their_shares() -> None:
     counts = Counter(divide([(f"g{i}", "") for i in range(1000)], 0.1, 0.2))
     assert counts == {"train": 700, "test": 200, "validation": 100}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 400)), min_size=30, max_size=120),
+    st.floats(0.05, 0.3),
+    st.floats(0.05, 0.3),
+)
+def test_by_time_nothing_of_the_future_is_learned_from(
+    rows: list[tuple[int, int]], validation: float, test: float
+) -> None:
+    groups = [f"{group}-{moment // 50}" for group, moment in rows]
+    moments = np.array([float(moment) for _, moment in rows])
+    try:
+        splits, left_out = by_time(groups, moments, validation, test, 0)
+    except InputError:
+        assert len(set(moments)) < len(rows)
+        return
+    assert not left_out
+    assert set(splits) == {"train", "validation", "test"}
+    assert all(len(set(found)) == 1 for found in _by_group(groups, splits).values())
+    latest = {name: max(moments[np.array(groups) == name]) for name in groups}
+    times = {part: [] for part in ("train", "validation", "test")}
+    for group, split in zip(groups, splits, strict=True):
+        times[split].append(latest[group])
+    assert max(times["train"]) < min(times["validation"])
+    assert max(times["validation"]) < min(times["test"])
+
+
+def _by_group(groups: list[str], splits: list[str]) -> dict[str, list[str]]:
+    found = defaultdict(list)
+    for group, split in zip(groups, splits, strict=True):
+        found[group].append(split)
+    return found
+
+
+def test_by_time_shares_embargo_and_missing_times() -> None:
+    groups = [str(number) for number in range(100)]
+    days = np.arange(100.0) * 86_400
+    splits, left_out = by_time(groups, days, 0.1, 0.2, 0)
+    assert Counter(splits) == {"train": 70, "validation": 10, "test": 20}
+    splits, left_out = by_time(groups, days, 0.1, 0.2, 3 * 86_400)
+    assert left_out == {68, 69, 78, 79}
+    days[99] = np.nan
+    splits, _ = by_time(groups, days, 0.1, 0.2, 0)
+    assert splits[99] == "train"
+    with pytest.raises(InputError, match="2 different times in 100 rows"):
+        by_time(groups, np.array([1.0, 2.0] * 50), 0.1, 0.1, 0)

@@ -339,3 +339,19 @@ def test_axes_turn_so_that_better_is_right_and_above(
     plots.tradeoff(rows, scale, lambda row: row["size_bytes"], "size")
     bottom, top = limits[-1][1]
     assert bottom > rows[2]["test"]["rmse"] > rows[0]["test"]["rmse"] > top
+
+
+@pytest.mark.parametrize(
+    ("unit", "ticks"),
+    [(1.0, ["5", "4"]), (1e-9, ["5e−9", "4e−9"]), (1e8, ["5e8", "4e8"]), (1e3, ["5,000", "4,000"])],
+)
+def test_ticks_and_values_of_any_size_fit_beside_the_axes(unit: float, ticks: list[str]) -> None:
+    rows = [
+        {"name": name, "test": {"rmse": unit * value}, "winner": name == "a"}
+        for name, value in (("a", 3.21), ("b", 5.54))
+    ]
+    plot = plots.leaderboard(rows, MetricScale(RMSE))
+    assert plot is not None
+    texts = re.findall(r">([^<>\n]+)</text>", plot.svg)
+    assert set(ticks) <= set(texts)
+    assert MetricScale(RMSE).write(unit * 3.21) in texts

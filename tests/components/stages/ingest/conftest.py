@@ -9,32 +9,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from pydantic import create_model
 
 from components.core.job import Job
 from components.core.tables import read_table
+from components.fields.base import Field
+from components.fields.image import Image
+from components.fields.text import Text
 from components.stages.ingest import stage
 from components.stages.ingest.params import IngestParams
 from components.tasks import base
-from components.tasks.base import Role
+from components.tasks.base import FixedInputs, Role
+from components.tasks.classification.targets.class_name import ClassName
 from components.tasks.classification.targets.label_maps import LabelParams
 from components.tasks.classification.targets.rules import ClassTargets
 
 
-@dataclass
-class Stub:
-    """A kind of data as far as ingest knows it."""
-
-    arrow: pa.DataType
-
-
-def task(kind: pa.DataType, name: str) -> Any:
+def task(field: Field, name: str) -> Any:
     """A schema with one input and a class."""
 
-    class Schema:
-        roles = (Role(name, Stub(kind), "input"), Role("label", Stub(pa.string()), "target"))  # type: ignore[arg-type]
+    class Schema(FixedInputs):
+        roles = (Role(name, field, "input"), Role("label", ClassName(), "target"))
         targets = ClassTargets()
 
     return Schema()
@@ -42,7 +38,7 @@ def task(kind: pa.DataType, name: str) -> Any:
 
 # The section of a task that classifies.
 Section = create_model("Section", __base__=(LabelParams, IngestParams))
-TASKS = {"words": task(pa.string(), "text"), "pictures": task(pa.binary(), "image")}
+TASKS = {"words": task(Text(), "text"), "pictures": task(Image(), "image")}
 
 
 @dataclass

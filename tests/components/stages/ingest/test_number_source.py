@@ -12,12 +12,16 @@ import pyarrow.compute as pc
 import pytest
 from pydantic import BaseModel
 
-from components.core.errors import InputError
+from components.core.errors import InputError, ParamsError
+from components.core.params import validate
 from components.core.tables import read_manifest
+from components.fields.number import Number
+from components.fields.text import Text
+from components.stages.ingest.params import IngestParams
 from components.stages.ingest.sample import read_sample, scan_columns
 from components.tasks import base
-from components.tasks.base import Role, TargetWords
-from tests.components.stages.ingest.conftest import Ingest, Section, Stub
+from components.tasks.base import FixedInputs, Role, TargetWords
+from tests.components.stages.ingest.conftest import Ingest, Section
 
 
 class NumberTargets:
@@ -47,12 +51,12 @@ class NumberTargets:
         return [f"{values.null_count} rows have no number"] if values.null_count else []
 
 
-class Schema:
+class Schema(FixedInputs):
     """Texts and their prices."""
 
     roles = (
-        Role("text", Stub(pa.string()), "input"),  # type: ignore[arg-type]
-        Role("price", Stub(pa.float64()), "target"),  # type: ignore[arg-type]
+        Role("text", Text(), "input"),
+        Role("price", Number(), "target"),
     )
     targets = NumberTargets()
 
@@ -75,7 +79,7 @@ def test_numbers_are_typed_and_described(tmp_path: Path, ingest: Ingest) -> None
     (tmp_path / "a.csv").write_text(TABLE)
     result = ingest(source=files("a.csv"))
     assert [row["price"] for row in result.rows] == [3.5, -2.0, None, None]
-    assert result.quarantine == [("a.csv:6", "price_not_double")]
+    assert result.quarantine == [("a.csv:6", "price_not_a_number")]
     description = {"count": 2, "min": -2.0, "max": 3.5}
     assert read_manifest(result.root / "raw")["values"] == description
     report = json.loads((result.root / "report.json").read_text())
@@ -134,3 +138,40 @@ def test_files_in_no_folder_have_no_value(tmp_path: Path, ingest: Ingest) -> Non
     with pytest.raises(InputError, match=r"in_no_value_folder \(2\)") as refusal:
         ingest(source={**files("d"), "format": "folders"})
     assert "put a table beside them that lists file and value" in str(refusal.value)
+
+
+def test_a_table_in_a_package_is_read(
+    tmp_path: Path, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "shop"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('the package is not imported')")
+    (package / "prices.csv").write_text('text,price\none,"1,234.5"\ntwo,12%\n')
+    (tmp_path / "c.txt").write_text("x")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    source = {"kind": "package", "path": "c.txt", "package": "shop"}
+    result = ingest(source={**source, "table": "prices.csv"})
+    assert [row["price"] for row in result.rows] == [1234.5, 0.12]
+    with pytest.raises(InputError, match=r"did you mean 'prices\.csv'"):
+        ingest(source={**source, "table": "price.csv"})
+    with pytest.raises(InputError, match=r"'__init__\.py' is no table"):
+        ingest(source={**source, "table": "__init__.py"})
+
+
+def test_a_package_has_files_or_a_table() -> None:
+    section = {"source": {"kind": "package", "path": "c", "package": "p"}}
+    with pytest.raises(ParamsError, match="takes one of files and table"):
+        validate(IngestParams, section, "params.yaml")
+
+
+def test_the_time_of_a_row_is_read_where_params_name_its_column(
+    tmp_path: Path, ingest: Ingest
+) -> None:
+    (tmp_path / "a.csv").write_text(
+        "text,price,day\none,1,02/01/2020\ntwo,2,\nthree,3,soon\nfour,4,03/01/2020\n"
+    )
+    result = ingest(source=files("a.csv"), columns={"time": "day"}, time_order="dmy")
+    assert [row["time"] for row in result.rows] == [1577923200.0, None, 1578009600.0]
+    assert [reason for _, reason in result.quarantine] == ["time_not_a_date"]
+    plain = ingest(source=files("a.csv"), out="plain")
+    assert "time" not in plain.rows[0]

@@ -15,7 +15,7 @@ from components.tasks.base import Calibration, Case
 from components.tasks.regression.answer import Answer
 from components.tasks.regression.evaluator import RegressionEvaluator
 from components.tasks.regression.gates import STATISTICS
-from components.tasks.regression.targets import NumberTargets
+from components.tasks.regression.targets.number_targets import NumberTargets
 
 EVALUATOR = RegressionEvaluator()
 RNG = np.random.default_rng(0)

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +18,8 @@ from components.core.params import Strict
 from components.core.significant_digits import significant_digits
 from components.fields.base import Reject
 from components.fields.number import DecimalSign, parse_number
-from components.tasks.base import Options, TargetInfo, TargetWords, ValueMap
-from components.tasks.regression.params import NumberClean, NumberParams
+from components.tasks.base import Conflicts, Options, TargetInfo, TargetWords, ValueMap
+from components.tasks.regression.targets.target_params import NumberClean, NumberParams
 
 # Whole numbers of so many values, at most, may be names of categories.
 _FEW_VALUES = 10
@@ -171,7 +171,7 @@ class CleanNumbers:
     conflict_reason = "conflicting_numbers"
     merge_reason = "merged_numbers"
 
-    def conflicts(self, options: BaseModel) -> Literal["drop", "majority", "keep"]:
+    def conflicts(self, options: BaseModel) -> Conflicts:
         """Return what happens to rows with equal inputs and different numbers."""
         return cast(NumberClean, options).conflicts
 

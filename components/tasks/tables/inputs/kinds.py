@@ -14,13 +14,13 @@ from components.core.params import Strict
 from components.fields.base import Field as Kind
 from components.fields.moment import DateOrder, Moment
 from components.fields.number import DecimalSign, Number
-from components.tasks.tables.category_value import CategoryValue
+from components.tasks.tables.inputs.category_value import CategoryValue
 
 # Most inputs of a table.
 MOST_INPUTS = 10_000
 # Names of columns that each table has beside its inputs.
 RESERVED = frozenset(("id", "target", "label", "group", "split", "origin", "inputs"))
-_LONGEST_NAME = 200
+LONGEST_NAME = 200
 
 
 class NumberInput(Strict):
@@ -63,7 +63,7 @@ def _check_names(inputs: dict[str, Input]) -> dict[str, Input]:
                 f"{name!r} cannot be an input's name: take another one, and name the column of "
                 f"the source in ingest.columns"
             )
-        if not name.strip() or len(name) > _LONGEST_NAME or not name.isprintable():
+        if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
             raise ValueError(f"{name[:60]!r} cannot be an input's name")
     return inputs
 
@@ -71,7 +71,7 @@ def _check_names(inputs: dict[str, Input]) -> dict[str, Input]:
 # Name of an input -> its kind, in the order of the columns.
 Inputs = Annotated[
     dict[
-        Annotated[str, Field(max_length=_LONGEST_NAME)],
+        Annotated[str, Field(max_length=LONGEST_NAME)],
         Annotated[
             Annotated[Input, Field(discriminator="kind")],
             BeforeValidator(_from_name),

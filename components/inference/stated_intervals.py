@@ -1,4 +1,4 @@
-"""Read the intervals that a model's answers state from its card, into which evaluate writes them."""
+"""Read the intervals that a model states from its card, into which evaluate writes them."""
 
 from __future__ import annotations
 

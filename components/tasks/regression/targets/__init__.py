@@ -1,0 +1,1 @@
+"""Rules for a number as target."""

@@ -1,0 +1,1 @@
+"""The classical baseline of tables: boosted trees and linear models, blended."""

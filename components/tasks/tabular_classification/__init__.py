@@ -1,0 +1,1 @@
+"""Classification of rows of a table."""

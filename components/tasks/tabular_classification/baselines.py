@@ -1,0 +1,8 @@
+"""Define what a network must beat: the prior, and an ensemble of trees and linear models."""
+
+from __future__ import annotations
+
+from components.tasks.classification.baselines import Prior
+from components.tasks.tables.ensemble.classical import ClassEnsemble, TableBaselines
+
+BASELINES = TableBaselines({"trivial": Prior(), "classical": ClassEnsemble()})

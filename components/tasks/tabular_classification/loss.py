@@ -1,0 +1,7 @@
+"""Define the loss of classification on tables, which is that of any classification."""
+
+from __future__ import annotations
+
+from components.tasks.classification.loss import ClassificationLearning
+
+LOSS = ClassificationLearning()

@@ -1,0 +1,1 @@
+"""Regression on tables: rows of columns of any kind, and a number to answer."""

@@ -1,0 +1,13 @@
+"""Define the networks that answer a number for a row. This imports without torch."""
+
+from __future__ import annotations
+
+from components.tasks.regression.params import LossParams
+from components.tasks.tables.models import TableModels, TableNetParams
+
+
+class TableTrain(TableNetParams, LossParams):
+    """Params of `train`."""
+
+
+MODELS = TableModels(TableTrain, LossParams)

@@ -1,0 +1,106 @@
+"""A query of a table is one row: values of any kind by the name of the column."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+from table_samples import KINDS, diamonds, fitted
+
+from components.fields.base import Reject
+from components.serving.http.messages import limited, request_type
+from components.tasks.tables.query import Query, columns_of, query_of
+
+ROW = {"carat": 0.5, "depth": None, "cut": "Ideal", "sold": "3.2.2024"}
+
+
+def ask(**changes: Any) -> Query:
+    return Query.model_validate({**ROW, **changes})
+
+
+def test_a_query_is_a_plain_object_of_values() -> None:
+    text = '{"a": 1, "b": 1.0, "c": true, "d": "1", "e": null}'
+    query = Query.model_validate_json(text)
+    assert [type(value) for value in query.root.values()] == [int, float, bool, str, type(None)]
+    assert json.loads(query.model_dump_json()) == json.loads(text)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [1],
+        {"a": 1},
+        float("nan"),
+        float("inf"),
+        10**400,
+        "x" * 2001,
+        "a\ud800",
+        b"a",
+    ],
+)
+def test_nested_infinite_and_long_values_are_refused(value: Any) -> None:
+    with pytest.raises(ValidationError):
+        ask(carat=value)
+
+
+@pytest.mark.parametrize("text", ["[]", "1", '"a"', "null", '{"a": NaN}', '{"a": 1e999}'])
+def test_what_is_no_row_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError):
+        Query.model_validate_json(text)
+
+
+def test_names_are_short_and_not_too_many() -> None:
+    with pytest.raises(ValidationError):
+        Query.model_validate({"x" * 201: 1})
+    with pytest.raises(ValidationError):
+        Query.model_validate({"x\ud800": 1})
+    with pytest.raises(ValidationError):
+        Query.model_validate({str(number): 1 for number in range(10_001)})
+    Query.model_validate({str(number): 1 for number in range(5_000)})
+
+
+def test_queries_become_columns_in_any_order() -> None:
+    other = Query.model_validate(dict(reversed(ROW.items())))
+    assert columns_of([ask(), other]) == {name: [value] * 2 for name, value in ROW.items()}
+
+
+def test_queries_of_one_call_have_the_same_columns() -> None:
+    with pytest.raises(Reject) as caught:
+        columns_of([ask(), ask(color="E")])
+    assert caught.value.reason == "different_columns"
+    assert "'color'" in caught.value.detail
+    with pytest.raises(Reject) as caught:
+        columns_of([Query({})])
+    assert caught.value.reason == "no_columns"
+
+
+def test_a_clean_row_as_a_query_gives_the_features_of_training() -> None:
+    rows = diamonds(200)
+    encoder = fitted(rows)
+    queries = [query_of(row, KINDS) for row in rows.to_pylist()]
+    sent = [Query.model_validate_json(query.model_dump_json()) for query in queries]
+    features = encoder.collate(encoder.rows(columns_of(sent)))["features"]
+    assert features.tolist() == encoder.encode(rows)["features"].to_pylist()
+
+
+def test_moments_of_any_year_are_read_back() -> None:
+    rows = diamonds(8)
+    encoder = fitted(rows)
+    for seconds in (-2.0e9, 0.0, 20_000.0, 20_240_101.0, 6.0e8 + 0.25, 2.0e11):
+        row = {**rows.to_pylist()[0], "sold": seconds}
+        columns = encoder.columns.normalize(columns_of([query_of(row, KINDS)]))
+        assert columns["sold"] == [pytest.approx(seconds, abs=1e-5)]
+
+
+def test_the_service_takes_one_query_or_several() -> None:
+    query = limited(Query, 4000)
+    body: TypeAdapter[Any] = TypeAdapter(request_type(query, 4))
+    assert body.validate_python(ROW).root == ROW
+    many = body.validate_python({"inputs": [ROW, ROW]})
+    assert [item.root for item in many.inputs] == [ROW, ROW]
+    for wrong in ({"inputs": [ROW, {"carat": [1]}]}, {"carat": {}}, [ROW], {"inputs": []}):
+        with pytest.raises(ValidationError):
+            body.validate_python(wrong)
+    assert query.model_json_schema()["type"] == "object"
