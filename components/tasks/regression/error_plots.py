@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from components.core.number_axis import NumberAxis, Values
 from components.core.svg import HEX, SERIES, Plot, breadth, draw, percent_axis
-from components.tasks.regression.number_axis import NumberAxis, Values
 
 # Up to so many cases each one is a mark; more are counted in cells.
 _MOST_MARKS = 400

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, Field
 
+from components.core.number_axis import Values, number_text
 from components.core.params import Strict
 from components.metrics.distributions import CardPart, NumbersDistribution, numbers
 from components.tasks.base import TargetInfo
-from components.tasks.regression.number_axis import Values, number_text
 
 _VALUE = "value"
 # Truths may be so many widths of the range of training beyond it: prices rise, units do not change.

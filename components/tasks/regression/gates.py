@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from components.core.number_axis import Values, number_text
 from components.metrics.exact_tests import mcnemar, upper_share
 from components.metrics.regression import relative_gain
 from components.tasks.base import Calibration, CaseStats, Comparison, Suspicion
-from components.tasks.regression.number_axis import Values, number_text
 
 # "truth" is the name of a column of the table of answers.
 STATISTICS = ("error", "target", "covered", "coverage")

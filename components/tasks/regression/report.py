@@ -12,6 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from components.core.number_axis import (
+    NumberAxis,
+    Values,
+    axis_of,
+    axis_with_zero,
+    number_text,
+    plot_text,
+)
 from components.core.page_templates import count as shown_count
 from components.core.page_templates import environment, percent
 from components.metrics.exact_tests import upper_share
@@ -25,14 +33,6 @@ from components.tasks.base import (
 )
 from components.tasks.regression import error_plots
 from components.tasks.regression.error_plots import CoverageRow
-from components.tasks.regression.number_axis import (
-    NumberAxis,
-    Values,
-    axis_of,
-    axis_with_zero,
-    number_text,
-    plot_text,
-)
 
 # Groups of answers whose coverage is shown, and the fewest cases of each.
 _MOST_GROUPS = 8
@@ -284,8 +284,9 @@ def _coverage_panel(answered: AnsweredCases) -> ReportPanel:
     rows = coverage_groups(answered)
     whole = rows[0]
     bounds = f"{percent(whole.low, False)}–{shown_share(whole.high)}"
+    covered = shown_share(whole.covered)
     note = (
-        f"they state {shown_share(stated)} and hold {shown_share(whole.covered)} of the true values "
+        f"they state {shown_share(stated)} and hold {covered} of the true values "
         f"(95\u202f% interval {bounds}); below by size of the answer, at the right the median width"
     )
     return ReportPanel(

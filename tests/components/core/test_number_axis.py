@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from components.tasks.regression.number_axis import (
+from components.core.number_axis import (
     NumberAxis,
     axis_of,
     axis_with_zero,

@@ -144,7 +144,7 @@ class NumberAxis:
         return marks, texts
 
     def _step(self) -> float:
-        """Return the distance of ticks: 1, 2 or 5 times a power of ten, so that there are 3 to 6."""
+        """Return the distance of ticks: 1, 2 or 5 times a power of ten."""
         rough = (self.high - self.low) / 5
         unit = 10.0 ** _power_of(rough)
         for factor in (1, 2, 5):

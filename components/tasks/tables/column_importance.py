@@ -1,0 +1,246 @@
+"""Measure what a model does with the columns of a table, from its answers alone.
+
+Permutation importance (Breiman 2001; Fisher, Rudin and Dominici 2019, arXiv:1801.01489): by how
+much the error grows when the values of a column are shuffled. Partial dependence (Friedman 2001):
+the mean answer where all rows have one value in a column.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]
+# Column -> (n,) raw values, None where one is missing.
+Columns = Mapping[str, Sequence[Any]]
+# Columns of n rows -> (n,) answers.
+Predict = Callable[[Columns], Sequence[Any]]
+# (n,) answers and (n,) truths -> their error, the smaller the better.
+Error = Callable[[Sequence[Any], Sequence[Any]], float]
+# (n,) answers -> name of an output -> (n,) its values, such as the probability of a class.
+Outputs = Callable[[Sequence[Any]], Mapping[str, Values]]
+
+# Rows that are answered to measure the importance of all columns.
+_MOST_ANSWERS = 100_000
+_SHUFFLES = 5
+_MOST_ROWS = 2000
+_FEWEST_ROWS = 100
+# Rows, numbers and names of a partial dependence.
+_ROWS_OF_A_CURVE = 300
+_MOST_NUMBERS = 20
+_MOST_NAMES = 12
+# Quantiles between which the numbers of a curve are, because few rows are beyond them.
+_NUMBERS_BETWEEN = (0.02, 0.98)
+
+
+@dataclass(frozen=True)
+class ColumnImportance:
+    """By how much the error grows when a column is shuffled.
+
+    Args:
+        name: of the column.
+        growth: mean over the shuffles. It may be below 0 by chance.
+        least: of the shuffles.
+        largest: of the shuffles.
+    """
+
+    name: str
+    growth: float
+    least: float
+    largest: float
+
+
+@dataclass(frozen=True)
+class Importances:
+    """The importance of the columns of a table.
+
+    Args:
+        columns: the most important first.
+        error: without shuffling.
+        rows: on which it was measured.
+        unmeasured: number of columns beyond those that were measured.
+    """
+
+    columns: Sequence[ColumnImportance]
+    error: float
+    rows: int
+    unmeasured: int = 0
+
+
+@dataclass(frozen=True)
+class Dependence:
+    """The mean answers by the value of one column.
+
+    Args:
+        name: of the column.
+        values: (k,) numbers ascending, or names, the most frequent first.
+        outputs: name of an output -> (k,) its mean.
+        is_number: whether the values are numbers.
+    """
+
+    name: str
+    values: Sequence[Any]
+    outputs: Mapping[str, Values]
+    is_number: bool
+
+
+def answers_by_columns(
+    predict: Callable[[Sequence[Any]], Sequence[Any]],
+    query: Callable[[dict[str, Any]], Any],
+) -> Predict:
+    """Return a function from columns to answers.
+
+    Args:
+        predict: queries -> answers.
+        query: a row, column -> value, -> its query.
+    """
+
+    def predict_columns(columns: Columns) -> Sequence[Any]:
+        """Return the answers to the rows of columns."""
+        names = list(columns)
+        rows = zip(*columns.values(), strict=True)
+        return predict([query(dict(zip(names, row, strict=True))) for row in rows])
+
+    return predict_columns
+
+
+def permutation_importance(
+    predict: Predict,
+    columns: Columns,
+    truths: Sequence[Any],
+    error: Error,
+    seed: int,
+) -> Importances:
+    """Return the importance of each column with more than one value and a finite error.
+
+    At most 100,000 rows are answered: of many columns fewer rows, and of more than 200 the first.
+
+    Args:
+        predict: the model.
+        columns: n rows, which it has not learned from.
+        truths: (n,) of the rows.
+        error: of answers.
+        seed: of the rows and the shuffles.
+    """
+    varied = [name for name, values in columns.items() if len(set(values)) > 1]
+    measured = varied[: _MOST_ANSWERS // (_SHUFFLES * _FEWEST_ROWS)]
+    affordable = _MOST_ANSWERS // (_SHUFFLES * max(1, len(measured)))
+    positions = _sample(len(truths), min(_MOST_ROWS, affordable), seed)
+    sample = _rows(columns, positions)
+    truths = [truths[position] for position in positions]
+    before = error(predict(sample), truths)
+    importances = []
+    for number, name in enumerate(measured):
+        rng = np.random.default_rng([seed, number])
+        errors = _shuffled_errors(predict, sample, name, truths, error, rng)
+        growths = [shuffled - before for shuffled in errors]
+        growth = float(np.mean(growths))
+        # The error of few cases may be no number, such as an area under a curve of one class.
+        if np.isfinite(growth):
+            importances.append(ColumnImportance(name, growth, min(growths), max(growths)))
+    importances.sort(key=lambda column: -column.growth)
+    return Importances(importances, before, len(truths), len(varied) - len(measured))
+
+
+def _shuffled_errors(
+    predict: Predict,
+    sample: Columns,
+    name: str,
+    truths: Sequence[Any],
+    error: Error,
+    rng: np.random.Generator,
+) -> list[float]:
+    """Return the error after each shuffle of one column. All shuffles are answered at once."""
+    rows = len(truths)
+    values = sample[name]
+    shuffled: list[Any] = []
+    for _ in range(_SHUFFLES):
+        shuffled.extend(values[position] for position in rng.permutation(rows))
+    repeated = {column: list(sample[column]) * _SHUFFLES for column in sample}
+    answers = predict({**repeated, name: shuffled})
+    starts = range(0, _SHUFFLES * rows, rows)
+    return [error(answers[start : start + rows], truths) for start in starts]
+
+
+def partial_dependence(
+    predict: Predict, columns: Columns, name: str, outputs: Outputs, seed: int
+) -> Dependence | None:
+    """Return the mean answers by the value of a column; None where it has fewer than two.
+
+    At most 300 rows are answered for each of at most 20 numbers or 12 names.
+
+    Args:
+        predict: the model.
+        columns: n rows.
+        name: of the column.
+        outputs: numbers of answers.
+        seed: of the rows.
+    """
+    known = [value for value in columns[name] if value is not None]
+    is_number = all(_is_number(value) for value in known)
+    if is_number:
+        values: Sequence[Any] = _typical_numbers(known)
+    else:
+        values = _frequent_names(known)
+    if len(values) < 2:
+        return None
+    positions = _sample(len(columns[name]), _ROWS_OF_A_CURVE, seed)
+    sample = _rows(columns, positions)
+    rows = len(positions)
+    repeated: dict[str, Sequence[Any]] = {}
+    for column, sampled in sample.items():
+        repeated[column] = list(sampled) * len(values)
+    asked: list[Any] = []
+    for value in values:
+        asked.extend([value] * rows)
+    repeated[name] = asked
+    means = {}
+    for output, numbers in outputs(predict(repeated)).items():
+        means[output] = np.asarray(numbers, dtype=np.float64).reshape(-1, rows).mean(axis=1)
+    return Dependence(name, values, means, is_number)
+
+
+def _typical_numbers(known: Sequence[float]) -> list[Any]:
+    """Return ascending numbers of a column: all of a few, else some between outer quantiles.
+
+    All of them are values of the column, because a model may not know others.
+    """
+    distinct = sorted(set(known))
+    if len(distinct) <= _MOST_NUMBERS:
+        return distinct
+    shares = np.linspace(*_NUMBERS_BETWEEN, _MOST_NUMBERS)
+    ranked = sorted(known)
+    chosen = {ranked[int(share * (len(ranked) - 1))] for share in shares}
+    return sorted(chosen)
+
+
+def _frequent_names(known: Sequence[Any]) -> list[Any]:
+    """Return the most frequent names of a column, the most frequent first."""
+    counts = Counter(known)
+    ranked = sorted(counts, key=lambda value: (-counts[value], str(value)))
+    return ranked[:_MOST_NAMES]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _sample(count: int, most: int, seed: int) -> list[int]:
+    """Return ascending positions of at most so many of `count` rows."""
+    if count <= most:
+        return list(range(count))
+    chosen = np.random.default_rng(seed).choice(count, most, replace=False)
+    return sorted(int(position) for position in chosen)
+
+
+def _rows(columns: Columns, positions: Sequence[int]) -> Columns:
+    """Return some rows of columns."""
+    sample = {}
+    for name, values in columns.items():
+        sample[name] = [values[position] for position in positions]
+    return sample
