@@ -183,6 +183,7 @@ def others(value: Any) -> Iterator[Any]:
             "category",
             "number",
             ",",
+            "time",
             "mixed",
             "fsdp",
         } - {value}
