@@ -62,6 +62,7 @@ _LEAK = 0.98
 _INPUT_LENGTH = 0.7
 # Columns that a message names.
 _SHOWN = 10
+_LISTED = 100
 
 # question, choices -> the choice; None without a person to ask
 Ask = Callable[[str, Sequence[str]], str] | None
@@ -72,7 +73,7 @@ class NamedColumns:
     """The columns that a person names on the command line."""
 
     text: str | None = None
-    label: str | None = None
+    target: str | None = None
 
 
 def choose_columns(
@@ -81,6 +82,7 @@ def choose_columns(
     seen: SourceColumns,
     wanted: Layout,
     named: NamedColumns,
+    category: str,
     ask: Ask = None,
 ) -> dict[str, str]:
     """Choose the columns of the input and the target: role -> column.
@@ -93,47 +95,55 @@ def choose_columns(
         seen: the columns of the source.
         wanted: the columns of the task, under the names of the roles.
         named: columns that are not guessed.
+        category: what a file or folder is, where there is no table.
         ask: asks a person, where a guess would be uncertain.
 
     Raises:
         GristmillError: there is no such column, or a guess is uncertain and nobody can be asked.
     """
+    role = wanted.target.name if wanted.target else "target"
     if not seen.is_table:
-        if named.text or named.label:
+        if named.text or named.target:
             raise GristmillError(
-                "names a column, but these data have none: a file or folder is a class",
-                where="--text" if named.text else "--label",
+                f"names a column, but these data have none: a file or folder is a {category}",
+                where="--text" if named.text else f"--{role}",
                 remedy="leave it out",
             )
         return {}
-    _check_named(seen, named)
+    for option, column in (("--text", named.text), (f"--{role}", named.target)):
+        if column is not None:
+            check_column(column, seen, option)
     columns = {}
     if wanted.target is not None:
-        role = wanted.target.name
         columns[role] = _choose_label(source, root, seen, role, named, ask)
     used = list(columns.values())
     inputs = [named.text] if named.text else _inputs(seen, wanted, used)
     if wanted.input.type == pa.binary() and not inputs:
         raise GristmillError(
-            f"no column of this table holds pictures: there are {_first_names(seen)}",
+            f"no column of this table holds pictures: there are {first_names(seen)}",
             where="--data",
             remedy="give the folder that holds the table and the pictures that it names, "
             "Parquet with the bytes of pictures, or a folder for each class",
         )
     what = f"the {wanted.input.name}"
-    column = _only(inputs, _free(seen, used), "--text", what, ask)
+    column = only_column(inputs, _free(seen, used), "--text", what, ask)
     return {wanted.input.name: column, **columns}
 
 
-def _check_named(seen: SourceColumns, named: NamedColumns) -> None:
-    """Raise a GristmillError if a named column does not exist."""
-    for option, column in (("--text", named.text), ("--label", named.label)):
-        if column is not None and column not in seen.columns:
-            raise GristmillError(
-                f"there is no column {column!r}{nearest(column, seen.columns)}",
-                where=option,
-                remedy=f"take one of: {', '.join(map(repr, seen.columns))}",
-            )
+def check_column(column: str, seen: SourceColumns, option: str) -> None:
+    """Raise a GristmillError if a column does not exist.
+
+    Args:
+        column: that a person names.
+        seen: the columns of the source.
+        option: that names it.
+    """
+    if column not in seen.columns:
+        raise GristmillError(
+            f"there is no column {column!r}{nearest(column, seen.columns)}",
+            where=option,
+            remedy=f"take one of: {first_names(seen, _LISTED)}",
+        )
 
 
 def _choose_label(
@@ -149,23 +159,31 @@ def _choose_label(
     Raises:
         GristmillError: a guess is uncertain and nobody can be asked.
     """
-    candidates = [named.label] if named.label else _labels(seen, role, named.text)
+    candidates = [named.target] if named.target else _labels(seen, role, named.text)
     if len(candidates) == 2 and _map_one_to_one(source, root, candidates):
         candidates = [_in_words(seen, candidates)]
     free = _free(seen, _named_text(named.text))
-    return _only(candidates, free, "--label", "the label", ask)
+    return only_column(candidates, free, f"--{role}", f"the {role}", ask)
 
 
 def _named_text(text: str | None) -> list[str]:
     return [text] if text else []
 
 
-def _first_names(seen: SourceColumns) -> str:
-    """Return the first columns for a message, and the number of the others."""
-    names = list(seen.columns)
-    text = ", ".join(map(repr, names[:_SHOWN]))
-    if len(names) > _SHOWN:
-        text += f" and {len(names) - _SHOWN:,} more"
+def first_names(seen: SourceColumns, shown: int = _SHOWN) -> str:
+    """Return the first columns for a message, and the number of the others.
+
+    Args:
+        seen: the columns of the source.
+        shown: number of the first columns.
+    """
+    return _listed(list(seen.columns), shown)
+
+
+def _listed(names: Sequence[str], shown: int) -> str:
+    text = ", ".join(map(repr, names[:shown]))
+    if len(names) > shown:
+        text += f" and {len(names) - shown:,} more"
     return text
 
 
@@ -201,7 +219,7 @@ def _labels(seen: SourceColumns, role: str, text: str | None) -> list[str]:
     if len(likely) == 1 < len(possible):
         others = ", ".join(repr(name) for name in possible if name not in likely)
         seen.notes.append(
-            f"{likely[0]!r} is taken for the label; --label COLUMN names another: {others}"
+            f"{likely[0]!r} is taken for the {role}; --{role} COLUMN names another: {others}"
         )
     return likely
 
@@ -278,7 +296,7 @@ def _inputs(seen: SourceColumns, wanted: Layout, used: Collection[str]) -> list[
     return sorted(long, key=lambda name: -free[name].mean)
 
 
-def _only(
+def only_column(
     candidates: Sequence[str],
     free: Collection[str],
     option: str,
@@ -309,7 +327,7 @@ def _only(
         )
     reason = ": no column is left for it"
     if choices:
-        reason = f": there are {', '.join(map(repr, choices))}"
+        reason = f": there are {_listed(choices, _LISTED)}"
     raise GristmillError(
         f"which column holds {what} cannot be told{reason}",
         where="--data",

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from components.core import escaping
 from components.core.errors import GristmillError, InputError, ParamsError
 from components.core.escaping import one_line
@@ -24,9 +26,9 @@ from components.orchestration.creation.clean_preview import (
     assign_splits,
     check_division,
     clean_rows,
+    cleaned_targets,
     collect_first,
     repeated_inputs,
-    small_targets,
 )
 from components.orchestration.creation.column_guess import (
     NamedColumns,
@@ -34,6 +36,15 @@ from components.orchestration.creation.column_guess import (
     column_notes,
 )
 from components.orchestration.creation.creation_options import label_map, parse_settings
+from components.orchestration.creation.input_choice import (
+    INPUTS_PATH,
+    choose_inputs,
+    choose_target,
+    is_input_setting,
+    left_out_comment,
+    no_table,
+    with_settings,
+)
 from components.orchestration.creation.label_forms import LabelForm, class_files, label_form
 from components.orchestration.creation.params_writer import (
     ParamsDraft,
@@ -41,7 +52,8 @@ from components.orchestration.creation.params_writer import (
     initial_params,
     render,
 )
-from components.orchestration.creation.source_preview import Intake, count_rows, rows_of
+from components.orchestration.creation.source_preview import ROWS, Intake, count_rows, rows_of
+from components.orchestration.creation.task_guess import TaskGuess, guess_task, rows_for
 from components.orchestration.creation.wizard import Wizard
 from components.orchestration.output_paths import check_input_path, check_new_outputs
 from components.orchestration.pipeline_params import load, section_model
@@ -54,7 +66,7 @@ from components.stages.ingest.sample import SourceColumns, scan_columns
 from components.stages.ingest.source_rows import TABLES
 from components.stages.ingest.stage import known_remedy
 from components.tasks import base
-from components.tasks.base import Setting
+from components.tasks.base import ChoosesInputs, ChosenInputs, Question, Setting
 
 RESERVED = (
     "raw",
@@ -81,6 +93,8 @@ _PART = ".new"
 _SET = "set on the command line"
 # Bytes of a value, where the params do not limit them yet.
 _UNLIMITED = 2**31
+# Inputs of which the first rows are shown.
+_EXAMPLE_INPUTS = 8
 # Pictures or texts of a folder that are read to find the columns.
 _SCANNED_FILES = 50
 
@@ -90,8 +104,8 @@ class NewOptions:
     """Options of the command, where a guess would be wrong.
 
     Args:
-        text: the column of the task's input; None: it is guessed.
-        label: the column of its target; None: it is guessed.
+        text: the column of the task's one input; None: it is guessed.
+        target: the column to predict; None: it is guessed.
         format: of the source; None: it is detected.
         header: whether the first line names the columns; None: it is guessed.
         columns: names of the columns of a table without a header.
@@ -100,7 +114,7 @@ class NewOptions:
     """
 
     text: str | None = None
-    label: str | None = None
+    target: str | None = None
     format: str | None = None
     header: bool | None = None
     columns: Sequence[str] = ()
@@ -120,6 +134,7 @@ class _Draft:
         section: the same as a tree.
         settings: that a person sets.
         reasons: dotted path of a value in `ingest` -> why it has it.
+        chosen: inputs of a task that has none of its own, once they are chosen.
     """
 
     root: Path
@@ -129,6 +144,12 @@ class _Draft:
     section: dict[str, Any]
     settings: Sequence[Setting]
     reasons: dict[str, str] = field(default_factory=dict)
+    chosen: ChosenInputs | None = None
+
+    @property
+    def schema(self) -> base.Schema:
+        """Return the schema of the task, with the inputs that are chosen so far."""
+        return base.schema(self.task).with_inputs(self.section.get("inputs") or {})
 
     @property
     def source(self) -> Files:
@@ -143,7 +164,7 @@ class _Draft:
 
     def role_columns(self) -> Layout:
         """Return the columns of the task under the names of its roles."""
-        return layout(base.schema(self.task).roles, {}, _UNLIMITED)
+        return layout(self.schema.roles, {}, _UNLIMITED)
 
     def set_source(self, key: str, value: Any, reason: str) -> None:
         """Write a value into `ingest.source`, with its reason."""
@@ -177,10 +198,10 @@ class _Preview:
 def create(
     root: Path,
     name: str,
-    task: str,
+    task: str | None,
     data: Path,
     text: str | None = None,
-    label: str | None = None,
+    target: str | None = None,
     *,
     options: NewOptions | None = None,
     wizard: Wizard | None = None,
@@ -190,10 +211,10 @@ def create(
     Args:
         root: of the project.
         name: of the pipeline.
-        task: its id.
+        task: its id; None: it is guessed.
         data: a file or folder, relative to the current folder or absolute.
-        text: the column of the task's input; None: it is guessed.
-        label: the column of its target; None: it is guessed.
+        text: the column of the task's one input; None: it is guessed.
+        target: the column to predict; None: it is guessed.
         options: further options of the command.
         wizard: asks where a guess would be uncertain, and before anything is written.
 
@@ -206,12 +227,18 @@ def create(
             read or learned from, or a guess is uncertain. No files are left behind.
     """
     options = options or NewOptions()
-    options = replace(options, text=text or options.text, label=label or options.label)
+    options = replace(options, text=text or options.text, target=target or options.target)
     _check_name(root, name)
     check_new_outputs(root, name)
+    _check_data(root, name, data)
+    guess = None
+    if task is None:
+        guess = _guess_task(root, data, options, wizard)
+        task = guess.task
+        options = replace(options, target=options.target or guess.target)
     check_task(task)
     draft = _draft(root, name, task, data, options)
-    lines, params = _measure(draft, options, wizard)
+    lines, params = _measure(draft, options, wizard, guess)
     params_text = _text(draft, params)
     if wizard is not None:
         wizard.show(lines)
@@ -249,25 +276,49 @@ def _check_name(root: Path, name: str) -> None:
         )
 
 
-def _draft(root: Path, name: str, task: str, data: Path, options: NewOptions) -> _Draft:
-    """Return a draft with the section `ingest`, as far as the options determine it.
-
-    Raises:
-        GristmillError: the data do not exist, or an option has a mistake.
-    """
+def _check_data(root: Path, name: str, data: Path) -> None:
+    """Raise a GristmillError unless the data exist and are no outputs of the pipeline."""
     if not data.exists():
         raise GristmillError(
             f"there is no file or folder {str(data)!r}",
             where="--data",
             remedy="give the path of what you have, relative to this folder or absolute",
         )
-    path = _path_in_params(root, data)
-    check_input_path(root, name, path, "--data")
-    section, reasons = _section(path, options)
+    check_input_path(root, name, _path_in_params(root, data), "--data")
+
+
+def _guess_task(root: Path, data: Path, options: NewOptions, wizard: Wizard | None) -> TaskGuess:
+    """Return the task that suits the data best.
+
+    Raises:
+        GristmillError: no task suits them, or an option has a mistake.
+    """
+    section, _ = _section(_path_in_params(root, data), options)
+    # All tasks have the same params of the source.
+    task = base.tasks()[0]
+    params = ParamsDraft(task, {"ingest": section})
+    for setting in parse_settings(options.settings, task):
+        if setting.path.startswith(("ingest.source.", "ingest.columns.")):
+            params.apply(setting)
+    section = params.tree["ingest"]
+    columns = section["columns"]
+    target = options.target or columns.get("target") or columns.get("label")
+    source = _files(_validate_ingest(IngestParams, {"source": section["source"]}))
+    ask = wizard.choose if wizard else None
+    return guess_task(source, root, target, ask)
+
+
+def _draft(root: Path, name: str, task: str, data: Path, options: NewOptions) -> _Draft:
+    """Return a draft with the section `ingest`, as far as the options determine it.
+
+    Raises:
+        GristmillError: an option has a mistake.
+    """
+    section, reasons = _section(_path_in_params(root, data), options)
     settings = parse_settings(options.settings, task)
     params = ParamsDraft(task, {"ingest": section})
     for setting in settings:
-        if setting.path.startswith("ingest."):
+        if setting.path.startswith("ingest.") and not is_input_setting(setting):
             params.apply(replace(setting, reason=_SET))
     section = params.tree["ingest"]
     return _Draft(
@@ -316,18 +367,43 @@ def _ingest(section: Mapping[str, Any], task: str) -> IngestParams:
     Raises:
         ParamsError: --set or another option has a mistake.
     """
+    model = section_model("ingest", task)
+    if isinstance(base.defaults(task), ChoosesInputs) and "inputs" not in section:
+        # Until the inputs are chosen, only the source is known.
+        model = IngestParams
+        section = {key: section[key] for key in section if key in model.model_fields}
+    ingest = _validate_ingest(model, section)
+    _files(ingest)
+    return ingest
+
+
+def _validate_ingest(model: type[BaseModel], section: Mapping[str, Any]) -> IngestParams:
+    """Validate a section `ingest`.
+
+    Raises:
+        ParamsError: --set or another option has a mistake.
+    """
     try:
-        ingest = validate(section_model("ingest", task), section, "ingest")
+        ingest = validate(model, section, "ingest")
     except ParamsError as error:
         raise ParamsError(error.what, remedy="mend the options of the command") from None
     assert isinstance(ingest, IngestParams)
+    return ingest
+
+
+def _files(ingest: IngestParams) -> Files:
+    """Return the files of the rows.
+
+    Raises:
+        ParamsError: the source is no files.
+    """
     if not isinstance(ingest.source, Files):
         raise ParamsError(
             f"{ingest.source.kind!r} is no kind of source that new looks at",
             where="--set ingest.source.kind",
             remedy="leave it out, and edit the params.yaml that new writes",
         )
-    return ingest
+    return ingest.source
 
 
 def _path_in_params(root: Path, data: Path) -> str:
@@ -342,7 +418,7 @@ def _path_in_params(root: Path, data: Path) -> str:
 
 
 def _measure(
-    draft: _Draft, options: NewOptions, wizard: Wizard | None
+    draft: _Draft, options: NewOptions, wizard: Wizard | None, guess: TaskGuess | None
 ) -> tuple[list[str], ParamsDraft]:
     """Return the preview as lines of text, and the params that the data need.
 
@@ -352,13 +428,17 @@ def _measure(
     seen = _scan_source(draft, options, wizard)
     intake, first, measurement = _read(draft, seen)
     facet = base.defaults(draft.task)
-    if _fold_labels(draft, facet.describe(measurement), wizard):
+    if _ask(draft, facet.questions(measurement), wizard):
         intake, first, measurement = _read(draft, seen)
     facet.check(measurement)
     params = initial_params(draft.root, draft.task, draft.name, draft.section)
     params.reasons |= draft.reasons
     decided = list(facet.settings(measurement))
-    set_by_person = [replace(setting, reason=_SET) for setting in draft.settings]
+    set_by_person = []
+    for setting in draft.settings:
+        # The section `ingest` has the inputs already.
+        if not is_input_setting(setting):
+            set_by_person.append(replace(setting, reason=_SET))
     for setting in [*decided, *set_by_person]:
         params.apply(setting)
     dry, added, remarks = _clean(draft, params, first, {setting.path for setting in decided})
@@ -366,6 +446,8 @@ def _measure(
     losses = facet.losses(measurement, _complete(params))
     results = _Preview(seen, intake, dry, facet.describe(measurement), decided)
     lines = _preview_lines(draft, results)
+    if guess is not None:
+        lines[1:1] = preview.named_values([guess.line])
     lines += [f"note: {line}" for line in [*losses, *remarks]]
     return lines, params
 
@@ -402,9 +484,10 @@ def _clean(
         InputError: clean would refuse the rows.
     """
     seed = params.tree["seed"]
-    dry = clean_rows(first, draft.task, _clean_params(params), seed)
+    schema = draft.schema
+    dry = clean_rows(first, schema, _clean_params(params), seed)
     added = _apply_cleaned(draft, params, dry, decided)
-    remarks = check_division(dry, draft.task, _clean_params(params), seed)
+    remarks = check_division(dry, draft.task, schema, _clean_params(params), seed)
     return dry, added, remarks
 
 
@@ -412,19 +495,24 @@ def _preview_lines(draft: _Draft, results: _Preview) -> list[str]:
     """Return the preview as lines of text, without the remarks at its end."""
     seen = results.seen
     ingest = draft.ingest
-    wanted = layout(base.schema(draft.task).roles, ingest.columns, ingest.max_bytes_per_value)
+    wanted = layout(draft.schema.roles, ingest.columns, ingest.max_bytes_per_value)
     lines = [preview.head(draft.name, seen, results.intake.encodings)]
     notes = {}
-    if seen.is_table:
+    kinds = {}
+    if draft.chosen is not None:
+        notes = _input_notes(draft.chosen)
+        kinds = {name: _kind(value) for name, value in draft.chosen.inputs.items()}
+    elif seen.is_table:
         notes = column_notes(draft.source, draft.root, seen, wanted)
     lines += [f"note: {one_line(note, 300)}" for note in seen.notes]
     if seen.is_table:
-        names = {column.source: column.name for column in wanted.columns}
-        lines += preview.columns_table(seen, names, notes)
-    rows = preview.rows_line(results.intake, results.dry)
+        names = {column.source: kinds.get(column.name, column.name) for column in wanted.columns}
+        target = [column.source for column in wanted.columns if column.role == "target"]
+        lines += preview.columns_table(seen, names, notes, target)
+    rows = preview.rows_line(results.intake, results.dry, draft.schema.targets.words.values)
     lines += preview.named_values([*rows, *results.description])
     lines += preview.refusals([*results.intake.refusals, *results.dry.refusals])
-    roles = [column.name for column in wanted.columns if column.role != "id"]
+    roles = _example_roles(wanted)
     lines += preview.example_rows(results.intake, roles)
     shown = [setting for setting in results.decided if setting.path not in draft.set_paths]
     lines += preview.decisions(shown)
@@ -432,13 +520,39 @@ def _preview_lines(draft: _Draft, results: _Preview) -> list[str]:
     return lines
 
 
+def _example_roles(wanted: Layout) -> list[str]:
+    """Return the columns of which the first rows are shown: the last inputs of many are not."""
+    inputs = [column.name for column in wanted.columns if column.role == "input"]
+    hidden = {"id", *inputs[_EXAMPLE_INPUTS:]}
+    return [column.name for column in wanted.columns if column.name not in hidden]
+
+
+def _input_notes(chosen: ChosenInputs) -> dict[str, str]:
+    """Return a remark about each column of a table: why it has its kind, or is no input."""
+    notes = {}
+    for name, reason in chosen.reasons.items():
+        notes[chosen.columns.get(name, name)] = reason
+    for column, reason in chosen.left_out.items():
+        notes[column] = f"left out: {reason}"
+    return notes
+
+
+def _kind(value: Any) -> str:
+    """Return the kind of an input as params write it."""
+    return str(value["kind"]) if isinstance(value, Mapping) else str(value)
+
+
 def _scan(draft: _Draft) -> SourceColumns:
     """Return the columns of the source; of pictures and texts in folders, read only the first."""
     schema = base.schema(draft.task)
     first = source_files.units(draft.source, draft.root, schema.targets.words)[0]
-    if first.format in TABLES:
-        return scan_columns(draft.source, draft.root, schema)
-    return scan_columns(draft.source, draft.root, schema, rows=_SCANNED_FILES)
+    if first.format not in TABLES and isinstance(base.defaults(draft.task), ChoosesInputs):
+        raise no_table()
+    seen = scan_columns(draft.source, draft.root, schema, rows=_SCANNED_FILES)
+    if first.format in TABLES and not seen.complete:
+        rows = rows_for(len(seen.columns), ROWS)
+        return scan_columns(draft.source, draft.root, schema, rows=rows)
+    return seen
 
 
 def _detect_header(draft: _Draft, seen: SourceColumns, wizard: Wizard | None) -> bool:
@@ -471,10 +585,11 @@ def _detect_label_form(draft: _Draft, seen: SourceColumns, options: NewOptions) 
         Whether that adds a column.
     """
     target = draft.role_columns().target
-    if target is None or not seen.is_table:
+    is_chosen = isinstance(base.defaults(draft.task), ChoosesInputs)
+    if target is None or not seen.is_table or is_chosen:
         return False
     columns = draft.section["columns"]
-    form = _label_form(draft, seen, options.label or columns.get(target.name), target.name)
+    form = _label_form(draft, seen, options.target or columns.get(target.name), target.name)
     if form is None:
         return False
     for key, value in form.settings.items():
@@ -507,15 +622,12 @@ def _label_form(
 
 def _choose(draft: _Draft, seen: SourceColumns, options: NewOptions, wizard: Wizard | None) -> None:
     """Write the columns, the format and the encoding of the source into the draft."""
-    wanted = draft.role_columns()
-    ask = wizard.choose if wizard else None
+    facet = base.defaults(draft.task)
     set_before = dict(draft.section["columns"])
-    target = wanted.target.name if wanted.target else ""
-    named = NamedColumns(
-        text=options.text or set_before.get(wanted.input.name),
-        label=options.label or set_before.get(target),
-    )
-    chosen = choose_columns(draft.source, draft.root, seen, wanted, named, ask)
+    if isinstance(facet, ChoosesInputs):
+        chosen = _choose_inputs(draft, seen, facet, options, wizard)
+    else:
+        chosen = _choose_roles(draft, seen, options, wizard)
     draft.section["columns"] = {**chosen, **set_before}
     source = draft.section["source"]
     if source["format"] == "auto" and not (draft.root / draft.source.path).is_dir():
@@ -524,6 +636,56 @@ def _choose(draft: _Draft, seen: SourceColumns, options: NewOptions, wizard: Wiz
     if "encoding" not in source and len(seen.encodings) == len(legacy) == 1:
         draft.set_source("encoding", next(iter(legacy)), "detected")
     draft.validate_ingest()
+
+
+def _choose_roles(
+    draft: _Draft, seen: SourceColumns, options: NewOptions, wizard: Wizard | None
+) -> dict[str, str]:
+    """Return the columns of a task that states its inputs: role -> column."""
+    wanted = draft.role_columns()
+    set_before = draft.section["columns"]
+    target = wanted.target.name if wanted.target else ""
+    named = NamedColumns(
+        text=options.text or set_before.get(wanted.input.name),
+        target=options.target or set_before.get(target),
+    )
+    category = draft.schema.targets.words.category
+    ask = wizard.choose if wizard else None
+    return choose_columns(draft.source, draft.root, seen, wanted, named, category, ask)
+
+
+def _choose_inputs(
+    draft: _Draft,
+    seen: SourceColumns,
+    facet: ChoosesInputs,
+    options: NewOptions,
+    wizard: Wizard | None,
+) -> dict[str, str]:
+    """Write the inputs of a table into the draft, and return the columns: role -> column."""
+    wanted = draft.role_columns()
+    assert wanted.target is not None
+    role = wanted.target.name
+    set_before = draft.section["columns"]
+    named = NamedColumns(text=options.text, target=options.target or set_before.get(role))
+    target = choose_target(seen, facet, role, named, wizard.choose if wizard else None)
+    if "inputs" in draft.section:
+        return {role: target}
+    chosen = choose_inputs(draft.source, draft.root, seen, facet, target)
+    settings = [setting for setting in draft.settings if is_input_setting(setting)]
+    chosen = with_settings(chosen, settings, list(seen.columns))
+    draft.chosen = chosen
+    draft.section["inputs"] = dict(chosen.inputs)
+    comment = left_out_comment(chosen.left_out)
+    if comment:
+        draft.reasons[INPUTS_PATH] = comment
+    for name, reason in chosen.reasons.items():
+        draft.reasons[f"{INPUTS_PATH}.{name}"] = reason
+    for setting in chosen.settings:
+        key = setting.path.removeprefix("ingest.")
+        if setting.path not in draft.set_paths:
+            draft.section[key] = setting.value
+            draft.reasons[setting.path] = setting.reason
+    return {role: target, **chosen.columns}
 
 
 def _check_rows(intake: Intake, path: str, task: str) -> None:
@@ -540,7 +702,7 @@ def _check_rows(intake: Intake, path: str, task: str) -> None:
     reasons = ", ".join(f"{reason} ({count:,})" for reason, count in intake.refused.items())
     if intake.refusals:
         reasons += f"; the first: {intake.refusals[0]}"
-    remedy = "name what the file holds: --format, --text, --label, --no-header"
+    remedy = "name what the file holds: --format, --text, --target, --no-header"
     raise InputError(
         f"none of the {intake.read:,} rows that were read can be used: {reasons}",
         where=path,
@@ -559,34 +721,36 @@ def _read(draft: _Draft, seen: SourceColumns) -> tuple[Intake, FirstRows, Any]:
     """
     intake = Intake()
     first = FirstRows()
-    rows = rows_of(draft.ingest, draft.task, draft.root, intake)
+    schema = draft.schema
+    most = rows_for(len(schema.roles), ROWS)
+    rows = rows_of(draft.ingest, schema, draft.root, intake, most)
     total = count_rows(draft.source, draft.root, seen)
     facet = base.defaults(draft.task)
-    measurement = facet.measure(collect_first(rows, draft.task, first), total)
+    measurement = facet.measure(collect_first(rows, schema, first), total)
     _check_rows(intake, draft.source.path, draft.task)
     first.whole = first.whole and intake.whole
-    assign_splits(first, draft.task, intake.units)
+    assign_splits(first, schema, intake.units)
     return intake, first, measurement
 
 
-def _fold_labels(
-    draft: _Draft, description: Sequence[tuple[str, str]], wizard: Wizard | None
-) -> bool:
-    """Ask whether labels that differ in case are one, and write the answer into the draft.
+def _ask(draft: _Draft, questions: Sequence[Question], wizard: Wizard | None) -> bool:
+    """Ask the questions about the targets, and write the answers into the draft.
 
     Returns:
-        Whether they are one.
+        Whether an answer changes how the source is read.
     """
-    alike = [value for name, value in description if name == "labels that look alike"]
-    if wizard is None or not alike or "label_case" in draft.section:
-        return False
-    wizard.show([f"these labels look alike: {labels}" for labels in alike])
-    if not wizard.agrees("take labels that differ in capitals alone as one?", default=True):
-        return False
-    draft.section["label_case"] = "fold"
-    draft.reasons["ingest.label_case"] = "asked"
-    draft.validate_ingest()
-    return True
+    has_changed = False
+    for question in questions:
+        if wizard is None or question.path in draft.section:
+            continue
+        wizard.show(question.lines)
+        if wizard.agrees(question.question, default=True):
+            draft.section[question.path] = question.value
+            draft.reasons[f"ingest.{question.path}"] = "asked"
+            has_changed = True
+    if has_changed:
+        draft.validate_ingest()
+    return has_changed
 
 
 def _clean_params(params: ParamsDraft) -> Any:
@@ -616,12 +780,17 @@ def _apply_cleaned(
         decided: paths of the settings that the data need.
     """
     added = []
-    if "clean.boilerplate" not in {*decided, *draft.set_paths}:
-        added = repeated_inputs(dry)
+    schema = draft.schema
+    clean = _clean_params(params)
+    if clean.boilerplate and "clean.boilerplate" not in {*decided, *draft.set_paths}:
+        added = repeated_inputs(dry, schema.targets.words.value)
         for setting in added:
             params.apply(setting)
+    if not dry.whole:
+        return added
     clean = _clean_params(params)
-    for setting in small_targets(dry, clean.boilerplate, clean.min_rows_per_class):
+    targets = cleaned_targets(dry, schema, clean)
+    for setting in base.defaults(draft.task).settings_of_targets(targets, clean):
         if setting.path not in draft.set_paths:
             params.apply(setting)
             added.append(setting)

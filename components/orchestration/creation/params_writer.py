@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -222,6 +222,7 @@ def render(tree: Mapping[str, Any], reasons: Mapping[str, str], header: Iterable
         header: lines of the comment at the top.
     """
     comments = _DESCRIPTIONS | dict(reasons)
+    parents = _parents(comments)
     lines = [f"# {one_line(line, 400)}" for line in header]
     for section, value in tree.items():
         if not isinstance(value, Mapping) or not value:
@@ -231,8 +232,17 @@ def render(tree: Mapping[str, Any], reasons: Mapping[str, str], header: Iterable
         ordered = {key: item for key, item in value.items() if _has_comment(reasons, section, key)}
         for key, item in value.items():
             ordered.setdefault(key, item)
-        lines += ["", f"{section}:", *_block(ordered, section, comments, "  ")]
+        lines += ["", f"{section}:", *_block(ordered, section, comments, parents, "  ")]
     return "\n".join(lines) + "\n"
+
+
+def _parents(paths: Iterable[str]) -> set[str]:
+    """Return the dotted paths above some others."""
+    parents: set[str] = set()
+    for path in paths:
+        keys = path.split(".")
+        parents.update(".".join(keys[:number]) for number in range(1, len(keys)))
+    return parents
 
 
 def _has_comment(comments: Mapping[str, str], section: str, key: str) -> bool:
@@ -245,6 +255,7 @@ def _block(
     mapping: Mapping[str, Any],
     path: str,
     comments: Mapping[str, str],
+    parents: Collection[str],
     indent: str,
 ) -> list[str]:
     """Return the lines of a mapping.
@@ -256,6 +267,7 @@ def _block(
         mapping: of plain values.
         path: its dotted path.
         comments: dotted path -> comment.
+        parents: paths above those of the comments.
         indent: spaces before the keys.
     """
     lines: list[str] = []
@@ -263,12 +275,11 @@ def _block(
         inner = f"{path}.{key}"
         comment = comments.get(inner, "")
         entry = _entry(str(key), value, indent, comment)
-        has_comments = any(commented.startswith(f"{inner}.") for commented in comments)
-        is_block = has_comments or len(entry[-1]) > _WIDTH
+        is_block = inner in parents or len(entry[-1]) > _WIDTH
         if isinstance(value, Mapping) and value and is_block:
             head = f"{indent}{scalar(str(key))}:"
             lines += _with_comment(head, indent, comment)
-            lines += _block(value, inner, comments, indent + "  ")
+            lines += _block(value, inner, comments, parents, indent + "  ")
         else:
             lines += entry
     return lines

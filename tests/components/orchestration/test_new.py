@@ -208,12 +208,12 @@ def test_options_beat_guesses(root: Path, tmp_path: Path) -> None:
     ):
         create(root, "a", TEXT, data)
     with pytest.raises(GristmillError, match=r"the text could be 'heading' or 'body'\n.*--text"):
-        create(root, "a", TEXT, data, label="category")
+        create(root, "a", TEXT, data, target="category")
     assert not (root / "pipelines" / "a").exists()
-    create(root, "a", TEXT, data, text="heading", label="category")
+    create(root, "a", TEXT, data, text="heading", target="category")
     assert made(root, "a")[0]["ingest"]["columns"] == {"text": "heading", "label": "category"}
     with pytest.raises(GristmillError, match="did you mean 'category'"):
-        create(root, "b", TEXT, data, label="categories")
+        create(root, "b", TEXT, data, target="categories")
 
 
 def test_of_a_label_and_its_number_the_words_are_taken(root: Path, tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_a_number_on_a_scale_is_no_class(root: Path, tmp_path: Path) -> None:
     rows = [[sentence(row), row * 1.5] for row in range(60)]
     data = table(tmp_path / "a.csv", ["text", "price"], rows)
     with pytest.raises(GristmillError, match=r"numbers on a scale, from 0 to 88\.5"):
-        create(root, "a", TEXT, data, label="price")
+        create(root, "a", TEXT, data, target="price")
     assert not (root / "pipelines" / "a").exists()
     stars = table(tmp_path / "b.csv", ["text", "stars"], reviews(60, (1, 2, 3, 4, 5)))
     create(root, "b", TEXT, stars)
