@@ -280,7 +280,7 @@ def new(
         format=format_,
         header=header,
         columns=column_names(columns),
-        labels=labels,
+        renames=labels,
         settings=set_ or (),
     )
     wizard = Wizard() if is_interactive() and not yes else None

@@ -1386,11 +1386,23 @@ class Question:
 class Defaults(Protocol[M]):
     """Facet defaults.py: from raw rows to measurements, from measurements to params.
 
+    Attributes:
+        target_names: names of columns that hold the target, in lower case; the first ones count
+            more than the others.
+        renames: key of `ingest` with new names of targets; None: they have no names.
+        descriptions: dotted key of params -> a few words, for a comment in params.yaml.
+        remedy_options: words about params in messages of clean -> the option of the command.
+
     `gristmill new` calls `fit` of each task, unless a person names the task. Then it calls the
     methods of one task in this order. It shows `describe` to the person. It writes
     the defaults of all models, replaced by `settings`, and checks the result as `gristmill run`
     does. Of two settings for one path the later is used. Then it shows `losses`.
     """
+
+    target_names: Sequence[Collection[str]]
+    renames: str | None
+    descriptions: Mapping[str, str]
+    remedy_options: Mapping[str, str]
 
     def fit(self, source: SourceStats, target: str | None) -> Fit:
         """Return how well the task suits a source.

@@ -277,7 +277,8 @@ def check_division(
         rules.check_train(train_targets, targets)
     except InputError as error:
         what = f"clean would refuse it: {error.what}"
-        raise InputError(what, where="--data", remedy=_as_options(error.remedy)) from None
+        remedy = _as_options(error.remedy, base.defaults(task).remedy_options)
+        raise InputError(what, where="--data", remedy=remedy) from None
     return []
 
 
@@ -309,13 +310,10 @@ def _alike_strata(
     return remarks
 
 
-def _as_options(remedy: str) -> str:
+def _as_options(remedy: str, options: Mapping[str, str]) -> str:
     """Return a remedy with options of the command instead of params."""
-    options = {
-        "set clean.near_duplicates: 1.0": "--set clean.near_duplicates=1.0",
-        "with ingest.labels": "with --labels CLASS=",
-    }
-    for params, option in options.items():
+    near_duplicates = {"set clean.near_duplicates: 1.0": "--set clean.near_duplicates=1.0"}
+    for params, option in [*near_duplicates.items(), *options.items()]:
         remedy = remedy.replace(params, option)
     return remedy
 

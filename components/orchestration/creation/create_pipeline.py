@@ -32,10 +32,11 @@ from components.orchestration.creation.clean_preview import (
 )
 from components.orchestration.creation.column_guess import (
     NamedColumns,
+    SoughtTarget,
     choose_columns,
     column_notes,
 )
-from components.orchestration.creation.creation_options import label_map, parse_settings
+from components.orchestration.creation.creation_options import RENAMES, parse_settings, target_map
 from components.orchestration.creation.input_choice import (
     INPUTS_PATH,
     choose_inputs,
@@ -45,7 +46,6 @@ from components.orchestration.creation.input_choice import (
     no_table,
     with_settings,
 )
-from components.orchestration.creation.label_forms import LabelForm, class_files, label_form
 from components.orchestration.creation.params_writer import (
     ParamsDraft,
     check_task,
@@ -53,12 +53,19 @@ from components.orchestration.creation.params_writer import (
     render,
 )
 from components.orchestration.creation.source_preview import ROWS, Intake, count_rows, rows_of
+from components.orchestration.creation.target_forms import (
+    TargetForm,
+    file_settings,
+    target_files,
+    target_form,
+)
 from components.orchestration.creation.task_guess import TaskGuess, guess_task, rows_for
 from components.orchestration.creation.wizard import Wizard
 from components.orchestration.output_paths import check_input_path, check_new_outputs
 from components.orchestration.pipeline_params import load, section_model
 from components.orchestration.processes import identify
 from components.orchestration.runner.gitignore import ignore_outputs
+from components.stages.clean.cleaning import target_of
 from components.stages.ingest import source_files
 from components.stages.ingest.columns import Layout, layout
 from components.stages.ingest.params import FILE_TARGET, FORMATS, Files, IngestParams
@@ -109,7 +116,7 @@ class NewOptions:
         format: of the source; None: it is detected.
         header: whether the first line names the columns; None: it is guessed.
         columns: names of the columns of a table without a header.
-        labels: renamed labels, such as Positive=positive,n/a=
+        renames: new names of targets, such as Positive=positive,n/a=
         settings: params, as key=value.
     """
 
@@ -118,7 +125,7 @@ class NewOptions:
     format: str | None = None
     header: bool | None = None
     columns: Sequence[str] = ()
-    labels: str = ""
+    renames: str = ""
     settings: Sequence[str] = ()
 
 
@@ -156,6 +163,13 @@ class _Draft:
         """Return the files of the rows."""
         assert isinstance(self.ingest.source, Files)
         return self.ingest.source
+
+    @property
+    def target(self) -> SoughtTarget:
+        """Return the target of the task."""
+        schema = base.schema(self.task)
+        names = base.defaults(self.task).target_names
+        return SoughtTarget(target_of(schema), names, schema.targets.words)
 
     @property
     def set_paths(self) -> set[str]:
@@ -302,7 +316,9 @@ def _guess_task(root: Path, data: Path, options: NewOptions, wizard: Wizard | No
             params.apply(setting)
     section = params.tree["ingest"]
     columns = section["columns"]
-    target = options.target or columns.get("target") or columns.get("label")
+    roles = {target_of(base.schema(task)) for task in base.tasks()}
+    named = [columns[role] for role in roles if role in columns]
+    target = options.target or next(iter(named), None)
     source = _files(_validate_ingest(IngestParams, {"source": section["source"]}))
     ask = wizard.choose if wizard else None
     return guess_task(source, root, target, ask)
@@ -315,6 +331,10 @@ def _draft(root: Path, name: str, task: str, data: Path, options: NewOptions) ->
         GristmillError: an option has a mistake.
     """
     section, reasons = _section(_path_in_params(root, data), options)
+    if options.renames:
+        key = _renames_key(task)
+        section[key] = target_map(options.renames)
+        reasons[f"ingest.{key}"] = _SET
     settings = parse_settings(options.settings, task)
     params = ParamsDraft(task, {"ingest": section})
     for setting in settings:
@@ -332,11 +352,28 @@ def _draft(root: Path, name: str, task: str, data: Path, options: NewOptions) ->
     )
 
 
-def _section(path: str, options: NewOptions) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the section `ingest` of the options but --set, and its reasons.
+def _renames_key(task: str) -> str:
+    """Return the key of `ingest` with the new names of targets.
 
     Raises:
-        ParamsError: --format or --labels has a mistake.
+        ParamsError: the targets of the task have no names.
+    """
+    key = base.defaults(task).renames
+    if key is None:
+        values = base.schema(task).targets.words.values
+        raise ParamsError(
+            f"renames targets, and those of {task} are {values}",
+            where=RENAMES,
+            remedy="leave it out",
+        )
+    return key
+
+
+def _section(path: str, options: NewOptions) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the section `ingest` of the options that fit any task, and its reasons.
+
+    Raises:
+        ParamsError: --format has a mistake.
     """
     if options.format is not None and options.format not in ("auto", *FORMATS):
         raise ParamsError(
@@ -355,9 +392,6 @@ def _section(path: str, options: NewOptions) -> tuple[dict[str, Any], dict[str, 
     if options.columns:
         source["column_names"] = list(options.columns)
         reasons["ingest.source.column_names"] = _SET
-    if options.labels:
-        section["labels"] = label_map(options.labels)
-        reasons["ingest.labels"] = _SET
     return section, reasons
 
 
@@ -457,7 +491,7 @@ def _scan_source(draft: _Draft, options: NewOptions, wizard: Wizard | None) -> S
     seen = _scan(draft)
     if _detect_header(draft, seen, wizard):
         seen = _scan(draft)
-    if _detect_label_form(draft, seen, options):
+    if _detect_target_form(draft, seen, options):
         seen = _scan(draft)
     _choose(draft, seen, options, wizard)
     return seen
@@ -503,7 +537,7 @@ def _preview_lines(draft: _Draft, results: _Preview) -> list[str]:
         notes = _input_notes(draft.chosen)
         kinds = {name: _kind(value) for name, value in draft.chosen.inputs.items()}
     elif seen.is_table:
-        notes = column_notes(draft.source, draft.root, seen, wanted)
+        notes = column_notes(draft.source, draft.root, seen, wanted, draft.target.words.value)
     lines += [f"note: {one_line(note, 300)}" for note in seen.notes]
     if seen.is_table:
         names = {column.source: kinds.get(column.name, column.name) for column in wanted.columns}
@@ -578,46 +612,42 @@ def _detect_header(draft: _Draft, seen: SourceColumns, wizard: Wizard | None) ->
     return has_header
 
 
-def _detect_label_form(draft: _Draft, seen: SourceColumns, options: NewOptions) -> bool:
-    """Write into the draft how to read a label that no single column holds.
+def _detect_target_form(draft: _Draft, seen: SourceColumns, options: NewOptions) -> bool:
+    """Write into the draft how to read a target that no single column holds.
 
     Returns:
         Whether that adds a column.
     """
-    target = draft.role_columns().target
-    is_chosen = isinstance(base.defaults(draft.task), ChoosesInputs)
-    if target is None or not seen.is_table or is_chosen:
+    if not seen.is_table or isinstance(base.defaults(draft.task), ChoosesInputs):
         return False
     columns = draft.section["columns"]
-    form = _label_form(draft, seen, options.target or columns.get(target.name), target.name)
+    role = draft.target.role
+    form = _target_form(draft, seen, options.target or columns.get(role))
     if form is None:
         return False
     for key, value in form.settings.items():
         draft.set_source(key, value, form.reason)
-    columns[target.name] = form.column
+    columns[role] = form.column
     draft.validate_ingest()
     return bool(form.settings)
 
 
-def _label_form(
-    draft: _Draft, seen: SourceColumns, label: str | None, role: str
-) -> LabelForm | None:
-    """Return how to read a label that no single column holds; None where one does.
+def _target_form(draft: _Draft, seen: SourceColumns, column: str | None) -> TargetForm | None:
+    """Return how to read a target that no single column holds; None where one does.
 
     Args:
         draft: the pipeline.
         seen: the columns of the source.
-        label: the column that a person names.
-        role: the name of the task's target.
+        column: of the target, where a person names it.
     """
-    if label == FILE_TARGET and not draft.source.classes:
-        classes = class_files(draft.source, draft.root, seen)
-        if not classes:
+    if column == FILE_TARGET and not draft.source.file_targets:
+        values = target_files(draft.source, draft.root, seen)
+        if not values:
             return None
-        return LabelForm({"classes": classes}, FILE_TARGET, _SET)
-    if label:
+        return TargetForm(file_settings(values), FILE_TARGET, _SET)
+    if column:
         return None
-    return label_form(draft.source, draft.root, seen, role)
+    return target_form(draft.source, draft.root, seen, draft.target)
 
 
 def _choose(draft: _Draft, seen: SourceColumns, options: NewOptions, wizard: Wizard | None) -> None:
@@ -649,9 +679,8 @@ def _choose_roles(
         text=options.text or set_before.get(wanted.input.name),
         target=options.target or set_before.get(target),
     )
-    category = draft.schema.targets.words.category
     ask = wizard.choose if wizard else None
-    return choose_columns(draft.source, draft.root, seen, wanted, named, category, ask)
+    return choose_columns(draft.source, draft.root, seen, wanted, named, draft.target, ask)
 
 
 def _choose_inputs(
@@ -827,7 +856,7 @@ def _text(draft: _Draft, params: ParamsDraft) -> str:
         "For one run with another value:",
         f"dvc exp run -S '{file}:train.epochs=2' pipelines/{name}/dvc.yaml",
     ]
-    text = render(tree, params.reasons, header)
+    text = render(tree, params.reasons, base.defaults(draft.task).descriptions, header)
     if YAML(typ="safe", pure=True).load(text) != tree:
         raise RuntimeError(f"pipelines/{name}/params.yaml would not read as it was meant")
     return text

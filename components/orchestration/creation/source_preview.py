@@ -131,9 +131,9 @@ def _count_refused(intake: Intake, refused: pa.Table) -> None:
 
 
 def _sampled(units: Sequence[Unit], intake: Intake) -> list[Unit]:
-    """Return class folders with every k-th file alone, where there are too many files.
+    """Return folders with every k-th file alone, where there are too many files.
 
-    The first files of a folder would all be of its first class.
+    The first files of a folder of folders would all have one target.
     """
     folders = [unit for unit in units if unit.format == "folders"]
     paths = list(chain.from_iterable(unit.paths for unit in folders))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
@@ -161,6 +161,33 @@ def check_classes(classes: ClassCounts, number_task: str = "") -> None:
 
 class ClassDefaults:
     """The part of a Defaults that concerns classes."""
+
+    target_names: Sequence[Collection[str]] = (
+        ("label", "labels", "class", "target", "标签", "类别"),
+        (
+            "sentiment",
+            "category",
+            "polarity",
+            "topic",
+            "intent",
+            "emotion",
+            "stars",
+            "rating",
+            "score",
+            "情感",
+            "分类",
+            "评分",
+        ),
+    )
+    renames: str | None = "labels"
+    descriptions: Mapping[str, str] = {
+        "clean.conflicts": "equal inputs with different labels: drop | majority",
+        "clean.min_rows_per_class": "a class with fewer rows is refused, or merged",
+        "clean.small_classes": "refuse | merge, into one class `other`",
+        "clean.unlabelled": "rows without a label: quarantine | keep, for train.pretrain",
+        "train.class_weights": "none | balanced: each class weighs the same",
+    }
+    remedy_options: Mapping[str, str] = {"with ingest.labels": "with --labels CLASS="}
 
     def questions(self, measured: MeasuresClasses) -> Sequence[Question]:
         """Return the question whether labels that differ in capitals alone are one."""

@@ -52,7 +52,7 @@ def test_a_class_of_near_duplicates_is_refused_with_the_remedy(root: Path, tmp_p
     assert "--labels" in error.value.remedy
     assert not (root / "pipelines" / "a").exists()
     create(root, "a", TEXT, data, options=NewOptions(settings=["clean.near_duplicates=1.0"]))
-    create(root, "b", TEXT, data, options=NewOptions(labels="template="))
+    create(root, "b", TEXT, data, options=NewOptions(renames="template="))
     assert (root / "pipelines" / "a").exists()
 
 

@@ -21,7 +21,7 @@ from components.core.errors import GristmillError
 from components.core.params import read_yaml
 from components.orchestration.creation import create_pipeline
 from components.orchestration.creation.create_pipeline import NewOptions, create
-from components.orchestration.creation.creation_options import label_map
+from components.orchestration.creation.creation_options import target_map
 from components.orchestration.creation.wizard import Wizard
 from components.orchestration.creation.yaml_scalars import scalar
 from components.orchestration.pipeline_params import load
@@ -255,7 +255,7 @@ def test_labels_are_mapped_and_alike_ones_are_shown(root: Path, tmp_path: Path) 
     lines = create(root, "a", TEXT, data)
     assert any("Positive | positive" in line for line in lines)
     assert any("ingest.label_case=fold" in line for line in lines)
-    lines = create(root, "b", TEXT, data, options=NewOptions(labels="Positive=positive,n/a="))
+    lines = create(root, "b", TEXT, data, options=NewOptions(renames="Positive=positive,n/a="))
     tree, _ = made(root, "b")
     assert tree["ingest"]["labels"] == {"Positive": "positive", "n/a": None}
     assert any("classes: 2 in 90 rows: positive (46), negative (22)" in line for line in lines)
@@ -591,11 +591,11 @@ def test_numbers_read_as_they_were_in_every_yaml(value: float | bool | None) -> 
 
 
 def test_the_map_of_labels() -> None:
-    assert label_map("Positive=positive,n/a=") == {"Positive": "positive", "n/a": None}
-    assert label_map(r"a\,b=c, d\=e = f=g") == {"a,b": "c", "d=e": "f=g"}
+    assert target_map("Positive=positive,n/a=") == {"Positive": "positive", "n/a": None}
+    assert target_map(r"a\,b=c, d\=e = f=g") == {"a,b": "c", "d=e": "f=g"}
     for wrong in ("a", "=b", "a=b,a=c"):
         with pytest.raises(GristmillError, match="--labels"):
-            label_map(wrong)
+            target_map(wrong)
 
 
 def test_languages_are_named_only_where_they_are_clear(root: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,7 @@ from components.tasks.tables.inputs.kinds import LONGEST_NAME, MOST_INPUTS, RESE
 _TARGETS = frozenset(
     ("target", "label", "labels", "class", "y", "outcome", "标签", "类别", "目标", "目标值")
 )
+_CONFLICTS = "rows with equal inputs: keep_all, in one split"
 # Columns that each raw table has beside its inputs.
 _READ_ALWAYS = {
     "id": "read as the id of a row",
@@ -229,6 +230,12 @@ class TableDefaults:
 class ClassTableDefaults(ClassDefaults, TableDefaults):
     """Facet defaults.py of classification of tables."""
 
+    descriptions: Mapping[str, str] = {
+        **ClassDefaults.descriptions,
+        "clean.conflicts": f"{_CONFLICTS} | drop | majority | keep",
+        "clean.unlabelled": "rows without a label: quarantine",
+    }
+
     def fit_of_target(self, values: ColumnValues) -> Fit:
         """Return that few names or few numbers are classes."""
         name = values.name
@@ -266,6 +273,15 @@ class ClassTableDefaults(ClassDefaults, TableDefaults):
 
 class NumberTableDefaults(TableDefaults):
     """Facet defaults.py of regression of tables."""
+
+    target_names: Sequence[Collection[str]] = (_TARGETS,)
+    renames: str | None = None
+    descriptions: Mapping[str, str] = {
+        "clean.conflicts": f"{_CONFLICTS} | drop | keep",
+        "clean.min_rows": "fewer usable rows are refused",
+        "clean.unlabelled": "rows without a number: quarantine",
+    }
+    remedy_options: Mapping[str, str] = {}
 
     def fit_of_target(self, values: ColumnValues) -> Fit:
         """Return that many numbers are amounts."""
@@ -386,7 +402,7 @@ def _no_inputs(left_out: Mapping[str, str]) -> InputError:
     return InputError(
         f"no column can be an input: {shown or 'there is no other column'}",
         where="--data",
-        remedy="bring columns with values, or name the inputs: --set 'ingest.inputs={NAME: number}'",
+        remedy="bring columns with values, or name an input: --set ingest.inputs.COLUMN=number",
     )
 
 
