@@ -270,8 +270,9 @@ def new(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="ask nothing")] = False,
 ) -> None:
     """Make a pipeline for your own data, and show what was measured and decided."""
-    from components.orchestration.creation.create_pipeline import NewOptions, create
+    from components.orchestration.creation.create_pipeline import create
     from components.orchestration.creation.creation_options import column_names
+    from components.orchestration.creation.pipeline_draft import NewOptions
     from components.orchestration.creation.wizard import Wizard, is_interactive
 
     options = NewOptions(

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import re
-import shutil
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
-from components.core import escaping
 from components.core.errors import GristmillError, InputError, ParamsError
 from components.core.escaping import one_line
-from components.core.files import remove_tree, sync_tree
 from components.core.params import validate
 from components.orchestration.creation import preview
 from components.orchestration.creation.clean_preview import (
@@ -32,11 +23,10 @@ from components.orchestration.creation.clean_preview import (
 )
 from components.orchestration.creation.column_guess import (
     NamedColumns,
-    SoughtTarget,
     choose_columns,
     column_notes,
 )
-from components.orchestration.creation.creation_options import RENAMES, parse_settings, target_map
+from components.orchestration.creation.creation_options import parse_settings
 from components.orchestration.creation.input_choice import (
     INPUTS_PATH,
     choose_inputs,
@@ -52,6 +42,17 @@ from components.orchestration.creation.params_writer import (
     initial_params,
     render,
 )
+from components.orchestration.creation.pipeline_draft import (
+    SET_BY_PERSON,
+    NewOptions,
+    PipelineDraft,
+    files_of_rows,
+    files_section,
+    new_draft,
+    path_in_params,
+    valid_ingest,
+)
+from components.orchestration.creation.pipeline_folder import check_name, publish
 from components.orchestration.creation.source_preview import ROWS, Intake, count_rows, rows_of
 from components.orchestration.creation.target_forms import (
     TargetForm,
@@ -62,132 +63,21 @@ from components.orchestration.creation.target_forms import (
 from components.orchestration.creation.task_guess import TaskGuess, guess_task, rows_for
 from components.orchestration.creation.wizard import Wizard
 from components.orchestration.output_paths import check_input_path, check_new_outputs
-from components.orchestration.pipeline_params import load, section_model
-from components.orchestration.processes import identify
-from components.orchestration.runner.gitignore import ignore_outputs
+from components.orchestration.pipeline_params import section_model
 from components.stages.clean.cleaning import target_of
 from components.stages.ingest import source_files
 from components.stages.ingest.columns import Layout, layout
-from components.stages.ingest.params import FILE_TARGET, FORMATS, Files, IngestParams
+from components.stages.ingest.params import FILE_TARGET, IngestParams
 from components.stages.ingest.sample import SourceColumns, scan_columns
 from components.stages.ingest.source_rows import TABLES
 from components.stages.ingest.stage import known_remedy
 from components.tasks import base
 from components.tasks.base import ChoosesInputs, ChosenInputs, Question, Setting
 
-RESERVED = (
-    "raw",
-    "clean",
-    "augmented",
-    "tokens",
-    "models",
-    "reports",
-    "audit",
-    ".state",
-    "default",
-    "deploy",
-    "sources",
-    "feedback",
-    "retrains",
-)
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-# Characters. A name is part of file names and of MLflow's names.
-_LONGEST_NAME = 60
-# Characters of a long name in a message.
-_SHOWN_NAME = 20
-# Suffix of a folder in which a pipeline is written before it gets its name.
-_PART = ".new"
-_SET = "set on the command line"
-# Bytes of a value, where the params do not limit them yet.
-_UNLIMITED = 2**31
 # Inputs of which the first rows are shown.
 _EXAMPLE_INPUTS = 8
 # Pictures or texts of a folder that are read to find the columns.
 _SCANNED_FILES = 50
-
-
-@dataclass(frozen=True)
-class NewOptions:
-    """Options of the command, where a guess would be wrong.
-
-    Args:
-        text: the column of the task's one input; None: it is guessed.
-        target: the column to predict; None: it is guessed.
-        format: of the source; None: it is detected.
-        header: whether the first line names the columns; None: it is guessed.
-        columns: names of the columns of a table without a header.
-        renames: new names of targets, such as Positive=positive,n/a=
-        settings: params, as key=value.
-    """
-
-    text: str | None = None
-    target: str | None = None
-    format: str | None = None
-    header: bool | None = None
-    columns: Sequence[str] = ()
-    renames: str = ""
-    settings: Sequence[str] = ()
-
-
-@dataclass
-class _Draft:
-    """A pipeline that is not written yet.
-
-    Args:
-        root: of the project.
-        name: of the pipeline.
-        task: its id.
-        ingest: the section `ingest`, validated.
-        section: the same as a tree.
-        settings: that a person sets.
-        reasons: dotted path of a value in `ingest` -> why it has it.
-        chosen: inputs of a task that has none of its own, once they are chosen.
-    """
-
-    root: Path
-    name: str
-    task: str
-    ingest: IngestParams
-    section: dict[str, Any]
-    settings: Sequence[Setting]
-    reasons: dict[str, str] = field(default_factory=dict)
-    chosen: ChosenInputs | None = None
-
-    @property
-    def schema(self) -> base.Schema:
-        """Return the schema of the task, with the inputs that are chosen so far."""
-        return base.schema(self.task).with_inputs(self.section.get("inputs") or {})
-
-    @property
-    def source(self) -> Files:
-        """Return the files of the rows."""
-        assert isinstance(self.ingest.source, Files)
-        return self.ingest.source
-
-    @property
-    def target(self) -> SoughtTarget:
-        """Return the target of the task."""
-        schema = base.schema(self.task)
-        names = base.defaults(self.task).target_names
-        return SoughtTarget(target_of(schema), names, schema.targets.words)
-
-    @property
-    def set_paths(self) -> set[str]:
-        """Return the dotted paths of the params that a person sets."""
-        return {setting.path for setting in self.settings}
-
-    def role_columns(self) -> Layout:
-        """Return the columns of the task under the names of its roles."""
-        return layout(self.schema.roles, {}, _UNLIMITED)
-
-    def set_source(self, key: str, value: Any, reason: str) -> None:
-        """Write a value into `ingest.source`, with its reason."""
-        self.section["source"][key] = value
-        self.reasons[f"ingest.source.{key}"] = reason
-
-    def validate_ingest(self) -> None:
-        """Validate the section `ingest` again, after a change of its tree."""
-        self.ingest = _ingest(self.section, self.task)
 
 
 @dataclass(frozen=True)
@@ -242,7 +132,7 @@ def create(
     """
     options = options or NewOptions()
     options = replace(options, text=text or options.text, target=target or options.target)
-    _check_name(root, name)
+    check_name(root, name)
     check_new_outputs(root, name)
     _check_data(root, name, data)
     guess = None
@@ -251,7 +141,7 @@ def create(
         task = guess.task
         options = replace(options, target=options.target or guess.target)
     check_task(task)
-    draft = _draft(root, name, task, data, options)
+    draft = new_draft(root, name, task, data, options)
     lines, params = _measure(draft, options, wizard, guess)
     params_text = _text(draft, params)
     if wizard is not None:
@@ -259,35 +149,13 @@ def create(
         if not wizard.agrees(f"write pipelines/{name}?", default=True):
             return ["nothing was written"]
         lines = []
-    _publish(draft, params_text)
+    publish(draft, params_text)
     return [
         *lines,
         f"wrote pipelines/{name}/: params.yaml, dvc.yaml and README.md",
         f"the data stay at {draft.source.path}",
         f"next: gristmill run {name}",
     ]
-
-
-def _check_name(root: Path, name: str) -> None:
-    """Raise a GristmillError unless a pipeline of this name can be created."""
-    if not _NAME.fullmatch(name) or name in RESERVED or len(name) > _LONGEST_NAME:
-        reason = ""
-        if name in RESERVED:
-            reason = ": it is taken"
-        if len(name) > _LONGEST_NAME:
-            reason = f": it has more than {_LONGEST_NAME} characters"
-            name = f"{name[:_SHOWN_NAME]}…"
-        raise GristmillError(
-            f"{name!r} cannot be a pipeline's name{reason}",
-            where="NAME",
-            remedy="use small letters, digits, - and _, such as my-reviews",
-        )
-    if (root / "pipelines" / name).exists():
-        raise GristmillError(
-            f"pipelines/{name} is there already and is not overwritten",
-            where="NAME",
-            remedy=f"take another name, edit pipelines/{name}/params.yaml, or remove the folder",
-        )
 
 
 def _check_data(root: Path, name: str, data: Path) -> None:
@@ -298,7 +166,7 @@ def _check_data(root: Path, name: str, data: Path) -> None:
             where="--data",
             remedy="give the path of what you have, relative to this folder or absolute",
         )
-    check_input_path(root, name, _path_in_params(root, data), "--data")
+    check_input_path(root, name, path_in_params(root, data), "--data")
 
 
 def _guess_task(root: Path, data: Path, options: NewOptions, wizard: Wizard | None) -> TaskGuess:
@@ -307,7 +175,7 @@ def _guess_task(root: Path, data: Path, options: NewOptions, wizard: Wizard | No
     Raises:
         GristmillError: no task suits them, or an option has a mistake.
     """
-    section, _ = _section(_path_in_params(root, data), options)
+    section, _ = files_section(path_in_params(root, data), options)
     # All tasks have the same params of the source.
     task = base.tasks()[0]
     params = ParamsDraft(task, {"ingest": section})
@@ -319,140 +187,13 @@ def _guess_task(root: Path, data: Path, options: NewOptions, wizard: Wizard | No
     roles = {target_of(base.schema(task)) for task in base.tasks()}
     named = [columns[role] for role in roles if role in columns]
     target = options.target or next(iter(named), None)
-    source = _files(_validate_ingest(IngestParams, {"source": section["source"]}))
+    source = files_of_rows(valid_ingest(IngestParams, {"source": section["source"]}))
     ask = wizard.choose if wizard else None
     return guess_task(source, root, target, ask)
 
 
-def _draft(root: Path, name: str, task: str, data: Path, options: NewOptions) -> _Draft:
-    """Return a draft with the section `ingest`, as far as the options determine it.
-
-    Raises:
-        GristmillError: an option has a mistake.
-    """
-    section, reasons = _section(_path_in_params(root, data), options)
-    if options.renames:
-        key = _renames_key(task)
-        section[key] = target_map(options.renames)
-        reasons[f"ingest.{key}"] = _SET
-    settings = parse_settings(options.settings, task)
-    params = ParamsDraft(task, {"ingest": section})
-    for setting in settings:
-        if setting.path.startswith("ingest.") and not is_input_setting(setting):
-            params.apply(replace(setting, reason=_SET))
-    section = params.tree["ingest"]
-    return _Draft(
-        root=root,
-        name=name,
-        task=task,
-        ingest=_ingest(section, task),
-        section=section,
-        settings=settings,
-        reasons=reasons | params.reasons,
-    )
-
-
-def _renames_key(task: str) -> str:
-    """Return the key of `ingest` with the new names of targets.
-
-    Raises:
-        ParamsError: the targets of the task have no names.
-    """
-    key = base.defaults(task).renames
-    if key is None:
-        values = base.schema(task).targets.words.values
-        raise ParamsError(
-            f"renames targets, and those of {task} are {values}",
-            where=RENAMES,
-            remedy="leave it out",
-        )
-    return key
-
-
-def _section(path: str, options: NewOptions) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the section `ingest` of the options that fit any task, and its reasons.
-
-    Raises:
-        ParamsError: --format has a mistake.
-    """
-    if options.format is not None and options.format not in ("auto", *FORMATS):
-        raise ParamsError(
-            f"{options.format!r} is not one of {', '.join(FORMATS)}",
-            where="--format",
-            remedy="take one of these, or leave it out",
-        )
-    source: dict[str, Any] = {"kind": "files", "path": path, "format": options.format or "auto"}
-    section: dict[str, Any] = {"source": source, "columns": {}}
-    reasons = {}
-    if options.format:
-        reasons["ingest.source.format"] = _SET
-    if options.header is not None:
-        source["header"] = options.header
-        reasons["ingest.source.header"] = _SET
-    if options.columns:
-        source["column_names"] = list(options.columns)
-        reasons["ingest.source.column_names"] = _SET
-    return section, reasons
-
-
-def _ingest(section: Mapping[str, Any], task: str) -> IngestParams:
-    """Validate the section `ingest` of a task.
-
-    Raises:
-        ParamsError: --set or another option has a mistake.
-    """
-    model = section_model("ingest", task)
-    if isinstance(base.defaults(task), ChoosesInputs) and "inputs" not in section:
-        # Until the inputs are chosen, only the source is known.
-        model = IngestParams
-        section = {key: section[key] for key in section if key in model.model_fields}
-    ingest = _validate_ingest(model, section)
-    _files(ingest)
-    return ingest
-
-
-def _validate_ingest(model: type[BaseModel], section: Mapping[str, Any]) -> IngestParams:
-    """Validate a section `ingest`.
-
-    Raises:
-        ParamsError: --set or another option has a mistake.
-    """
-    try:
-        ingest = validate(model, section, "ingest")
-    except ParamsError as error:
-        raise ParamsError(error.what, remedy="mend the options of the command") from None
-    assert isinstance(ingest, IngestParams)
-    return ingest
-
-
-def _files(ingest: IngestParams) -> Files:
-    """Return the files of the rows.
-
-    Raises:
-        ParamsError: the source is no files.
-    """
-    if not isinstance(ingest.source, Files):
-        raise ParamsError(
-            f"{ingest.source.kind!r} is no kind of source that new looks at",
-            where="--set ingest.source.kind",
-            remedy="leave it out, and edit the params.yaml that new writes",
-        )
-    return ingest.source
-
-
-def _path_in_params(root: Path, data: Path) -> str:
-    """Return the path of the data as params.yaml names it.
-
-    It is relative to the project where the data lie there. A link is not followed.
-    """
-    path = data.absolute() if data.is_symlink() else data.resolve()
-    if path.is_relative_to(root.resolve()):
-        path = path.relative_to(root.resolve())
-    return path.as_posix()
-
-
 def _measure(
-    draft: _Draft, options: NewOptions, wizard: Wizard | None, guess: TaskGuess | None
+    draft: PipelineDraft, options: NewOptions, wizard: Wizard | None, guess: TaskGuess | None
 ) -> tuple[list[str], ParamsDraft]:
     """Return the preview as lines of text, and the params that the data need.
 
@@ -472,7 +213,7 @@ def _measure(
     for setting in draft.settings:
         # The section `ingest` has the inputs already.
         if not is_input_setting(setting):
-            set_by_person.append(replace(setting, reason=_SET))
+            set_by_person.append(replace(setting, reason=SET_BY_PERSON))
     for setting in [*decided, *set_by_person]:
         params.apply(setting)
     dry, added, remarks = _clean(draft, params, first, {setting.path for setting in decided})
@@ -486,7 +227,7 @@ def _measure(
     return lines, params
 
 
-def _scan_source(draft: _Draft, options: NewOptions, wizard: Wizard | None) -> SourceColumns:
+def _scan_source(draft: PipelineDraft, options: NewOptions, wizard: Wizard | None) -> SourceColumns:
     """Return the columns of the source, after the draft has got all settings to read them."""
     seen = _scan(draft)
     if _detect_header(draft, seen, wizard):
@@ -498,7 +239,7 @@ def _scan_source(draft: _Draft, options: NewOptions, wizard: Wizard | None) -> S
 
 
 def _clean(
-    draft: _Draft,
+    draft: PipelineDraft,
     params: ParamsDraft,
     first: FirstRows,
     decided: Collection[str],
@@ -525,7 +266,7 @@ def _clean(
     return dry, added, remarks
 
 
-def _preview_lines(draft: _Draft, results: _Preview) -> list[str]:
+def _preview_lines(draft: PipelineDraft, results: _Preview) -> list[str]:
     """Return the preview as lines of text, without the remarks at its end."""
     seen = results.seen
     ingest = draft.ingest
@@ -576,7 +317,7 @@ def _kind(value: Any) -> str:
     return str(value["kind"]) if isinstance(value, Mapping) else str(value)
 
 
-def _scan(draft: _Draft) -> SourceColumns:
+def _scan(draft: PipelineDraft) -> SourceColumns:
     """Return the columns of the source; of pictures and texts in folders, read only the first."""
     schema = base.schema(draft.task)
     first = source_files.units(draft.source, draft.root, schema.targets.words)[0]
@@ -589,7 +330,7 @@ def _scan(draft: _Draft) -> SourceColumns:
     return seen
 
 
-def _detect_header(draft: _Draft, seen: SourceColumns, wizard: Wizard | None) -> bool:
+def _detect_header(draft: PipelineDraft, seen: SourceColumns, wizard: Wizard | None) -> bool:
     """Write into the draft that a table has no header.
 
     Returns:
@@ -612,7 +353,7 @@ def _detect_header(draft: _Draft, seen: SourceColumns, wizard: Wizard | None) ->
     return has_header
 
 
-def _detect_target_form(draft: _Draft, seen: SourceColumns, options: NewOptions) -> bool:
+def _detect_target_form(draft: PipelineDraft, seen: SourceColumns, options: NewOptions) -> bool:
     """Write into the draft how to read a target that no single column holds.
 
     Returns:
@@ -632,7 +373,9 @@ def _detect_target_form(draft: _Draft, seen: SourceColumns, options: NewOptions)
     return bool(form.settings)
 
 
-def _target_form(draft: _Draft, seen: SourceColumns, column: str | None) -> TargetForm | None:
+def _target_form(
+    draft: PipelineDraft, seen: SourceColumns, column: str | None
+) -> TargetForm | None:
     """Return how to read a target that no single column holds; None where one does.
 
     Args:
@@ -644,13 +387,15 @@ def _target_form(draft: _Draft, seen: SourceColumns, column: str | None) -> Targ
         values = target_files(draft.source, draft.root, seen)
         if not values:
             return None
-        return TargetForm(file_settings(values), FILE_TARGET, _SET)
+        return TargetForm(file_settings(values), FILE_TARGET, SET_BY_PERSON)
     if column:
         return None
     return target_form(draft.source, draft.root, seen, draft.target)
 
 
-def _choose(draft: _Draft, seen: SourceColumns, options: NewOptions, wizard: Wizard | None) -> None:
+def _choose(
+    draft: PipelineDraft, seen: SourceColumns, options: NewOptions, wizard: Wizard | None
+) -> None:
     """Write the columns, the format and the encoding of the source into the draft."""
     facet = base.defaults(draft.task)
     set_before = dict(draft.section["columns"])
@@ -669,7 +414,7 @@ def _choose(draft: _Draft, seen: SourceColumns, options: NewOptions, wizard: Wiz
 
 
 def _choose_roles(
-    draft: _Draft, seen: SourceColumns, options: NewOptions, wizard: Wizard | None
+    draft: PipelineDraft, seen: SourceColumns, options: NewOptions, wizard: Wizard | None
 ) -> dict[str, str]:
     """Return the columns of a task that states its inputs: role -> column."""
     wanted = draft.role_columns()
@@ -684,7 +429,7 @@ def _choose_roles(
 
 
 def _choose_inputs(
-    draft: _Draft,
+    draft: PipelineDraft,
     seen: SourceColumns,
     facet: ChoosesInputs,
     options: NewOptions,
@@ -739,7 +484,7 @@ def _check_rows(intake: Intake, path: str, task: str) -> None:
     )
 
 
-def _read(draft: _Draft, seen: SourceColumns) -> tuple[Intake, FirstRows, Any]:
+def _read(draft: PipelineDraft, seen: SourceColumns) -> tuple[Intake, FirstRows, Any]:
     """Read and measure the rows.
 
     Returns:
@@ -762,7 +507,7 @@ def _read(draft: _Draft, seen: SourceColumns) -> tuple[Intake, FirstRows, Any]:
     return intake, first, measurement
 
 
-def _ask(draft: _Draft, questions: Sequence[Question], wizard: Wizard | None) -> bool:
+def _ask(draft: PipelineDraft, questions: Sequence[Question], wizard: Wizard | None) -> bool:
     """Ask the questions about the targets, and write the answers into the draft.
 
     Returns:
@@ -795,7 +540,7 @@ def _clean_params(params: ParamsDraft) -> Any:
 
 
 def _apply_cleaned(
-    draft: _Draft,
+    draft: PipelineDraft,
     params: ParamsDraft,
     dry: DryClean,
     decided: Collection[str],
@@ -838,7 +583,7 @@ def _complete(params: ParamsDraft) -> dict[str, Any]:
         raise ParamsError(error.what, remedy="mend the --set options") from None
 
 
-def _text(draft: _Draft, params: ParamsDraft) -> str:
+def _text(draft: PipelineDraft, params: ParamsDraft) -> str:
     """Return the text of params.yaml.
 
     Raises:
@@ -860,107 +605,3 @@ def _text(draft: _Draft, params: ParamsDraft) -> str:
     if YAML(typ="safe", pure=True).load(text) != tree:
         raise RuntimeError(f"pipelines/{name}/params.yaml would not read as it was meant")
     return text
-
-
-def _readme(draft: _Draft) -> str:
-    """Return the text of the pipeline's README.md."""
-    name = draft.name
-    return f"""# Pipeline {name}
-
-- Task: `{draft.task}`
-- Source: {escaping.markdown_code(draft.source.path)}
-
-Written by `gristmill new`. `params.yaml` says what was measured of the data, as comments.
-`dvc.yaml` is a copy of the project's: edit `params.yaml` alone.
-
-```console
-$ gristmill run {name}      # all stages; the report is data/{name}/reports/report.html
-$ gristmill serve {name}    # the released model over HTTP
-$ gristmill retrain {name}  # later, when there are new data
-```
-
-An experiment with other values:
-
-```console
-$ git add pipelines/{name} data/{name} && git commit -m "Add pipeline {name}"
-$ dvc exp run pipelines/{name}/dvc.yaml -S 'pipelines/{name}/params.yaml:train.epochs=2'
-$ dvc exp show
-```
-"""
-
-
-def _publish(draft: _Draft, params: str) -> None:
-    """Write all files of a pipeline at once, by a rename of their folder.
-
-    Args:
-        draft: the pipeline.
-        params: the text of params.yaml.
-
-    Raises:
-        GristmillError: the project has no dvc.yaml, or params have a mistake.
-    """
-    root = draft.root
-    name = draft.name
-    dvc = root / "dvc.yaml"
-    if not dvc.is_file():
-        remedy = "start from a complete checkout: git checkout -- dvc.yaml"
-        raise GristmillError("there is no dvc.yaml to copy", where=str(root), remedy=remedy)
-    clear_parts(root)
-    # It does not lie below pipelines/, because DVC reads every dvc.yaml there. After a kill, the
-    # remaining copy would have the same outputs as the pipeline.
-    part = root / ".gristmill" / f"{name}.{os.getpid()}{_PART}"
-    try:
-        part.mkdir(parents=True)
-        (part / "params.yaml").write_text(params, encoding="utf-8")
-        (part / "README.md").write_text(_readme(draft), encoding="utf-8")
-        _check(part / "params.yaml", name)
-        shutil.copyfile(dvc, part / "dvc.yaml")
-        (root / "pipelines").mkdir(exist_ok=True)
-        ignore_outputs(root, f"data/{name}")
-        _move(part, root / "pipelines" / name)
-    finally:
-        remove_tree(part, within=root / ".gristmill")
-
-
-def _move(part: Path, target: Path) -> None:
-    """Give a folder its name, by a rename; by a copy beside it where another disk is mounted."""
-    try:
-        part.rename(target)
-        return
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-    # DVC does not look into it: see .dvcignore.
-    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        shutil.copytree(part, beside)
-        sync_tree(beside)
-        beside.rename(target)
-    finally:
-        remove_tree(beside, within=target.parent)
-
-
-def _check(params: Path, name: str) -> None:
-    """Validate the file as `gristmill run` does.
-
-    Raises:
-        ParamsError: --set has a mistake.
-    """
-    try:
-        load(params, shown=f"pipelines/{name}/params.yaml")
-    except ParamsError as error:
-        raise ParamsError(error.what, remedy="mend the --set options") from None
-
-
-def clear_parts(root: Path) -> None:
-    """Remove the folders that killed commands left behind.
-
-    Args:
-        root: of the project.
-    """
-    parts = [*(root / ".gristmill").glob(f"*{_PART}"), *root.glob("pipelines/.*.part")]
-    for part in parts:
-        pid = part.name.split(".")[-2]
-        with suppress(OSError):
-            if not (pid.isdigit() and identify(int(pid))):
-                remove_tree(part, within=part.parent, ignore_errors=False)

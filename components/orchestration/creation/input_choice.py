@@ -24,6 +24,8 @@ _MOST_ROWS = 5_000
 _LEAST_ROWS = 200
 # Key of params with the inputs, below `ingest`.
 INPUTS_PATH = "ingest.inputs"
+# Columns that each raw table reads, whatever the task.
+_READ_ALWAYS = ("id", "group", "split")
 # Columns that a comment names.
 _SHOWN = 30
 
@@ -60,9 +62,15 @@ def choose_target(
         )
     if named.target is not None:
         check_column(named.target, seen, "--target")
+        if named.target in _READ_ALWAYS:
+            raise GristmillError(
+                f"a column named {named.target!r} is read as the {named.target} of a row",
+                where="--target",
+                remedy="give the column another name in the source",
+            )
         return named.target
     candidates = facet.likely_targets(seen)
-    free = [name for name in seen.columns if name not in ("id", "group", "split")]
+    free = [name for name in seen.columns if name not in _READ_ALWAYS]
     return only_column(candidates, free, "--target", f"the {role}", ask)
 
 

@@ -13,7 +13,8 @@ from new_checkout import WORDS, make_checkout
 
 from components.core.errors import InputError
 from components.orchestration.creation import clean_preview
-from components.orchestration.creation.create_pipeline import NewOptions, create
+from components.orchestration.creation.create_pipeline import create
+from components.orchestration.creation.pipeline_draft import NewOptions
 
 TEXT = "text_classification"
 TEMPLATE = "we thank you for your letter and will answer it within a few days, number"

@@ -19,9 +19,10 @@ from PIL import Image
 
 from components.core.errors import GristmillError
 from components.core.params import read_yaml
-from components.orchestration.creation import create_pipeline
-from components.orchestration.creation.create_pipeline import NewOptions, create
+from components.orchestration.creation import pipeline_folder
+from components.orchestration.creation.create_pipeline import create
 from components.orchestration.creation.creation_options import target_map
+from components.orchestration.creation.pipeline_draft import NewOptions
 from components.orchestration.creation.wizard import Wizard
 from components.orchestration.creation.yaml_scalars import scalar
 from components.orchestration.pipeline_params import load
@@ -683,7 +684,7 @@ def test_pipelines_may_lie_on_another_disk(
     if is_killed:
         killed = True
         with monkeypatch.context() as patch:
-            patch.setattr(create_pipeline, "remove_tree", lambda *_, **__: None)
+            patch.setattr(pipeline_folder, "remove_tree", lambda *_, **__: None)
             with pytest.raises(KeyboardInterrupt):
                 create(root, "mine", TEXT, data)
         killed = False

@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 from new_checkout import make_checkout, sentence
+from typer.testing import CliRunner
 
+from components.cli.main import app
 from components.core.errors import GristmillError
 from components.core.params import read_yaml
-from components.orchestration.creation.create_pipeline import NewOptions, create
+from components.orchestration.creation.create_pipeline import create
+from components.orchestration.creation.pipeline_draft import NewOptions
 
 REGRESSION = "tabular_regression"
 CLASSIFICATION = "tabular_classification"
@@ -73,6 +76,18 @@ def test_a_number_to_predict_makes_a_regression(root: Path, tmp_path: Path) -> N
     assert params["ingest"]["columns"] == {"target": "price"}
 
 
+@pytest.mark.parametrize("option", ["--target", "--label"])
+def test_the_command_needs_no_task(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    (root / "components/cli").mkdir(parents=True)
+    monkeypatch.chdir(root)
+    data = table(tmp_path / "a.csv", homes())
+    result = CliRunner().invoke(app, ["new", "p", "--data", str(data), option, "price"])
+    assert result.exit_code == 0
+    assert read_yaml(root / "pipelines/p/params.yaml")["task"] == REGRESSION
+
+
 def test_few_names_make_a_classification(root: Path, tmp_path: Path) -> None:
     lines = create(root, "p", None, table(tmp_path / "a.csv", homes()), target="city")
     assert any(f"task: {CLASSIFICATION}: 'city' holds names" in line for line in lines)
@@ -107,6 +122,12 @@ def test_without_a_target_nothing_is_guessed(root: Path, tmp_path: Path) -> None
     assert "--target COLUMN" in error.value.remedy
     with pytest.raises(GristmillError, match=r"no column 'prize' \(did you mean 'price'\?\)"):
         create(root, "p", None, table(tmp_path / "a.csv", homes()), target="prize")
+
+
+def test_the_group_of_a_row_is_no_target(root: Path, tmp_path: Path) -> None:
+    data = table(tmp_path / "a.csv", homes() | {"group": ["x", "y"] * (ROWS // 2)})
+    with pytest.raises(GristmillError, match="is read as the group of a row"):
+        create(root, "p", None, data, target="group")
 
 
 def test_files_are_no_table(root: Path, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from new_checkout import make_checkout, sentence
 
 from components.core.errors import InputError
 from components.core.params import read_yaml
-from components.orchestration.creation.create_pipeline import NewOptions, create
+from components.orchestration.creation.create_pipeline import create
+from components.orchestration.creation.pipeline_draft import NewOptions
 
 TEXT = "text_classification"
 

@@ -268,6 +268,8 @@ def _number(values: ColumnValues) -> Guess | None:
             return Guess("id", f"numbers the rows: {span}")
     if is_whole and values.is_named_id and len(numbers) < values.rows:
         return Guess("category", f"ids that come again, {values.distinct:,} different ones")
+    if len(values.counts) == _READ:
+        span = f"about {span}"
     reason = f"numbers, {span}"
     if values.decimal == ",":
         reason += ", decimal comma"
