@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from components.core.bundles import Card, write_bundle
 from components.core.tables import read_manifest
 from components.inference.predictor import ARRAYS, GRAPH, WEIGHTS
@@ -75,7 +77,9 @@ def save_numpy(folder: Path, card: Card, arrays: Arrays, files: Mapping[str, byt
     """
     from safetensors.numpy import save
 
-    contents = {ARRAYS: save(dict(arrays))}
+    # safetensors writes the memory of an array, whatever its order is.
+    in_order = {name: np.array(array, order="C") for name, array in arrays.items()}
+    contents = {ARRAYS: save(in_order)}
     for name, content in files.items():
         contents[f"encoder/{name}"] = content
     write_bundle(folder, card, contents)

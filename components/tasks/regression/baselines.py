@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel
 
-from components.tasks.base import Arrays, Scorer, TargetInfo
+from components.tasks.base import NO_INPUTS, Arrays, Scorer, TargetInfo
 
 
 class MeanBaseline:
@@ -24,7 +24,7 @@ class MeanBaseline:
         seed: int,  # noqa: ARG002
         validation: pa.Table | None = None,  # noqa: ARG002
         chosen: Mapping[str, bytes] | None = None,  # noqa: ARG002
-        inputs: Mapping[str, Any] | None = None,  # noqa: ARG002
+        inputs: Mapping[str, Any] = NO_INPUTS,  # noqa: ARG002
     ) -> tuple[Arrays, Mapping[str, bytes]]:
         """Return the standardized mean.
 

@@ -101,7 +101,7 @@ class RowQueries:
         Args:
             profile: of its card, with the kinds of its inputs.
         """
-        inputs = parse_inputs(dict(profile.get(INPUTS, {})))
+        inputs = parse_inputs(profile.get(INPUTS, {}))
         distributions = profile.get("fields", {})
         properties: dict[str, Any] = {}
         for name, kind in inputs.items():

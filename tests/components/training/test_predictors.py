@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load as load_arrays
 from stage_runner import StageRunner
 
 from components.core.bundles import Card, add_to_profile
@@ -165,3 +166,13 @@ def test_answers_below_the_threshold_are_marked_and_keep_their_label(
     assert all(
         answer.abstained for answer in load(bundle, 0.0001).predict(queries)
     )  # no threshold can promise that
+
+
+def test_arrays_are_saved_in_any_order_of_memory(tmp_path: Path) -> None:
+    card = Card("text_classification", "numpy", "prior", {}, {"classes": ["a"]}, 7, "", "", ["fit"])
+    arrays = {"turned": np.arange(6.0).reshape(2, 3).T, "scalar": np.array(3)}
+    save_numpy(tmp_path / "bundle", card, arrays, {})
+    saved = load_arrays((tmp_path / "bundle" / ARRAYS).read_bytes())
+    for name, array in arrays.items():
+        assert saved[name].shape == array.shape
+        assert saved[name].tolist() == array.tolist()

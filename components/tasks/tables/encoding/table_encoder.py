@@ -186,7 +186,7 @@ class TableEncoding(Generic[AnyTableEncoder]):
             inputs: kind of each column, as JSON.
         """
         table = pa.Table.from_batches(rows)
-        columns = TableColumns.fit(table, parse_inputs(dict(inputs)))
+        columns = TableColumns.fit(table, parse_inputs(inputs))
         numbers, _ = columns.matrix(table)
         knots = most_knots(numbers.shape[1])
         scalings = [fit_scaling(column, knots) for column in numbers.T]

@@ -41,6 +41,9 @@ _SHIFT = 0.05
 PLAIN_VARIANTS = ("standard", "wide", "small", "random", "on_linear")
 LOG_VARIANTS = ("standard", "small", "on_linear")
 CLASS_VARIANTS = ("standard", "wide", "small", "random", "on_linear")
+# Rows beyond which small and random trees hardly had a weight for classes, at much cost.
+FEW_ROWS = 5_000
+MANY_CLASS_VARIANTS = ("standard", "wide", "on_linear")
 # Logit of a class without a train row, below that of others.
 _NEVER = -20.0
 # Rounds of many classes.
@@ -428,7 +431,8 @@ def fit_classification(
         rate = config.learning_rate or 2 * problem.learning_rate
         rounds = max(config.trees * 2 // outputs, min(config.trees, _LEAST_ROUNDS))
         problem = replace(problem, rounds=rounds, learning_rate=rate)
-    candidates = _candidates(problem, linear, linear_scores, CLASS_VARIANTS)
+    variants = MANY_CLASS_VARIANTS if len(rows) > FEW_ROWS else CLASS_VARIANTS
+    candidates = _candidates(problem, linear, linear_scores, variants)
     judged = np.concatenate(list(tree_folds))
     scores = candidates.scores[:, judged]
     weights = logit_weights(_all_logits(scores), local[judged])

@@ -5,7 +5,7 @@ LightGBM (Ke et al. 2017) takes categories and missing numbers as they are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -185,8 +185,3 @@ def feature_matrix(numbers: Floats, categories: Ints) -> Floats:
         categories: (n, q).
     """
     return np.hstack([numbers, categories.astype(np.float64)])
-
-
-def usable(names: Sequence[str]) -> Mapping[str, Variant]:
-    """Return the variants of these names."""
-    return {name: VARIANTS[name] for name in names}

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from components.core.files import to_json
 from components.core.params import Strict
-from components.tasks.base import Arrays, Baseline, Scorer, TargetInfo
+from components.tasks.base import NO_INPUTS, Arrays, Baseline, Scorer, TargetInfo
 from components.tasks.tables.encoding.table_columns import TableColumns
 from components.tasks.tables.ensemble.blended_scores import (
     EnsembleConfig,
@@ -103,9 +103,8 @@ def _table_rows(rows: pa.Table, inputs: Mapping[str, Any]) -> tuple[TableRows, T
         rows: of the clean table.
         inputs: of the pipeline, as JSON.
     """
-    kinds = parse_inputs(inputs)
-    columns = TableColumns.fit(rows, kinds)
-    numbers, categories = columns.matrix({name: rows[name].to_pylist() for name in kinds})
+    columns = TableColumns.fit(rows, parse_inputs(inputs))
+    numbers, categories = columns.matrix(rows)
     return TableRows(numbers, categories, columns.sizes), columns
 
 
@@ -121,7 +120,7 @@ class NumberEnsemble(_Ensemble):
         seed: int,
         validation: pa.Table | None = None,  # noqa: ARG002
         chosen: Mapping[str, bytes] | None = None,  # noqa: ARG002
-        inputs: Mapping[str, Any] | None = None,
+        inputs: Mapping[str, Any] = NO_INPUTS,
     ) -> tuple[Arrays, Mapping[str, bytes]]:
         """Fit the ensemble. Its own folds choose what is open, so that validation stays fresh.
 
@@ -137,7 +136,7 @@ class NumberEnsemble(_Ensemble):
             The arrays of the bundle; its encoder files by name.
         """
         assert isinstance(options, TableClassical)
-        table, columns = _table_rows(rows, inputs or {})
+        table, columns = _table_rows(rows, inputs)
         target = rows["target"].to_numpy().astype(np.float64)
         config = options.classical.config(seed)
         (center,) = targets["center"]
@@ -169,7 +168,7 @@ class ClassEnsemble(_Ensemble):
         seed: int,
         validation: pa.Table | None = None,  # noqa: ARG002
         chosen: Mapping[str, bytes] | None = None,  # noqa: ARG002
-        inputs: Mapping[str, Any] | None = None,
+        inputs: Mapping[str, Any] = NO_INPUTS,
     ) -> tuple[Arrays, Mapping[str, bytes]]:
         """Fit the ensemble. Its own folds choose what is open, so that validation stays fresh.
 
@@ -185,7 +184,7 @@ class ClassEnsemble(_Ensemble):
             The arrays of the bundle; its encoder files by name.
         """
         assert isinstance(options, TableClassical)
-        table, columns = _table_rows(rows, inputs or {})
+        table, columns = _table_rows(rows, inputs)
         index = {name: number for number, name in enumerate(targets["classes"])}
         target = np.array([index[name] for name in rows["label"].to_pylist()], np.int64)
         arrays = fit_classification(table, target, len(index), options.classical.config(seed))

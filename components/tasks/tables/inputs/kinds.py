@@ -82,20 +82,37 @@ Inputs = Annotated[
     AfterValidator(_check_names),
 ]
 _INPUTS: TypeAdapter[dict[str, Input]] = TypeAdapter(Inputs)
+_ENTRY: TypeAdapter[dict[str, str]] = TypeAdapter(dict[str, str])
+# Key of a list of columns.
+_COLUMNS = "columns"
 
 
-def parse_inputs(tree: Any) -> dict[str, Input]:
-    """Return the inputs from JSON.
+def parse_inputs(tree: Mapping[str, Any]) -> dict[str, Input]:
+    """Return the inputs from JSON of `inputs_json`, or from name -> kind as in params.
 
     Raises:
-        ValidationError: they are not valid.
+        ValueError: they are not valid.
     """
-    return _INPUTS.validate_python(tree)
+    columns = tree.get(_COLUMNS)
+    if not isinstance(columns, list):
+        return _INPUTS.validate_python(dict(tree))
+    entries = [dict(_ENTRY.validate_python(column)) for column in columns]
+    inputs = {entry.pop("name", ""): entry for entry in entries}
+    if len(inputs) < len(columns):
+        raise ValueError("two inputs have one name")
+    return _INPUTS.validate_python(inputs)
 
 
 def inputs_json(inputs: Mapping[str, Input]) -> dict[str, Any]:
-    """Return the inputs as JSON."""
-    return {name: value.model_dump(mode="json") for name, value in inputs.items()}
+    """Return the inputs as JSON, which keeps their order wherever keys are sorted.
+
+    Returns:
+        {"columns": [{"name", "kind", …}, …]}; {} where there are no inputs.
+    """
+    columns = []
+    for name, value in inputs.items():
+        columns.append({"name": name, **value.model_dump(mode="json")})
+    return {_COLUMNS: columns} if columns else {}
 
 
 def field_of(value: Input) -> Kind:

@@ -76,7 +76,7 @@ class TableSchema:
         self, target: Role, targets: TargetRules, chosen: Mapping[str, Any] = NO_INPUTS
     ) -> None:
         self._target = target
-        self._kinds = parse_inputs(dict(chosen))
+        self._kinds = parse_inputs(chosen)
         self.targets = targets
         self.chosen: Mapping[str, Any] = inputs_json(self._kinds)
 

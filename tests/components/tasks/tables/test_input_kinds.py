@@ -1,0 +1,56 @@
+"""The inputs of a pipeline: parsed from params and from JSON, in the order of the columns."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from components.core.files import to_json
+from components.tasks.tables.inputs.kinds import (
+    CategoryInput,
+    NumberInput,
+    TimeInput,
+    inputs_json,
+    parse_inputs,
+)
+
+
+def test_kinds_are_names_or_mappings() -> None:
+    inputs = parse_inputs({"b": "number", "a": {"kind": "time", "order": "dmy"}, "c": "category"})
+    assert list(inputs) == ["b", "a", "c"]
+    assert inputs["b"] == NumberInput()
+    assert inputs["a"] == TimeInput(order="dmy")
+    assert inputs["c"] == CategoryInput()
+
+
+def test_json_keeps_the_order_of_the_columns() -> None:
+    inputs = parse_inputs({"b": "number", "columns": "category", "a": "time"})
+    read = parse_inputs(json.loads(to_json(inputs_json(inputs))))
+    assert read == inputs
+    assert list(read) == ["b", "columns", "a"]
+    assert inputs_json({}) == {}
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"a": "numbr"},
+        {"a": {"kind": "number", "decimals": "."}},
+        {"id": "number"},
+        {"target": "number"},
+        {" ": "number"},
+        {"a\nb": "number"},
+        {"x" * 201: "number"},
+        {str(number): "number" for number in range(10_001)},
+        {"columns": [{"name": "a", "kind": "number"}, {"name": "a", "kind": "category"}]},
+        {"columns": [{"kind": "number"}]},
+        {"columns": ["a"]},
+        {"columns": [{"name": 1, "kind": "number"}]},
+        {"columns": [{"name": "a"}]},
+    ],
+)
+def test_what_is_no_input_is_refused(tree: Any) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        parse_inputs(tree)
