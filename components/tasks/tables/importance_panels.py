@@ -24,7 +24,7 @@ from components.tasks.tables.column_importance import (
 )
 
 _MOST_BARS = 20
-_MOST_CURVES = 6
+_MOST_CURVES = 4
 _MOST_OUTPUTS = 4
 _ROW_HEIGHT = 26.0
 _BOTTOM = 44.0
@@ -90,7 +90,7 @@ def importance_panel(
     hidden = len(importances.columns) - len(shown)
     notes = [
         f"by how much the {error_name} grows when a column is shuffled, on "
-        f"{shown_count(importances.rows)} test cases; the line spans five shuffles"
+        f"{shown_count(importances.rows)} test cases; the line spans three shuffles"
     ]
     if hidden:
         notes.append(f"{shown_count(hidden)} columns with less are not shown")

@@ -79,9 +79,9 @@ def test_the_rows_that_are_answered_are_bounded() -> None:
     model = Model()
     many = {name: values * 100 for name, values in COLUMNS.items()}
     measured = permutation_importance(model, many, list(TRUTHS) * 100, rmse, 7)
-    assert measured.rows == 1000 and model.rows == 1000 * (1 + 4 * 5)
+    assert measured.rows == 500 and model.rows == 500 * (1 + 4 * 3)
     partial_dependence(model, many, "size", value, 7)
-    assert model.rows <= 1000 * 21 + 200 * 20
+    assert model.rows == 500 * 13 + 60 * 12
 
 
 def test_of_very_many_columns_the_first_are_measured() -> None:
@@ -94,17 +94,17 @@ def test_of_very_many_columns_the_first_are_measured() -> None:
         return asked["c0"]
 
     measured = permutation_importance(predict, columns, list(range(rows)), rmse, 7)
-    assert (len(measured.columns), measured.unmeasured, measured.rows) == (200, 100, 50)
-    assert sum(answered) <= 50_050
+    assert (len(measured.columns), measured.unmeasured, measured.rows) == (100, 200, 20)
+    assert sum(answered) <= 6_020
     assert measured.columns[0].name == "c0"
 
 
 def test_a_curve_of_numbers_is_the_function() -> None:
     curve = partial_dependence(Model(), COLUMNS, "size", value, 7)
     assert curve is not None and curve.kind == "number"
-    assert len(curve.values) == 20 and set(curve.values) <= set(COLUMNS["size"])
+    assert len(curve.values) == 12 and set(curve.values) <= set(COLUMNS["size"])
     slopes = np.diff(curve.outputs["answer"]) / np.diff(curve.values)
-    assert slopes == pytest.approx(np.full(19, 10.0))
+    assert slopes == pytest.approx(np.full(11, 10.0))
 
 
 def test_a_curve_of_names_has_the_most_frequent_first() -> None:
@@ -126,6 +126,18 @@ def test_missing_values_are_no_points_of_a_curve() -> None:
 def test_queries_are_made_of_rows() -> None:
     predict = answers_by_columns(lambda queries: [query["b"] for query in queries], dict)
     assert predict({"a": [1, 2], "b": ["x", None]}) == ["x", None]
+
+
+def test_rows_are_answered_in_small_batches() -> None:
+    sizes = []
+
+    def predict(queries: Sequence[Any]) -> Sequence[Any]:
+        sizes.append(len(queries))
+        return [query["a"] for query in queries]
+
+    rows = list(range(600))
+    assert answers_by_columns(predict, dict)({"a": rows}) == rows
+    assert sizes == [256, 256, 88]
 
 
 def section(columns: Columns, outputs: Any = value, **options: Any) -> Any:
@@ -182,7 +194,7 @@ def test_times_are_texts_on_an_axis_of_dates() -> None:
     columns["when"][:2] = [None, "2020-02-29"]
     curve = partial_dependence(Model(), columns, "when", value, 7)
     assert curve is not None and curve.kind == "time"
-    assert len(curve.values) == 20 and list(curve.values) == sorted(curve.values)
+    assert len(curve.values) == 12 and list(curve.values) == sorted(curve.values)
     assert (np.diff(curve.numbers) > 86_400).all()
     (panel,) = dependence_panels([curve], "answer")
     assert panel.title == "Answer by when"
