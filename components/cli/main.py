@@ -232,10 +232,21 @@ def tasks() -> None:
 @app.command()
 def new(
     name: Annotated[str, typer.Argument(help="of the pipeline: small letters, digits, - and _")],
-    task: Annotated[str, typer.Option(help=f"one of: {', '.join(task_ids())}")],
     data: Annotated[Path, typer.Option(help="file or folder; it stays where it lies")],
-    text: Annotated[str | None, typer.Option(help="column that holds the input")] = None,
-    label: Annotated[str | None, typer.Option(help="column that holds the class")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help=f"one of: {', '.join(task_ids())}; guessed without it", show_default=False
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", "--label", help="column to predict", show_default=False),
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(help="column that holds the input of a task on texts", show_default=False),
+    ] = None,
     format_: Annotated[
         str | None,
         typer.Option("--format", help="csv, tsv, jsonl, parquet, text or folders"),
@@ -259,17 +270,18 @@ def new(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="ask nothing")] = False,
 ) -> None:
     """Make a pipeline for your own data, and show what was measured and decided."""
-    from components.orchestration.creation.create_pipeline import NewOptions, create
+    from components.orchestration.creation.create_pipeline import create
     from components.orchestration.creation.creation_options import column_names
+    from components.orchestration.creation.pipeline_draft import NewOptions
     from components.orchestration.creation.wizard import Wizard, is_interactive
 
     options = NewOptions(
         text=text,
-        label=label,
+        target=target,
         format=format_,
         header=header,
         columns=column_names(columns),
-        labels=labels,
+        renames=labels,
         settings=set_ or (),
     )
     wizard = Wizard() if is_interactive() and not yes else None

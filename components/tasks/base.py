@@ -25,6 +25,7 @@ params are validated in a second.
 from __future__ import annotations
 
 import importlib
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -1251,6 +1252,90 @@ class TaskFeedback(Protocol):
 
 
 # -- defaults: data to params
+class ColumnStats(Protocol):
+    """What the first rows of a source hold in one of its columns."""
+
+    @property
+    def name(self) -> str:
+        """Return the name in the source."""
+
+    @property
+    def filled(self) -> int:
+        """Return the number of rows that have a value."""
+
+    @property
+    def values(self) -> Counter[str]:
+        """Return the rows of each short value as text, up to a limit of different values."""
+
+    @property
+    def long(self) -> int:
+        """Return the number of values that are too long to be in `values`."""
+
+    @property
+    def overflow(self) -> bool:
+        """Return whether there are more different values than those in `values`."""
+
+    @property
+    def mean(self) -> float:
+        """Return the average length in characters."""
+
+    @property
+    def is_picture(self) -> bool:
+        """Return whether the column holds pictures, or names those beside the table."""
+
+
+class SourceStats(Protocol):
+    """What the first rows of a source hold, under the names of its columns."""
+
+    @property
+    def is_table(self) -> bool:
+        """Return whether the source names its columns; else files or folders name targets."""
+
+    @property
+    def columns(self) -> Mapping[str, ColumnStats]:
+        """Return the columns by name."""
+
+    @property
+    def rows(self) -> int:
+        """Return the number of rows that were read."""
+
+    @property
+    def complete(self) -> bool:
+        """Return whether the source has no more rows."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How well a task suits a source.
+
+    Args:
+        score: from 0, it does not, to 1.
+        reason: a few words about the source, for a person.
+    """
+
+    score: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class ChosenInputs:
+    """The inputs of a pipeline that suit a source.
+
+    Args:
+        inputs: as `Schema.inputs` returns them, in the order of the source's columns.
+        columns: role -> column of the source, where an input has another name.
+        reasons: input -> why it has its kind, in a few words.
+        left_out: column of the source -> why it is no input, in a few words.
+        settings: params of `ingest` that the target needs.
+    """
+
+    inputs: Mapping[str, Any]
+    columns: Mapping[str, str]
+    reasons: Mapping[str, str]
+    left_out: Mapping[str, str]
+    settings: Sequence[Setting] = ()
+
+
 @dataclass(frozen=True)
 class Setting:
     """One value of params.yaml that was derived from the data.
@@ -1266,13 +1351,66 @@ class Setting:
     reason: str
 
 
+@dataclass(frozen=True)
+class CleanedTargets:
+    """What clean leaves of the targets of a source.
+
+    Args:
+        counts: rows of each target that are left.
+        rows: that there were.
+        causes: what removed the others, for a person.
+    """
+
+    counts: Mapping[Any, int]
+    rows: int
+    causes: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question to a person about a source, with the param that the answer yes sets.
+
+    Args:
+        lines: what it is about.
+        question: one line.
+        path: dotted key below `ingest`.
+        value: of the param.
+    """
+
+    lines: Sequence[str]
+    question: str
+    path: str
+    value: Any
+
+
 class Defaults(Protocol[M]):
     """Facet defaults.py: from raw rows to measurements, from measurements to params.
 
-    `gristmill new` calls the methods in this order. It shows `describe` to the person. It writes
+    Attributes:
+        target_names: names of columns that hold the target, in lower case; the first ones count
+            more than the others.
+        renames: key of `ingest` with new names of targets; None: they have no names.
+        descriptions: dotted key of params -> a few words, for a comment in params.yaml.
+        remedy_options: words about params in messages of clean -> the option of the command.
+
+    `gristmill new` calls `fit` of each task, unless a person names the task. Then it calls the
+    methods of one task in this order. It shows `describe` to the person. It writes
     the defaults of all models, replaced by `settings`, and checks the result as `gristmill run`
     does. Of two settings for one path the later is used. Then it shows `losses`.
     """
+
+    target_names: Sequence[Collection[str]]
+    renames: str | None
+    descriptions: Mapping[str, str]
+    remedy_options: Mapping[str, str]
+
+    def fit(self, source: SourceStats, target: str | None) -> Fit:
+        """Return how well the task suits a source.
+
+        Args:
+            source: of the user.
+            target: the column to predict; None: nobody names it.
+        """
 
     def measure(self, rows: Iterable[Mapping[str, Any]], total: int) -> M:
         """Return the measurements that the settings depend on, from one pass over the rows.
@@ -1296,12 +1434,45 @@ class Defaults(Protocol[M]):
     def settings(self, measured: M) -> Sequence[Setting]:
         """Return the params for these data, with reasons, in the order of params.yaml."""
 
+    def questions(self, measured: M) -> Sequence[Question]:
+        """Return questions to a person about the targets."""
+
+    def settings_of_targets(self, cleaned: CleanedTargets, options: BaseModel) -> Sequence[Setting]:
+        """Return the settings with which clean accepts the targets that it leaves.
+
+        Args:
+            cleaned: the targets of all rows of the source.
+            options: the params of `clean`.
+
+        Raises:
+            InputError: no setting helps.
+        """
+
     def losses(self, measured: M, params: Mapping[str, Any]) -> Sequence[str]:
         """Return what the params cut, shrink or leave out, with the key that changes it.
 
         Args:
             measured: the data.
             params: the tree of params.yaml.
+        """
+
+
+@runtime_checkable
+class ChoosesInputs(Protocol):
+    """A Defaults of a task whose pipelines choose their inputs."""
+
+    def likely_targets(self, source: SourceStats) -> Sequence[str]:
+        """Return the columns that are named like one to predict."""
+
+    def choose_inputs(
+        self, source: SourceStats, target: str, rows: Mapping[str, Sequence[Any]]
+    ) -> ChosenInputs:
+        """Return the inputs for a source.
+
+        Args:
+            source: of the user.
+            target: the column to predict.
+            rows: column -> (n,) values of the first rows, as the source has them.
         """
 
 

@@ -26,15 +26,16 @@ WORDS = frozenset(
         "confusion",
     )
 )
-# Code that knows the kinds of problem, or is to learn not to.
+# Code that knows the kinds of problem.
 TASK_CODE = ("components/tasks/", "components/metrics/")
-# Not converted yet: `gristmill new`.
-LEFT = ("components/cli/main.py", "components/orchestration/creation/")
-# Words that are given: by persisted names, by formats of others, by Prometheus and HTML.
+# Words that are given: by persisted names, by options of the command line, by formats of others,
+# by Prometheus and HTML.
 ALLOWED = {
+    "components/cli/main.py": {"label", "labels"},
     "components/fields/markup.py": {"label"},
     "components/monitoring/feedback_store.py": {"labels"},
     "components/monitoring/params.py": {"labels"},
+    "components/orchestration/creation/creation_options.py": {"label", "labels"},
     "components/orchestration/params_reference/descriptions.zh.yaml": {
         "label",
         "labels",
@@ -72,7 +73,7 @@ def words(path: Path) -> list[tuple[int, str]]:
     return matches
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if not name.startswith(TASK_CODE + LEFT)])
+@pytest.mark.parametrize("name", [name for name in FILES if not name.startswith(TASK_CODE)])
 def test_a_module_says_nothing_of_one_kind_of_problem(name: str) -> None:
     allowed = ALLOWED.get(name, set())
     assert not [match for match in words(ROOT / name) if match[1] not in allowed]

@@ -17,6 +17,7 @@ from components.stages.clean.cleaning import (
     clean_row,
     row_wise,
     target_of,
+    target_role,
     unique_rows_schema,
 )
 from components.stages.clean.duplicates import STAYS
@@ -26,7 +27,7 @@ from components.stages.clean.unique_rows import UniqueRows
 from components.stages.clean.usable_rows import Usable, usable_rows
 from components.stages.ingest.source_rows import RefusedRow, Unit, usable_splits
 from components.tasks import base
-from components.tasks.base import Setting
+from components.tasks.base import CleanedTargets, Conflicts, Setting
 
 # Rows and bytes that are cleaned. Cleaning takes longer than reading.
 _ROWS = 20_000
@@ -35,12 +36,12 @@ _BYTES = 30_000_000
 _COMPARED_BYTES = 10_000_000
 # Refused rows whose details are recorded.
 _REFUSALS = 5
-# Rows of a class: one each for train, validation and test. clean refuses a smaller limit.
+# Rows of a stratum: one each for train, validation and test.
 _LEAST = 3
+# Rows from which a stratum of near-duplicates alone is worth a remark.
+_MANY = 10
 # Rows from which an input counts as frequent.
 _FREQUENT = 10
-# Classes that a message names.
-_SHOWN = 5
 
 
 @dataclass
@@ -64,101 +65,112 @@ class DryClean:
     whole: bool = True
     refused: Counter[str] = field(default_factory=Counter)
     refusals: list[RefusedRow] = field(default_factory=list)
-    # SHA-256 of the inputs -> rows by label
-    labels_of: dict[bytes, Counter[str]] = field(default_factory=dict)
+    # SHA-256 of the inputs -> rows by target
+    targets_of: dict[bytes, Counter[Any]] = field(default_factory=dict)
     # usable rows, as clean has them before it divides them
     usable: list[dict[str, Any]] = field(default_factory=list)
     # position of each usable row in the source, and its group there
     origins: list[tuple[str, str | None]] = field(default_factory=list)
     # whether near-duplicates are searched
     compared: bool = True
+    # whether rows with equal inputs stay
+    keeps_all: bool = False
 
     @property
-    def frequent(self) -> dict[bytes, Counter[str]]:
-        """Return the inputs that occur ten times or more, with their rows by label."""
+    def frequent(self) -> dict[bytes, Counter[Any]]:
+        """Return the inputs that occur ten times or more, with their rows by target."""
         return {
-            key: labels for key, labels in self.labels_of.items() if labels.total() >= _FREQUENT
+            key: targets for key, targets in self.targets_of.items() if targets.total() >= _FREQUENT
         }
 
     @property
     def conflicts(self) -> int:
-        """Return the number of rows whose inputs are equal and whose labels differ."""
-        return sum(counts.total() for counts in self.labels_of.values() if len(counts) > 1)
+        """Return the number of rows whose inputs are equal and whose targets differ."""
+        return sum(counts.total() for counts in self.targets_of.values() if len(counts) > 1)
 
     @property
     def duplicates(self) -> int:
-        """Return the number of rows that repeat another one with the same label."""
-        agreeing = [counts for counts in self.labels_of.values() if len(counts) == 1]
+        """Return the number of rows that repeat another one with the same target."""
+        agreeing = [counts for counts in self.targets_of.values() if len(counts) == 1]
         return sum(counts.total() - 1 for counts in agreeing)
 
-    def targets(self, boilerplate: int) -> Counter[str]:
-        """Return the number of rows of each target without repetitions and conflicts.
+    def targets(self, boilerplate: int, conflicts: Conflicts) -> Counter[Any]:
+        """Return the number of rows of each target that clean leaves.
 
         Args:
             boilerplate: inputs that occur this often are dropped; 0: none.
+            conflicts: what happens to equal inputs.
         """
-        remaining: Counter[str] = Counter()
-        for labels in self.labels_of.values():
-            is_boilerplate = boilerplate and labels.total() >= boilerplate
-            if len(labels) > 1 or is_boilerplate:
+        remaining: Counter[Any] = Counter()
+        for targets in self.targets_of.values():
+            if boilerplate and targets.total() >= boilerplate:
                 continue
-            remaining.update(labels.keys())
+            if conflicts == "keep_all":
+                remaining.update(targets)
+            elif conflicts == "keep" or len(targets) == 1:
+                remaining.update(targets.keys())
         return remaining
 
 
 def collect_first(
     rows: Iterable[Mapping[str, Any]],
-    task: str,
+    schema: base.Schema,
     first: FirstRows,
 ) -> Iterator[Mapping[str, Any]]:
     """Yield all rows unchanged, and collect the first of them.
 
     Args:
         rows: raw rows.
-        task: its id.
+        schema: of the pipeline.
         first: is filled meanwhile.
     """
-    inputs = base.input_names(base.schema(task))
+    inputs = base.input_names(schema)
     for row in rows:
         if len(first.rows) >= _ROWS or first.size >= _BYTES:
             first.whole = False
         else:
-            first.size += sum(len(row[name] or "") for name in inputs)
+            first.size += sum(_size(row[name]) for name in inputs)
             first.rows.append(row)
         yield row
 
 
-def assign_splits(first: FirstRows, task: str, units: Sequence[Unit]) -> None:
-    """Assign the splits to the first rows as ingest does, which needs to know their labels.
+def _size(value: Any) -> int:
+    """Return the characters or bytes of a value; a number counts as one."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    return 0 if value is None else 1
+
+
+def assign_splits(first: FirstRows, schema: base.Schema, units: Sequence[Unit]) -> None:
+    """Assign the splits to the first rows as ingest does, which needs to know their targets.
 
     Args:
         first: the rows as they were read; they are replaced.
-        task: its id.
+        schema: of the pipeline.
         units: of the source.
     """
-    schema = base.schema(task)
-    target = target_of(schema)
-    labels = pa.array([row[target] for row in first.rows], pa.string())
+    role = target_role(schema)
+    targets = pa.array([row[role.name] for row in first.rows], role.field.arrow)
     splits_read = pa.array([row["split"] for row in first.rows], pa.string())
-    table = pa.table({target: labels, "split": splits_read})
-    result, _ = usable_splits(table, target, units, schema.targets.words)
+    table = pa.table({role.name: targets, "split": splits_read})
+    result, _ = usable_splits(table, role.name, units, schema.targets.words)
     splits = result["split"].to_pylist()
     first.rows = [{**row, "split": split} for row, split in zip(first.rows, splits, strict=True)]
 
 
-def clean_rows(first: FirstRows, task: str, params: CleanParams, seed: int) -> DryClean:
+def clean_rows(first: FirstRows, schema: base.Schema, params: CleanParams, seed: int) -> DryClean:
     """Clean rows as the stage does, each one for itself.
 
     Args:
         first: raw rows.
-        task: its id.
+        schema: of the pipeline.
         params: the section `clean`.
         seed: of the pipeline.
     """
-    schema = base.schema(task)
     fields = schema.fields(params)
     target = target_of(schema)
     dry = DryClean(len(first.rows), first.whole, compared=first.size <= _COMPARED_BYTES)
+    dry.keeps_all = schema.targets.conflicts(params) == "keep_all"
     row_params = row_wise(schema, params)
     if not dry.compared:
         row_params = row_params.model_copy(update={"near_duplicates": 1.0})
@@ -172,8 +184,8 @@ def clean_rows(first: FirstRows, task: str, params: CleanParams, seed: int) -> D
 
 
 def _add_usable(dry: DryClean, row: Mapping[str, Any], cleaned: Mapping[str, Any]) -> None:
-    labels = dry.labels_of.setdefault(cleaned["key"], Counter())
-    labels[cleaned["target"]] += 1
+    targets = dry.targets_of.setdefault(cleaned["key"], Counter())
+    targets[cleaned["target"]] += 1
     dry.usable.append({**cleaned, "content": cleaned["key"]})
     dry.origins.append((row["origin"], row["group"]))
 
@@ -185,85 +197,54 @@ def _add_refused(dry: DryClean, row: Mapping[str, Any], cleaned: Mapping[str, An
         dry.refusals.append(RefusedRow(row["origin"], cleaned["fate"], detail))
 
 
-def repeated_inputs(dry: DryClean) -> list[Setting]:
-    """Return the setting that keeps one row of each frequent input, where each has one label.
+def repeated_inputs(dry: DryClean, value: str) -> list[Setting]:
+    """Return the setting that keeps one row of each frequent input, where each has one target.
 
-    A frequent input with different labels carries no information. clean drops it.
+    A frequent input with different targets carries no information. clean drops it.
 
     Args:
         dry: the result of the preview.
+        value: what a target is called.
     """
     frequent = dry.frequent
-    agreeing = [labels for labels in frequent.values() if len(labels) == 1]
+    agreeing = [targets for targets in frequent.values() if len(targets) == 1]
     if not frequent or len(agreeing) < len(frequent):
         return []
-    reason = "inputs that occur 10 times or more have one label each: they are no boilerplate"
+    reason = f"inputs that occur 10 times or more have one {value} each: they are no boilerplate"
     return [Setting("clean.boilerplate", 0, reason)]
 
 
-def small_targets(dry: DryClean, boilerplate: int, least: int) -> list[Setting]:
-    """Return settings for classes with too few rows, which clean would refuse.
+def cleaned_targets(dry: DryClean, schema: base.Schema, params: CleanParams) -> CleanedTargets:
+    """Return what clean leaves of the targets.
 
     Args:
         dry: the result of the preview.
-        boilerplate: clean.boilerplate.
-        least: clean.min_rows_per_class.
-
-    Raises:
-        InputError: fewer than two classes are left, or too few rows of the smallest ones.
+        schema: of the pipeline.
+        params: the section `clean`.
     """
-    remaining = dry.targets(boilerplate)
-    if not dry.whole:
-        return []
-    if len(remaining) < 2:
-        raise _too_few_classes(dry, remaining)
-    small = {name: count for name, count in remaining.items() if count < least}
-    if not small:
-        return []
-    smallest, count = min(small.items(), key=lambda item: (item[1], item[0]))
-    reason = f"{smallest!r} has {_rows(count)}"
-    if len(small) > 1:
-        reason = f"{len(small):,} classes have fewer than {least:,} usable rows, {reason}"
-    lowered = Setting("clean.min_rows_per_class", max(count, _LEAST), reason)
-    if count >= _LEAST:
-        return [lowered]
-    rare = [name for name, rows in small.items() if rows < _LEAST]
-    merged = sum(small[name] for name in rare)
-    if merged < _LEAST:
-        raise _too_few_rows(rare, merged, class_count=len(remaining))
-    reason = f"{len(rare):,} classes have fewer than {_LEAST} rows and become 'other'"
-    return [lowered, Setting("clean.small_classes", "merge", reason)]
+    causes = [f"{count:,} {reason}" for reason, count in dry.refused.items()]
+    if dry.conflicts:
+        values = schema.targets.words.values
+        causes.append(f"{dry.conflicts:,} equal inputs with different {values}")
+    text = ", ".join(causes)
+    if text and dry.refusals:
+        text += f"; the first: {dry.refusals[0]}"
+    conflicts = schema.targets.conflicts(params)
+    return CleanedTargets(dry.targets(params.boilerplate, conflicts), dry.row_count, text)
 
 
-def _too_few_rows(rare: Sequence[str], count: int, *, class_count: int) -> InputError:
-    """Return the error about classes that stay too small when they are merged.
-
-    Args:
-        rare: the classes.
-        count: their rows together.
-        class_count: number of all classes.
-    """
-    names = ", ".join(map(repr, rare[:_SHOWN]))
-    verb = "have together" if len(rare) > 1 else "has"
-    remedy = "bring more rows of these classes"
-    # Two classes must be left.
-    if class_count - len(rare) >= 2:
-        option = ",".join(f"{name}=" for name in rare)
-        remedy += f', or drop them: --labels "{option}"'
-    return InputError(
-        f"{names} {verb} {_rows(count)}: {_LEAST} are needed", where="--data", remedy=remedy
-    )
-
-
-def check_division(dry: DryClean, task: str, params: CleanParams, seed: int) -> list[str]:
+def check_division(
+    dry: DryClean, task: str, schema: base.Schema, params: CleanParams, seed: int
+) -> list[str]:
     """Divide the rows into splits as clean does, and refuse the rows that it refuses.
 
-    Near-duplicates stay together. So a class of many similar rows may be too small for three
+    Near-duplicates stay together. So a stratum of many similar rows may be too small for three
     splits.
 
     Args:
         dry: the result of the preview.
         task: its id.
+        schema: of the pipeline.
         params: the section `clean`.
         seed: of the pipeline.
 
@@ -277,71 +258,68 @@ def check_division(dry: DryClean, task: str, params: CleanParams, seed: int) -> 
         return []
     if not dry.compared:
         params = params.model_copy(update={"near_duplicates": 1.0})
-    rows = _usable(dry, task)
+    rows = _usable(dry, schema)
     dedup_status = decide_rows(rows, params).dedup_status
     staying = np.flatnonzero(dedup_status == STAYS)
-    labels = rows.targets(staying)
-    rules = rows.schema.targets
+    targets = rows.targets(staying)
+    rules = schema.targets
     groups = group_rows(task, params, seed, rows, staying, Cache(None, print))
     if not dry.whole:
-        least = params.model_dump()["min_rows_per_class"]
-        return _alike_classes(dry, labels, groups.names, least)
+        return _alike_strata(dry, rules, targets, groups.names)
     try:
-        rules.check(labels, params, [])
-        strata = rules.strata(labels)
+        rules.check(targets, params, [])
+        strata = rules.strata(targets)
         splits, leaking = split_rows(rows, staying, groups, strata, params)
-        train_labels = []
-        for position, (label, split) in enumerate(zip(labels, splits, strict=True)):
+        train_targets = []
+        for position, (target, split) in enumerate(zip(targets, splits, strict=True)):
             if split == "train" and position not in leaking:
-                train_labels.append(label)
-        rules.check_train(train_labels, labels)
+                train_targets.append(target)
+        rules.check_train(train_targets, targets)
     except InputError as error:
         what = f"clean would refuse it: {error.what}"
-        raise InputError(what, where="--data", remedy=_as_options(error.remedy)) from None
+        remedy = _as_options(error.remedy, base.defaults(task).remedy_options)
+        raise InputError(what, where="--data", remedy=remedy) from None
     return []
 
 
-def _alike_classes(
+def _alike_strata(
     dry: DryClean,
-    labels: Sequence[str],
+    rules: base.TargetRules,
+    targets: Sequence[Any],
     groups: Sequence[str],
-    least: int,
 ) -> list[str]:
-    """Return a remark about each class whose rows are nearly all near-duplicates.
+    """Return a remark about each stratum whose rows are nearly all near-duplicates.
 
     Args:
         dry: the result of the preview.
-        labels: of the rows that stay.
+        rules: of the targets.
+        targets: of the rows that stay.
         groups: of the rows that stay.
-        least: rows of a class; there is no remark about a smaller one.
     """
-    row_counts = Counter(labels)
-    group_counts = Counter(label for label, _ in set(zip(labels, groups, strict=True)))
+    strata = rules.strata(targets)
+    row_counts = Counter(strata)
+    group_counts = Counter(stratum for stratum, _ in set(zip(strata, groups, strict=True)))
     remarks = []
-    for label, count in sorted(row_counts.items()):
-        if count >= least and group_counts[label] < _LEAST:
+    for stratum, count in sorted(row_counts.items()):
+        if count >= _MANY and group_counts[stratum] < _LEAST:
             remarks.append(
-                f"of the first {dry.row_count:,} rows, the {count:,} of {label!r} are "
-                "near-duplicates of each other. clean refuses the class if all of its rows are: "
-                "--set clean.near_duplicates=1.0"
+                f"of the first {dry.row_count:,} rows, the {count:,} of {stratum!r} are "
+                f"near-duplicates of each other. clean refuses the {rules.words.category} if all "
+                "of its rows are: --set clean.near_duplicates=1.0"
             )
     return remarks
 
 
-def _as_options(remedy: str) -> str:
+def _as_options(remedy: str, options: Mapping[str, str]) -> str:
     """Return a remedy with options of the command instead of params."""
-    options = {
-        "set clean.near_duplicates: 1.0": "--set clean.near_duplicates=1.0",
-        "with ingest.labels": "with --labels CLASS=",
-    }
-    for params, option in options.items():
+    near_duplicates = {"set clean.near_duplicates: 1.0": "--set clean.near_duplicates=1.0"}
+    for params, option in [*near_duplicates.items(), *options.items()]:
         remedy = remedy.replace(params, option)
     return remedy
 
 
-def _usable(dry: DryClean, task: str) -> Usable:
+def _usable(dry: DryClean, schema: base.Schema) -> Usable:
     """Return the usable rows in the types of the stage clean."""
-    schema = base.schema(task)
     contents = pa.Table.from_pylist(dry.usable, schema=unique_rows_schema(schema))
     count = contents.num_rows
     raw = {
@@ -352,30 +330,3 @@ def _usable(dry: DryClean, task: str) -> Usable:
     }
     unique_rows = UniqueRows(contents, np.arange(count))
     return usable_rows(pa.table(raw), unique_rows, schema)
-
-
-def _too_few_classes(dry: DryClean, remaining: Mapping[str, int]) -> InputError:
-    """Return the error about fewer than two classes, with the reasons.
-
-    Args:
-        dry: the result of the preview.
-        remaining: rows by class.
-    """
-    names = ", ".join(map(repr, remaining)) or "not even one"
-    reasons = [f"{count:,} {reason}" for reason, count in dry.refused.items()]
-    if dry.conflicts:
-        reasons.append(f"{dry.conflicts:,} equal inputs with different labels")
-    explanation = ", ".join(reasons) or "the rest repeats others"
-    if dry.refusals:
-        explanation += f"; the first: {dry.refusals[0]}"
-    return InputError(
-        f"only one class is left of {dry.row_count:,} rows after cleaning: {names} ({explanation})",
-        where="--data",
-        remedy="bring more rows, or check --text and --label",
-    )
-
-
-def _rows(count: int) -> str:
-    if count == 1:
-        return "1 usable row"
-    return f"{count:,} usable rows"

@@ -19,30 +19,13 @@ from components.stages.ingest.params import Files
 from components.stages.ingest.sample import ColumnSample, SourceColumns
 from components.stages.ingest.source_rows import Record
 from components.stages.ingest.stage import read_unit
+from components.tasks.base import TargetWords
 
-# Most distinct values of a column that may hold classes.
-_MOST_CLASSES = 1_000
-# Most characters of a class, on average.
-_CLASS_LENGTH = 50
-# Names of columns that hold the label; those of the first line are preferred.
-_LABELS = (
-    ("label", "labels", "class", "target", "标签", "类别"),
-    (
-        "sentiment",
-        "category",
-        "polarity",
-        "topic",
-        "intent",
-        "emotion",
-        "stars",
-        "rating",
-        "score",
-        "情感",
-        "分类",
-        "评分",
-    ),
-)
-# Words in the names of metadata. They do not count where no other column can be the label.
+# Most distinct values of a column that may hold names of targets.
+_MOST_NAMES = 1_000
+# Most characters of a name, on average.
+_NAME_LENGTH = 50
+# Words in the names of metadata. They do not count where no other column can be the target.
 _METADATA_WORDS = """
     language lang locale country place location city region source client device platform url link
     episode season chapter page section year month day weekday hour date time version
@@ -56,12 +39,13 @@ _NO_INPUT = ("id", "group", "split")
 _COMPARED = 20_000
 # Share of rows from which a column counts as constant.
 _CONSTANT = 0.98
-# Share of rows from which a column determines the label.
+# Share of rows from which a column determines the target.
 _LEAK = 0.98
 # Length of an input column, as a share of the longest one.
 _INPUT_LENGTH = 0.7
 # Columns that a message names.
 _SHOWN = 10
+_LISTED = 100
 
 # question, choices -> the choice; None without a person to ask
 Ask = Callable[[str, Sequence[str]], str] | None
@@ -72,7 +56,22 @@ class NamedColumns:
     """The columns that a person names on the command line."""
 
     text: str | None = None
-    label: str | None = None
+    target: str | None = None
+
+
+@dataclass(frozen=True)
+class SoughtTarget:
+    """The target of a task.
+
+    Args:
+        role: its name.
+        names: of columns that hold it, in lower case; the first ones count more.
+        words: for messages.
+    """
+
+    role: str
+    names: Sequence[Collection[str]]
+    words: TargetWords
 
 
 def choose_columns(
@@ -81,11 +80,12 @@ def choose_columns(
     seen: SourceColumns,
     wanted: Layout,
     named: NamedColumns,
+    target: SoughtTarget,
     ask: Ask = None,
 ) -> dict[str, str]:
     """Choose the columns of the input and the target: role -> column.
 
-    The result is empty for data whose classes are files or folders.
+    The result is empty for data whose targets are files or folders.
 
     Args:
         source: files of the rows.
@@ -93,84 +93,101 @@ def choose_columns(
         seen: the columns of the source.
         wanted: the columns of the task, under the names of the roles.
         named: columns that are not guessed.
+        target: of the task.
         ask: asks a person, where a guess would be uncertain.
 
     Raises:
         GristmillError: there is no such column, or a guess is uncertain and nobody can be asked.
     """
+    role = target.role
+    category = target.words.category
     if not seen.is_table:
-        if named.text or named.label:
+        if named.text or named.target:
             raise GristmillError(
-                "names a column, but these data have none: a file or folder is a class",
-                where="--text" if named.text else "--label",
+                f"names a column, but these data have none: a file or folder is a {category}",
+                where="--text" if named.text else f"--{role}",
                 remedy="leave it out",
             )
         return {}
-    _check_named(seen, named)
+    for option, column in (("--text", named.text), (f"--{role}", named.target)):
+        if column is not None:
+            check_column(column, seen, option)
     columns = {}
     if wanted.target is not None:
-        role = wanted.target.name
-        columns[role] = _choose_label(source, root, seen, role, named, ask)
+        columns[role] = _choose_target(source, root, seen, target, named, ask)
     used = list(columns.values())
     inputs = [named.text] if named.text else _inputs(seen, wanted, used)
     if wanted.input.type == pa.binary() and not inputs:
         raise GristmillError(
-            f"no column of this table holds pictures: there are {_first_names(seen)}",
+            f"no column of this table holds pictures: there are {first_names(seen)}",
             where="--data",
             remedy="give the folder that holds the table and the pictures that it names, "
-            "Parquet with the bytes of pictures, or a folder for each class",
+            f"Parquet with the bytes of pictures, or a folder for each {category}",
         )
     what = f"the {wanted.input.name}"
-    column = _only(inputs, _free(seen, used), "--text", what, ask)
+    column = only_column(inputs, _free(seen, used), "--text", what, ask)
     return {wanted.input.name: column, **columns}
 
 
-def _check_named(seen: SourceColumns, named: NamedColumns) -> None:
-    """Raise a GristmillError if a named column does not exist."""
-    for option, column in (("--text", named.text), ("--label", named.label)):
-        if column is not None and column not in seen.columns:
-            raise GristmillError(
-                f"there is no column {column!r}{nearest(column, seen.columns)}",
-                where=option,
-                remedy=f"take one of: {', '.join(map(repr, seen.columns))}",
-            )
+def check_column(column: str, seen: SourceColumns, option: str) -> None:
+    """Raise a GristmillError if a column does not exist.
+
+    Args:
+        column: that a person names.
+        seen: the columns of the source.
+        option: that names it.
+    """
+    if column not in seen.columns:
+        raise GristmillError(
+            f"there is no column {column!r}{nearest(column, seen.columns)}",
+            where=option,
+            remedy=f"take one of: {first_names(seen, _LISTED)}",
+        )
 
 
-def _choose_label(
+def _choose_target(
     source: Files,
     root: Path,
     seen: SourceColumns,
-    role: str,
+    target: SoughtTarget,
     named: NamedColumns,
     ask: Ask,
 ) -> str:
-    """Return the column of the label.
+    """Return the column of the target.
 
     Raises:
         GristmillError: a guess is uncertain and nobody can be asked.
     """
-    candidates = [named.label] if named.label else _labels(seen, role, named.text)
+    candidates = [named.target] if named.target else _likely_targets(seen, target, named.text)
     if len(candidates) == 2 and _map_one_to_one(source, root, candidates):
         candidates = [_in_words(seen, candidates)]
     free = _free(seen, _named_text(named.text))
-    return _only(candidates, free, "--label", "the label", ask)
+    return only_column(candidates, free, f"--{target.role}", f"the {target.role}", ask)
 
 
 def _named_text(text: str | None) -> list[str]:
     return [text] if text else []
 
 
-def _first_names(seen: SourceColumns) -> str:
-    """Return the first columns for a message, and the number of the others."""
-    names = list(seen.columns)
-    text = ", ".join(map(repr, names[:_SHOWN]))
-    if len(names) > _SHOWN:
-        text += f" and {len(names) - _SHOWN:,} more"
+def first_names(seen: SourceColumns, shown: int = _SHOWN) -> str:
+    """Return the first columns for a message, and the number of the others.
+
+    Args:
+        seen: the columns of the source.
+        shown: number of the first columns.
+    """
+    return _listed(list(seen.columns), shown)
+
+
+def _listed(names: Sequence[str], shown: int) -> str:
+    text = ", ".join(map(repr, names[:shown]))
+    if len(names) > shown:
+        text += f" and {len(names) - shown:,} more"
     return text
 
 
 def _free(seen: SourceColumns, used: Collection[str]) -> dict[str, ColumnSample]:
-    """Return the columns that are not used yet and that may hold an input or a label."""
+    """Return the columns that are not used yet and that may hold an input or a target."""
     free = {}
     for name, column in seen.columns.items():
         # An id may be the name of a picture.
@@ -180,63 +197,64 @@ def _free(seen: SourceColumns, used: Collection[str]) -> dict[str, ColumnSample]
     return free
 
 
-def is_class_like(column: ColumnSample) -> bool:
+def has_few_names(column: ColumnSample) -> bool:
     """Return whether a column holds few short values, which occur again and again.
 
     Args:
         column: of the source.
     """
-    if column.overflow or column.long or column.mean > _CLASS_LENGTH:
+    if column.overflow or column.long or column.mean > _NAME_LENGTH:
         return False
-    return 2 <= column.distinct <= min(_MOST_CLASSES, column.filled / 2)
+    return 2 <= column.distinct <= min(_MOST_NAMES, column.filled / 2)
 
 
-def _labels(seen: SourceColumns, role: str, text: str | None) -> list[str]:
-    """Return the columns that may hold the label."""
-    named = named_labels(seen, role, text)
+def _likely_targets(seen: SourceColumns, target: SoughtTarget, text: str | None) -> list[str]:
+    """Return the columns that may hold the target."""
+    named = named_targets(seen, target, text)
     if named:
         return named
-    possible = _class_like(seen, text)
+    possible = _with_few_names(seen, text)
     likely = _likely(possible)
     if len(likely) == 1 < len(possible):
         others = ", ".join(repr(name) for name in possible if name not in likely)
         seen.notes.append(
-            f"{likely[0]!r} is taken for the label; --label COLUMN names another: {others}"
+            f"{likely[0]!r} is taken for the {target.role}; "
+            f"--{target.role} COLUMN names another: {others}"
         )
     return likely
 
 
-def named_labels(seen: SourceColumns, role: str, text: str | None = None) -> list[str]:
-    """Return the columns that hold the label according to their names.
+def named_targets(seen: SourceColumns, target: SoughtTarget, text: str | None = None) -> list[str]:
+    """Return the columns that hold the target according to their names.
 
     Args:
         seen: the columns of the source.
-        role: the name of the task's target.
+        target: of the task.
         text: the column of the input, where a person names it.
     """
     free = _free(seen, _named_text(text))
-    if role in free:
-        return [role]
+    if target.role in free:
+        return [target.role]
     short = {name: column for name, column in free.items() if column.values and not column.long}
-    for label_names in _LABELS:
-        named = [name for name in short if name.casefold() in label_names]
+    for names in target.names:
+        named = [name for name in short if name.casefold() in names]
         if named:
             return named
     return []
 
 
-def label_candidates(seen: SourceColumns) -> list[str]:
-    """Return the columns that may hold the label according to their content.
+def target_candidates(seen: SourceColumns) -> list[str]:
+    """Return the columns that may hold the target according to their content.
 
     Args:
         seen: the columns of the source.
     """
-    return _likely(_class_like(seen, None))
+    return _likely(_with_few_names(seen, None))
 
 
-def _class_like(seen: SourceColumns, text: str | None) -> dict[str, ColumnSample]:
+def _with_few_names(seen: SourceColumns, text: str | None) -> dict[str, ColumnSample]:
     free = _free(seen, _named_text(text))
-    return {name: column for name, column in free.items() if is_class_like(column)}
+    return {name: column for name, column in free.items() if has_few_names(column)}
 
 
 def _likely(columns: Mapping[str, ColumnSample]) -> list[str]:
@@ -278,7 +296,7 @@ def _inputs(seen: SourceColumns, wanted: Layout, used: Collection[str]) -> list[
     return sorted(long, key=lambda name: -free[name].mean)
 
 
-def _only(
+def only_column(
     candidates: Sequence[str],
     free: Collection[str],
     option: str,
@@ -309,7 +327,7 @@ def _only(
         )
     reason = ": no column is left for it"
     if choices:
-        reason = f": there are {', '.join(map(repr, choices))}"
+        reason = f": there are {_listed(choices, _LISTED)}"
     raise GristmillError(
         f"which column holds {what} cannot be told{reason}",
         where="--data",
@@ -354,7 +372,9 @@ def records(source: Files, root: Path, most: int) -> Iterator[Mapping[str, Any]]
             return
 
 
-def column_notes(source: Files, root: Path, seen: SourceColumns, wanted: Layout) -> dict[str, str]:
+def column_notes(
+    source: Files, root: Path, seen: SourceColumns, wanted: Layout, value: str
+) -> dict[str, str]:
     """Return remarks about columns that are constant, or that determine the target.
 
     Args:
@@ -362,19 +382,20 @@ def column_notes(source: Files, root: Path, seen: SourceColumns, wanted: Layout)
         root: of the project.
         seen: the columns of the source.
         wanted: the columns of the task, under the names of the source.
+        value: what a target is called.
     """
     notes = _constant_notes(seen)
     if wanted.target is None or wanted.target.source not in seen.columns:
         return notes
-    label = wanted.target.source
+    target = wanted.target.source
     inputs = [column.source for column in wanted.columns if column.role == "input"]
-    class_like = [name for name, column in seen.columns.items() if is_class_like(column)]
-    others = [name for name in class_like if name != label and name not in notes]
-    for name, share in _shares(source, root, label, others).items():
+    with_few_names = [name for name, column in seen.columns.items() if has_few_names(column)]
+    others = [name for name in with_few_names if name != target and name not in notes]
+    for name, share in _shares(source, root, target, others).items():
         if share < _LEAK:
             continue
-        outcome = "as an input it gives the label away" if name in inputs else "not an input"
-        notes[name] = f"tells the label in {share:.0%} of the rows; {outcome}"
+        outcome = f"as an input it gives the {value} away" if name in inputs else "not an input"
+        notes[name] = f"tells the {value} in {share:.0%} of the rows; {outcome}"
     return notes
 
 
@@ -393,43 +414,43 @@ def _constant_notes(seen: SourceColumns) -> dict[str, str]:
     return notes
 
 
-def _shares(source: Files, root: Path, label: str, others: Sequence[str]) -> dict[str, float]:
-    """Return the share of rows whose label is the most frequent one for their value.
+def _shares(source: Files, root: Path, target: str, others: Sequence[str]) -> dict[str, float]:
+    """Return the share of rows whose target is the most frequent one for their value.
 
     Args:
         source: files of the rows.
         root: of the project.
-        label: the column of the label.
+        target: the column of the target.
         others: the columns to measure.
 
     Returns:
-        Column -> share; nothing where nearly all rows have one label.
+        Column -> share; nothing where nearly all rows have one target.
     """
     if not others:
         return {}
     pairs = {name: Counter[tuple[str, str]]() for name in others}
     rows = Counter[str]()
-    labels = Counter[str]()
+    targets = Counter[str]()
     for values in records(source, root, _COMPARED):
-        target = str(values.get(label, "")).strip()
-        labels[target] += 1
+        value_of_target = str(values.get(target, "")).strip()
+        targets[value_of_target] += 1
         for name in others:
             value = str(values.get(name, "")).strip()
             rows[name] += 1
-            pairs[name][value, target] += 1
-    if labels:
-        _, most = labels.most_common(1)[0]
-        # Where nearly all rows have one label, any column determines it.
-        if most / labels.total() > 1 - 2 * (1 - _LEAK):
+            pairs[name][value, value_of_target] += 1
+    if targets:
+        _, most = targets.most_common(1)[0]
+        # Where nearly all rows have one target, any column determines it.
+        if most / targets.total() > 1 - 2 * (1 - _LEAK):
             return {}
     return {name: _majority(counts) / max(rows[name], 1) for name, counts in pairs.items()}
 
 
 def _majority(pairs: Mapping[tuple[str, str], int]) -> int:
-    """Return the number of rows whose label is the most frequent one for their value.
+    """Return the number of rows whose target is the most frequent one for their value.
 
     Args:
-        pairs: value and label -> rows.
+        pairs: value and target -> rows.
     """
     most: dict[str, int] = {}
     for (value, _), count in pairs.items():

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import re
-import shutil
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from components.core import escaping
 from components.core.errors import GristmillError, InputError, ParamsError
 from components.core.escaping import one_line
-from components.core.files import remove_tree, sync_tree
 from components.core.params import validate
 from components.orchestration.creation import preview
 from components.orchestration.creation.clean_preview import (
@@ -24,135 +17,67 @@ from components.orchestration.creation.clean_preview import (
     assign_splits,
     check_division,
     clean_rows,
+    cleaned_targets,
     collect_first,
     repeated_inputs,
-    small_targets,
 )
 from components.orchestration.creation.column_guess import (
     NamedColumns,
     choose_columns,
     column_notes,
 )
-from components.orchestration.creation.creation_options import label_map, parse_settings
-from components.orchestration.creation.label_forms import LabelForm, class_files, label_form
+from components.orchestration.creation.creation_options import parse_settings
+from components.orchestration.creation.input_choice import (
+    INPUTS_PATH,
+    choose_inputs,
+    choose_target,
+    is_input_setting,
+    left_out_comment,
+    no_table,
+    with_settings,
+)
 from components.orchestration.creation.params_writer import (
     ParamsDraft,
     check_task,
     initial_params,
     render,
 )
-from components.orchestration.creation.source_preview import Intake, count_rows, rows_of
+from components.orchestration.creation.pipeline_draft import (
+    SET_BY_PERSON,
+    NewOptions,
+    PipelineDraft,
+    files_of_rows,
+    files_section,
+    new_draft,
+    path_in_params,
+    valid_ingest,
+)
+from components.orchestration.creation.pipeline_folder import check_name, publish
+from components.orchestration.creation.source_preview import ROWS, Intake, count_rows, rows_of
+from components.orchestration.creation.target_forms import (
+    TargetForm,
+    file_settings,
+    target_files,
+    target_form,
+)
+from components.orchestration.creation.task_guess import TaskGuess, guess_task, rows_for
 from components.orchestration.creation.wizard import Wizard
 from components.orchestration.output_paths import check_input_path, check_new_outputs
-from components.orchestration.pipeline_params import load, section_model
-from components.orchestration.processes import identify
-from components.orchestration.runner.gitignore import ignore_outputs
+from components.orchestration.pipeline_params import section_model
+from components.stages.clean.cleaning import target_of
 from components.stages.ingest import source_files
 from components.stages.ingest.columns import Layout, layout
-from components.stages.ingest.params import FILE_TARGET, FORMATS, Files, IngestParams
+from components.stages.ingest.params import FILE_TARGET, IngestParams
 from components.stages.ingest.sample import SourceColumns, scan_columns
 from components.stages.ingest.source_rows import TABLES
 from components.stages.ingest.stage import known_remedy
 from components.tasks import base
-from components.tasks.base import Setting
+from components.tasks.base import ChoosesInputs, ChosenInputs, Question, Setting
 
-RESERVED = (
-    "raw",
-    "clean",
-    "augmented",
-    "tokens",
-    "models",
-    "reports",
-    "audit",
-    ".state",
-    "default",
-    "deploy",
-    "sources",
-    "feedback",
-    "retrains",
-)
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-# Characters. A name is part of file names and of MLflow's names.
-_LONGEST_NAME = 60
-# Characters of a long name in a message.
-_SHOWN_NAME = 20
-# Suffix of a folder in which a pipeline is written before it gets its name.
-_PART = ".new"
-_SET = "set on the command line"
-# Bytes of a value, where the params do not limit them yet.
-_UNLIMITED = 2**31
+# Inputs of which the first rows are shown.
+_EXAMPLE_INPUTS = 8
 # Pictures or texts of a folder that are read to find the columns.
 _SCANNED_FILES = 50
-
-
-@dataclass(frozen=True)
-class NewOptions:
-    """Options of the command, where a guess would be wrong.
-
-    Args:
-        text: the column of the task's input; None: it is guessed.
-        label: the column of its target; None: it is guessed.
-        format: of the source; None: it is detected.
-        header: whether the first line names the columns; None: it is guessed.
-        columns: names of the columns of a table without a header.
-        labels: renamed labels, such as Positive=positive,n/a=
-        settings: params, as key=value.
-    """
-
-    text: str | None = None
-    label: str | None = None
-    format: str | None = None
-    header: bool | None = None
-    columns: Sequence[str] = ()
-    labels: str = ""
-    settings: Sequence[str] = ()
-
-
-@dataclass
-class _Draft:
-    """A pipeline that is not written yet.
-
-    Args:
-        root: of the project.
-        name: of the pipeline.
-        task: its id.
-        ingest: the section `ingest`, validated.
-        section: the same as a tree.
-        settings: that a person sets.
-        reasons: dotted path of a value in `ingest` -> why it has it.
-    """
-
-    root: Path
-    name: str
-    task: str
-    ingest: IngestParams
-    section: dict[str, Any]
-    settings: Sequence[Setting]
-    reasons: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def source(self) -> Files:
-        """Return the files of the rows."""
-        assert isinstance(self.ingest.source, Files)
-        return self.ingest.source
-
-    @property
-    def set_paths(self) -> set[str]:
-        """Return the dotted paths of the params that a person sets."""
-        return {setting.path for setting in self.settings}
-
-    def role_columns(self) -> Layout:
-        """Return the columns of the task under the names of its roles."""
-        return layout(base.schema(self.task).roles, {}, _UNLIMITED)
-
-    def set_source(self, key: str, value: Any, reason: str) -> None:
-        """Write a value into `ingest.source`, with its reason."""
-        self.section["source"][key] = value
-        self.reasons[f"ingest.source.{key}"] = reason
-
-    def validate_ingest(self) -> None:
-        """Validate the section `ingest` again, after a change of its tree."""
-        self.ingest = _ingest(self.section, self.task)
 
 
 @dataclass(frozen=True)
@@ -177,10 +102,10 @@ class _Preview:
 def create(
     root: Path,
     name: str,
-    task: str,
+    task: str | None,
     data: Path,
     text: str | None = None,
-    label: str | None = None,
+    target: str | None = None,
     *,
     options: NewOptions | None = None,
     wizard: Wizard | None = None,
@@ -190,10 +115,10 @@ def create(
     Args:
         root: of the project.
         name: of the pipeline.
-        task: its id.
+        task: its id; None: it is guessed.
         data: a file or folder, relative to the current folder or absolute.
-        text: the column of the task's input; None: it is guessed.
-        label: the column of its target; None: it is guessed.
+        text: the column of the task's one input; None: it is guessed.
+        target: the column to predict; None: it is guessed.
         options: further options of the command.
         wizard: asks where a guess would be uncertain, and before anything is written.
 
@@ -206,19 +131,25 @@ def create(
             read or learned from, or a guess is uncertain. No files are left behind.
     """
     options = options or NewOptions()
-    options = replace(options, text=text or options.text, label=label or options.label)
-    _check_name(root, name)
+    options = replace(options, text=text or options.text, target=target or options.target)
+    check_name(root, name)
     check_new_outputs(root, name)
+    _check_data(root, name, data)
+    guess = None
+    if task is None:
+        guess = _guess_task(root, data, options, wizard)
+        task = guess.task
+        options = replace(options, target=options.target or guess.target)
     check_task(task)
-    draft = _draft(root, name, task, data, options)
-    lines, params = _measure(draft, options, wizard)
+    draft = new_draft(root, name, task, data, options)
+    lines, params = _measure(draft, options, wizard, guess)
     params_text = _text(draft, params)
     if wizard is not None:
         wizard.show(lines)
         if not wizard.agrees(f"write pipelines/{name}?", default=True):
             return ["nothing was written"]
         lines = []
-    _publish(draft, params_text)
+    publish(draft, params_text)
     return [
         *lines,
         f"wrote pipelines/{name}/: params.yaml, dvc.yaml and README.md",
@@ -227,122 +158,42 @@ def create(
     ]
 
 
-def _check_name(root: Path, name: str) -> None:
-    """Raise a GristmillError unless a pipeline of this name can be created."""
-    if not _NAME.fullmatch(name) or name in RESERVED or len(name) > _LONGEST_NAME:
-        reason = ""
-        if name in RESERVED:
-            reason = ": it is taken"
-        if len(name) > _LONGEST_NAME:
-            reason = f": it has more than {_LONGEST_NAME} characters"
-            name = f"{name[:_SHOWN_NAME]}…"
-        raise GristmillError(
-            f"{name!r} cannot be a pipeline's name{reason}",
-            where="NAME",
-            remedy="use small letters, digits, - and _, such as my-reviews",
-        )
-    if (root / "pipelines" / name).exists():
-        raise GristmillError(
-            f"pipelines/{name} is there already and is not overwritten",
-            where="NAME",
-            remedy=f"take another name, edit pipelines/{name}/params.yaml, or remove the folder",
-        )
-
-
-def _draft(root: Path, name: str, task: str, data: Path, options: NewOptions) -> _Draft:
-    """Return a draft with the section `ingest`, as far as the options determine it.
-
-    Raises:
-        GristmillError: the data do not exist, or an option has a mistake.
-    """
+def _check_data(root: Path, name: str, data: Path) -> None:
+    """Raise a GristmillError unless the data exist and are no outputs of the pipeline."""
     if not data.exists():
         raise GristmillError(
             f"there is no file or folder {str(data)!r}",
             where="--data",
             remedy="give the path of what you have, relative to this folder or absolute",
         )
-    path = _path_in_params(root, data)
-    check_input_path(root, name, path, "--data")
-    section, reasons = _section(path, options)
-    settings = parse_settings(options.settings, task)
+    check_input_path(root, name, path_in_params(root, data), "--data")
+
+
+def _guess_task(root: Path, data: Path, options: NewOptions, wizard: Wizard | None) -> TaskGuess:
+    """Return the task that suits the data best.
+
+    Raises:
+        GristmillError: no task suits them, or an option has a mistake.
+    """
+    section, _ = files_section(path_in_params(root, data), options)
+    # All tasks have the same params of the source.
+    task = base.tasks()[0]
     params = ParamsDraft(task, {"ingest": section})
-    for setting in settings:
-        if setting.path.startswith("ingest."):
-            params.apply(replace(setting, reason=_SET))
+    for setting in parse_settings(options.settings, task):
+        if setting.path.startswith(("ingest.source.", "ingest.columns.")):
+            params.apply(setting)
     section = params.tree["ingest"]
-    return _Draft(
-        root=root,
-        name=name,
-        task=task,
-        ingest=_ingest(section, task),
-        section=section,
-        settings=settings,
-        reasons=reasons | params.reasons,
-    )
-
-
-def _section(path: str, options: NewOptions) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the section `ingest` of the options but --set, and its reasons.
-
-    Raises:
-        ParamsError: --format or --labels has a mistake.
-    """
-    if options.format is not None and options.format not in ("auto", *FORMATS):
-        raise ParamsError(
-            f"{options.format!r} is not one of {', '.join(FORMATS)}",
-            where="--format",
-            remedy="take one of these, or leave it out",
-        )
-    source: dict[str, Any] = {"kind": "files", "path": path, "format": options.format or "auto"}
-    section: dict[str, Any] = {"source": source, "columns": {}}
-    reasons = {}
-    if options.format:
-        reasons["ingest.source.format"] = _SET
-    if options.header is not None:
-        source["header"] = options.header
-        reasons["ingest.source.header"] = _SET
-    if options.columns:
-        source["column_names"] = list(options.columns)
-        reasons["ingest.source.column_names"] = _SET
-    if options.labels:
-        section["labels"] = label_map(options.labels)
-        reasons["ingest.labels"] = _SET
-    return section, reasons
-
-
-def _ingest(section: Mapping[str, Any], task: str) -> IngestParams:
-    """Validate the section `ingest` of a task.
-
-    Raises:
-        ParamsError: --set or another option has a mistake.
-    """
-    try:
-        ingest = validate(section_model("ingest", task), section, "ingest")
-    except ParamsError as error:
-        raise ParamsError(error.what, remedy="mend the options of the command") from None
-    assert isinstance(ingest, IngestParams)
-    if not isinstance(ingest.source, Files):
-        raise ParamsError(
-            f"{ingest.source.kind!r} is no kind of source that new looks at",
-            where="--set ingest.source.kind",
-            remedy="leave it out, and edit the params.yaml that new writes",
-        )
-    return ingest
-
-
-def _path_in_params(root: Path, data: Path) -> str:
-    """Return the path of the data as params.yaml names it.
-
-    It is relative to the project where the data lie there. A link is not followed.
-    """
-    path = data.absolute() if data.is_symlink() else data.resolve()
-    if path.is_relative_to(root.resolve()):
-        path = path.relative_to(root.resolve())
-    return path.as_posix()
+    columns = section["columns"]
+    roles = {target_of(base.schema(task)) for task in base.tasks()}
+    named = [columns[role] for role in roles if role in columns]
+    target = options.target or next(iter(named), None)
+    source = files_of_rows(valid_ingest(IngestParams, {"source": section["source"]}))
+    ask = wizard.choose if wizard else None
+    return guess_task(source, root, target, ask)
 
 
 def _measure(
-    draft: _Draft, options: NewOptions, wizard: Wizard | None
+    draft: PipelineDraft, options: NewOptions, wizard: Wizard | None, guess: TaskGuess | None
 ) -> tuple[list[str], ParamsDraft]:
     """Return the preview as lines of text, and the params that the data need.
 
@@ -352,13 +203,17 @@ def _measure(
     seen = _scan_source(draft, options, wizard)
     intake, first, measurement = _read(draft, seen)
     facet = base.defaults(draft.task)
-    if _fold_labels(draft, facet.describe(measurement), wizard):
+    if _ask(draft, facet.questions(measurement), wizard):
         intake, first, measurement = _read(draft, seen)
     facet.check(measurement)
     params = initial_params(draft.root, draft.task, draft.name, draft.section)
     params.reasons |= draft.reasons
     decided = list(facet.settings(measurement))
-    set_by_person = [replace(setting, reason=_SET) for setting in draft.settings]
+    set_by_person = []
+    for setting in draft.settings:
+        # The section `ingest` has the inputs already.
+        if not is_input_setting(setting):
+            set_by_person.append(replace(setting, reason=SET_BY_PERSON))
     for setting in [*decided, *set_by_person]:
         params.apply(setting)
     dry, added, remarks = _clean(draft, params, first, {setting.path for setting in decided})
@@ -366,23 +221,25 @@ def _measure(
     losses = facet.losses(measurement, _complete(params))
     results = _Preview(seen, intake, dry, facet.describe(measurement), decided)
     lines = _preview_lines(draft, results)
+    if guess is not None:
+        lines[1:1] = preview.named_values([guess.line])
     lines += [f"note: {line}" for line in [*losses, *remarks]]
     return lines, params
 
 
-def _scan_source(draft: _Draft, options: NewOptions, wizard: Wizard | None) -> SourceColumns:
+def _scan_source(draft: PipelineDraft, options: NewOptions, wizard: Wizard | None) -> SourceColumns:
     """Return the columns of the source, after the draft has got all settings to read them."""
     seen = _scan(draft)
     if _detect_header(draft, seen, wizard):
         seen = _scan(draft)
-    if _detect_label_form(draft, seen, options):
+    if _detect_target_form(draft, seen, options):
         seen = _scan(draft)
     _choose(draft, seen, options, wizard)
     return seen
 
 
 def _clean(
-    draft: _Draft,
+    draft: PipelineDraft,
     params: ParamsDraft,
     first: FirstRows,
     decided: Collection[str],
@@ -402,29 +259,35 @@ def _clean(
         InputError: clean would refuse the rows.
     """
     seed = params.tree["seed"]
-    dry = clean_rows(first, draft.task, _clean_params(params), seed)
+    schema = draft.schema
+    dry = clean_rows(first, schema, _clean_params(params), seed)
     added = _apply_cleaned(draft, params, dry, decided)
-    remarks = check_division(dry, draft.task, _clean_params(params), seed)
+    remarks = check_division(dry, draft.task, schema, _clean_params(params), seed)
     return dry, added, remarks
 
 
-def _preview_lines(draft: _Draft, results: _Preview) -> list[str]:
+def _preview_lines(draft: PipelineDraft, results: _Preview) -> list[str]:
     """Return the preview as lines of text, without the remarks at its end."""
     seen = results.seen
     ingest = draft.ingest
-    wanted = layout(base.schema(draft.task).roles, ingest.columns, ingest.max_bytes_per_value)
+    wanted = layout(draft.schema.roles, ingest.columns, ingest.max_bytes_per_value)
     lines = [preview.head(draft.name, seen, results.intake.encodings)]
     notes = {}
-    if seen.is_table:
-        notes = column_notes(draft.source, draft.root, seen, wanted)
+    kinds = {}
+    if draft.chosen is not None:
+        notes = _input_notes(draft.chosen)
+        kinds = {name: _kind(value) for name, value in draft.chosen.inputs.items()}
+    elif seen.is_table:
+        notes = column_notes(draft.source, draft.root, seen, wanted, draft.target.words.value)
     lines += [f"note: {one_line(note, 300)}" for note in seen.notes]
     if seen.is_table:
-        names = {column.source: column.name for column in wanted.columns}
-        lines += preview.columns_table(seen, names, notes)
-    rows = preview.rows_line(results.intake, results.dry)
+        names = {column.source: kinds.get(column.name, column.name) for column in wanted.columns}
+        target = [column.source for column in wanted.columns if column.role == "target"]
+        lines += preview.columns_table(seen, names, notes, target)
+    rows = preview.rows_line(results.intake, results.dry, draft.schema.targets.words.values)
     lines += preview.named_values([*rows, *results.description])
     lines += preview.refusals([*results.intake.refusals, *results.dry.refusals])
-    roles = [column.name for column in wanted.columns if column.role != "id"]
+    roles = _example_roles(wanted)
     lines += preview.example_rows(results.intake, roles)
     shown = [setting for setting in results.decided if setting.path not in draft.set_paths]
     lines += preview.decisions(shown)
@@ -432,16 +295,42 @@ def _preview_lines(draft: _Draft, results: _Preview) -> list[str]:
     return lines
 
 
-def _scan(draft: _Draft) -> SourceColumns:
+def _example_roles(wanted: Layout) -> list[str]:
+    """Return the columns of which the first rows are shown: the last inputs of many are not."""
+    inputs = [column.name for column in wanted.columns if column.role == "input"]
+    hidden = {"id", *inputs[_EXAMPLE_INPUTS:]}
+    return [column.name for column in wanted.columns if column.name not in hidden]
+
+
+def _input_notes(chosen: ChosenInputs) -> dict[str, str]:
+    """Return a remark about each column of a table: why it has its kind, or is no input."""
+    notes = {}
+    for name, reason in chosen.reasons.items():
+        notes[chosen.columns.get(name, name)] = reason
+    for column, reason in chosen.left_out.items():
+        notes[column] = f"left out: {reason}"
+    return notes
+
+
+def _kind(value: Any) -> str:
+    """Return the kind of an input as params write it."""
+    return str(value["kind"]) if isinstance(value, Mapping) else str(value)
+
+
+def _scan(draft: PipelineDraft) -> SourceColumns:
     """Return the columns of the source; of pictures and texts in folders, read only the first."""
     schema = base.schema(draft.task)
     first = source_files.units(draft.source, draft.root, schema.targets.words)[0]
-    if first.format in TABLES:
-        return scan_columns(draft.source, draft.root, schema)
-    return scan_columns(draft.source, draft.root, schema, rows=_SCANNED_FILES)
+    if first.format not in TABLES and isinstance(base.defaults(draft.task), ChoosesInputs):
+        raise no_table()
+    seen = scan_columns(draft.source, draft.root, schema, rows=_SCANNED_FILES)
+    if first.format in TABLES and not seen.complete:
+        rows = rows_for(len(seen.columns), ROWS)
+        return scan_columns(draft.source, draft.root, schema, rows=rows)
+    return seen
 
 
-def _detect_header(draft: _Draft, seen: SourceColumns, wizard: Wizard | None) -> bool:
+def _detect_header(draft: PipelineDraft, seen: SourceColumns, wizard: Wizard | None) -> bool:
     """Write into the draft that a table has no header.
 
     Returns:
@@ -464,58 +353,56 @@ def _detect_header(draft: _Draft, seen: SourceColumns, wizard: Wizard | None) ->
     return has_header
 
 
-def _detect_label_form(draft: _Draft, seen: SourceColumns, options: NewOptions) -> bool:
-    """Write into the draft how to read a label that no single column holds.
+def _detect_target_form(draft: PipelineDraft, seen: SourceColumns, options: NewOptions) -> bool:
+    """Write into the draft how to read a target that no single column holds.
 
     Returns:
         Whether that adds a column.
     """
-    target = draft.role_columns().target
-    if target is None or not seen.is_table:
+    if not seen.is_table or isinstance(base.defaults(draft.task), ChoosesInputs):
         return False
     columns = draft.section["columns"]
-    form = _label_form(draft, seen, options.label or columns.get(target.name), target.name)
+    role = draft.target.role
+    form = _target_form(draft, seen, options.target or columns.get(role))
     if form is None:
         return False
     for key, value in form.settings.items():
         draft.set_source(key, value, form.reason)
-    columns[target.name] = form.column
+    columns[role] = form.column
     draft.validate_ingest()
     return bool(form.settings)
 
 
-def _label_form(
-    draft: _Draft, seen: SourceColumns, label: str | None, role: str
-) -> LabelForm | None:
-    """Return how to read a label that no single column holds; None where one does.
+def _target_form(
+    draft: PipelineDraft, seen: SourceColumns, column: str | None
+) -> TargetForm | None:
+    """Return how to read a target that no single column holds; None where one does.
 
     Args:
         draft: the pipeline.
         seen: the columns of the source.
-        label: the column that a person names.
-        role: the name of the task's target.
+        column: of the target, where a person names it.
     """
-    if label == FILE_TARGET and not draft.source.classes:
-        classes = class_files(draft.source, draft.root, seen)
-        if not classes:
+    if column == FILE_TARGET and not draft.source.file_targets:
+        values = target_files(draft.source, draft.root, seen)
+        if not values:
             return None
-        return LabelForm({"classes": classes}, FILE_TARGET, _SET)
-    if label:
+        return TargetForm(file_settings(values), FILE_TARGET, SET_BY_PERSON)
+    if column:
         return None
-    return label_form(draft.source, draft.root, seen, role)
+    return target_form(draft.source, draft.root, seen, draft.target)
 
 
-def _choose(draft: _Draft, seen: SourceColumns, options: NewOptions, wizard: Wizard | None) -> None:
+def _choose(
+    draft: PipelineDraft, seen: SourceColumns, options: NewOptions, wizard: Wizard | None
+) -> None:
     """Write the columns, the format and the encoding of the source into the draft."""
-    wanted = draft.role_columns()
-    ask = wizard.choose if wizard else None
+    facet = base.defaults(draft.task)
     set_before = dict(draft.section["columns"])
-    target = wanted.target.name if wanted.target else ""
-    named = NamedColumns(
-        text=options.text or set_before.get(wanted.input.name),
-        label=options.label or set_before.get(target),
-    )
-    chosen = choose_columns(draft.source, draft.root, seen, wanted, named, ask)
+    if isinstance(facet, ChoosesInputs):
+        chosen = _choose_inputs(draft, seen, facet, options, wizard)
+    else:
+        chosen = _choose_roles(draft, seen, options, wizard)
     draft.section["columns"] = {**chosen, **set_before}
     source = draft.section["source"]
     if source["format"] == "auto" and not (draft.root / draft.source.path).is_dir():
@@ -524,6 +411,55 @@ def _choose(draft: _Draft, seen: SourceColumns, options: NewOptions, wizard: Wiz
     if "encoding" not in source and len(seen.encodings) == len(legacy) == 1:
         draft.set_source("encoding", next(iter(legacy)), "detected")
     draft.validate_ingest()
+
+
+def _choose_roles(
+    draft: PipelineDraft, seen: SourceColumns, options: NewOptions, wizard: Wizard | None
+) -> dict[str, str]:
+    """Return the columns of a task that states its inputs: role -> column."""
+    wanted = draft.role_columns()
+    set_before = draft.section["columns"]
+    target = wanted.target.name if wanted.target else ""
+    named = NamedColumns(
+        text=options.text or set_before.get(wanted.input.name),
+        target=options.target or set_before.get(target),
+    )
+    ask = wizard.choose if wizard else None
+    return choose_columns(draft.source, draft.root, seen, wanted, named, draft.target, ask)
+
+
+def _choose_inputs(
+    draft: PipelineDraft,
+    seen: SourceColumns,
+    facet: ChoosesInputs,
+    options: NewOptions,
+    wizard: Wizard | None,
+) -> dict[str, str]:
+    """Write the inputs of a table into the draft, and return the columns: role -> column."""
+    wanted = draft.role_columns()
+    assert wanted.target is not None
+    role = wanted.target.name
+    set_before = draft.section["columns"]
+    named = NamedColumns(text=options.text, target=options.target or set_before.get(role))
+    target = choose_target(seen, facet, role, named, wizard.choose if wizard else None)
+    if "inputs" in draft.section:
+        return {role: target}
+    chosen = choose_inputs(draft.source, draft.root, seen, facet, target)
+    settings = [setting for setting in draft.settings if is_input_setting(setting)]
+    chosen = with_settings(chosen, settings, list(seen.columns))
+    draft.chosen = chosen
+    draft.section["inputs"] = dict(chosen.inputs)
+    comment = left_out_comment(chosen.left_out)
+    if comment:
+        draft.reasons[INPUTS_PATH] = comment
+    for name, reason in chosen.reasons.items():
+        draft.reasons[f"{INPUTS_PATH}.{name}"] = reason
+    for setting in chosen.settings:
+        key = setting.path.removeprefix("ingest.")
+        if setting.path not in draft.set_paths:
+            draft.section[key] = setting.value
+            draft.reasons[setting.path] = setting.reason
+    return {role: target, **chosen.columns}
 
 
 def _check_rows(intake: Intake, path: str, task: str) -> None:
@@ -540,7 +476,7 @@ def _check_rows(intake: Intake, path: str, task: str) -> None:
     reasons = ", ".join(f"{reason} ({count:,})" for reason, count in intake.refused.items())
     if intake.refusals:
         reasons += f"; the first: {intake.refusals[0]}"
-    remedy = "name what the file holds: --format, --text, --label, --no-header"
+    remedy = "name what the file holds: --format, --text, --target, --no-header"
     raise InputError(
         f"none of the {intake.read:,} rows that were read can be used: {reasons}",
         where=path,
@@ -548,7 +484,7 @@ def _check_rows(intake: Intake, path: str, task: str) -> None:
     )
 
 
-def _read(draft: _Draft, seen: SourceColumns) -> tuple[Intake, FirstRows, Any]:
+def _read(draft: PipelineDraft, seen: SourceColumns) -> tuple[Intake, FirstRows, Any]:
     """Read and measure the rows.
 
     Returns:
@@ -559,34 +495,36 @@ def _read(draft: _Draft, seen: SourceColumns) -> tuple[Intake, FirstRows, Any]:
     """
     intake = Intake()
     first = FirstRows()
-    rows = rows_of(draft.ingest, draft.task, draft.root, intake)
+    schema = draft.schema
+    most = rows_for(len(schema.roles), ROWS)
+    rows = rows_of(draft.ingest, schema, draft.root, intake, most)
     total = count_rows(draft.source, draft.root, seen)
     facet = base.defaults(draft.task)
-    measurement = facet.measure(collect_first(rows, draft.task, first), total)
+    measurement = facet.measure(collect_first(rows, schema, first), total)
     _check_rows(intake, draft.source.path, draft.task)
     first.whole = first.whole and intake.whole
-    assign_splits(first, draft.task, intake.units)
+    assign_splits(first, schema, intake.units)
     return intake, first, measurement
 
 
-def _fold_labels(
-    draft: _Draft, description: Sequence[tuple[str, str]], wizard: Wizard | None
-) -> bool:
-    """Ask whether labels that differ in case are one, and write the answer into the draft.
+def _ask(draft: PipelineDraft, questions: Sequence[Question], wizard: Wizard | None) -> bool:
+    """Ask the questions about the targets, and write the answers into the draft.
 
     Returns:
-        Whether they are one.
+        Whether an answer changes how the source is read.
     """
-    alike = [value for name, value in description if name == "labels that look alike"]
-    if wizard is None or not alike or "label_case" in draft.section:
-        return False
-    wizard.show([f"these labels look alike: {labels}" for labels in alike])
-    if not wizard.agrees("take labels that differ in capitals alone as one?", default=True):
-        return False
-    draft.section["label_case"] = "fold"
-    draft.reasons["ingest.label_case"] = "asked"
-    draft.validate_ingest()
-    return True
+    has_changed = False
+    for question in questions:
+        if wizard is None or question.path in draft.section:
+            continue
+        wizard.show(question.lines)
+        if wizard.agrees(question.question, default=True):
+            draft.section[question.path] = question.value
+            draft.reasons[f"ingest.{question.path}"] = "asked"
+            has_changed = True
+    if has_changed:
+        draft.validate_ingest()
+    return has_changed
 
 
 def _clean_params(params: ParamsDraft) -> Any:
@@ -602,7 +540,7 @@ def _clean_params(params: ParamsDraft) -> Any:
 
 
 def _apply_cleaned(
-    draft: _Draft,
+    draft: PipelineDraft,
     params: ParamsDraft,
     dry: DryClean,
     decided: Collection[str],
@@ -616,12 +554,17 @@ def _apply_cleaned(
         decided: paths of the settings that the data need.
     """
     added = []
-    if "clean.boilerplate" not in {*decided, *draft.set_paths}:
-        added = repeated_inputs(dry)
+    schema = draft.schema
+    clean = _clean_params(params)
+    if clean.boilerplate and "clean.boilerplate" not in {*decided, *draft.set_paths}:
+        added = repeated_inputs(dry, schema.targets.words.value)
         for setting in added:
             params.apply(setting)
+    if not dry.whole:
+        return added
     clean = _clean_params(params)
-    for setting in small_targets(dry, clean.boilerplate, clean.min_rows_per_class):
+    targets = cleaned_targets(dry, schema, clean)
+    for setting in base.defaults(draft.task).settings_of_targets(targets, clean):
         if setting.path not in draft.set_paths:
             params.apply(setting)
             added.append(setting)
@@ -640,7 +583,7 @@ def _complete(params: ParamsDraft) -> dict[str, Any]:
         raise ParamsError(error.what, remedy="mend the --set options") from None
 
 
-def _text(draft: _Draft, params: ParamsDraft) -> str:
+def _text(draft: PipelineDraft, params: ParamsDraft) -> str:
     """Return the text of params.yaml.
 
     Raises:
@@ -658,111 +601,7 @@ def _text(draft: _Draft, params: ParamsDraft) -> str:
         "For one run with another value:",
         f"dvc exp run -S '{file}:train.epochs=2' pipelines/{name}/dvc.yaml",
     ]
-    text = render(tree, params.reasons, header)
+    text = render(tree, params.reasons, base.defaults(draft.task).descriptions, header)
     if YAML(typ="safe", pure=True).load(text) != tree:
         raise RuntimeError(f"pipelines/{name}/params.yaml would not read as it was meant")
     return text
-
-
-def _readme(draft: _Draft) -> str:
-    """Return the text of the pipeline's README.md."""
-    name = draft.name
-    return f"""# Pipeline {name}
-
-- Task: `{draft.task}`
-- Source: {escaping.markdown_code(draft.source.path)}
-
-Written by `gristmill new`. `params.yaml` says what was measured of the data, as comments.
-`dvc.yaml` is a copy of the project's: edit `params.yaml` alone.
-
-```console
-$ gristmill run {name}      # all stages; the report is data/{name}/reports/report.html
-$ gristmill serve {name}    # the released model over HTTP
-$ gristmill retrain {name}  # later, when there are new data
-```
-
-An experiment with other values:
-
-```console
-$ git add pipelines/{name} data/{name} && git commit -m "Add pipeline {name}"
-$ dvc exp run pipelines/{name}/dvc.yaml -S 'pipelines/{name}/params.yaml:train.epochs=2'
-$ dvc exp show
-```
-"""
-
-
-def _publish(draft: _Draft, params: str) -> None:
-    """Write all files of a pipeline at once, by a rename of their folder.
-
-    Args:
-        draft: the pipeline.
-        params: the text of params.yaml.
-
-    Raises:
-        GristmillError: the project has no dvc.yaml, or params have a mistake.
-    """
-    root = draft.root
-    name = draft.name
-    dvc = root / "dvc.yaml"
-    if not dvc.is_file():
-        remedy = "start from a complete checkout: git checkout -- dvc.yaml"
-        raise GristmillError("there is no dvc.yaml to copy", where=str(root), remedy=remedy)
-    clear_parts(root)
-    # It does not lie below pipelines/, because DVC reads every dvc.yaml there. After a kill, the
-    # remaining copy would have the same outputs as the pipeline.
-    part = root / ".gristmill" / f"{name}.{os.getpid()}{_PART}"
-    try:
-        part.mkdir(parents=True)
-        (part / "params.yaml").write_text(params, encoding="utf-8")
-        (part / "README.md").write_text(_readme(draft), encoding="utf-8")
-        _check(part / "params.yaml", name)
-        shutil.copyfile(dvc, part / "dvc.yaml")
-        (root / "pipelines").mkdir(exist_ok=True)
-        ignore_outputs(root, f"data/{name}")
-        _move(part, root / "pipelines" / name)
-    finally:
-        remove_tree(part, within=root / ".gristmill")
-
-
-def _move(part: Path, target: Path) -> None:
-    """Give a folder its name, by a rename; by a copy beside it where another disk is mounted."""
-    try:
-        part.rename(target)
-        return
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-    # DVC does not look into it: see .dvcignore.
-    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        shutil.copytree(part, beside)
-        sync_tree(beside)
-        beside.rename(target)
-    finally:
-        remove_tree(beside, within=target.parent)
-
-
-def _check(params: Path, name: str) -> None:
-    """Validate the file as `gristmill run` does.
-
-    Raises:
-        ParamsError: --set has a mistake.
-    """
-    try:
-        load(params, shown=f"pipelines/{name}/params.yaml")
-    except ParamsError as error:
-        raise ParamsError(error.what, remedy="mend the --set options") from None
-
-
-def clear_parts(root: Path) -> None:
-    """Remove the folders that killed commands left behind.
-
-    Args:
-        root: of the project.
-    """
-    parts = [*(root / ".gristmill").glob(f"*{_PART}"), *root.glob("pipelines/.*.part")]
-    for part in parts:
-        pid = part.name.split(".")[-2]
-        with suppress(OSError):
-            if not (pid.isdigit() and identify(int(pid))):
-                remove_tree(part, within=part.parent, ignore_errors=False)

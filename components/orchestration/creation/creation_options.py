@@ -11,6 +11,8 @@ from components.core.params import nearest
 from components.orchestration.creation.params_writer import sections_of
 from components.tasks.base import Setting
 
+# Option with new names of targets.
+RENAMES = "--labels"
 # A comma or an equals sign that no backslash precedes.
 _COMMA = re.compile(r"(?<!\\),")
 _EQUALS = re.compile(r"(?<!\\)=")
@@ -78,16 +80,16 @@ def _parse_value(path: str, text: str) -> object:
     return value
 
 
-def label_map(option: str) -> dict[str, str | None]:
-    """Return old label -> new label of `Positive=positive,n/a=`; an empty new one is None.
+def target_map(option: str) -> dict[str, str | None]:
+    """Return old target -> new target of `Positive=positive,n/a=`; an empty new one is None.
 
-    In a label, a comma or an equals sign follows a backslash.
+    In a target, a comma or an equals sign follows a backslash.
 
     Args:
-        option: pairs of labels, separated by commas.
+        option: pairs of targets, separated by commas.
 
     Raises:
-        ParamsError: a part has no equals sign, or a label is mapped twice.
+        ParamsError: a part has no equals sign, or a target is mapped twice.
     """
     renames: dict[str, str | None] = {}
     for part in _COMMA.split(option):
@@ -100,7 +102,7 @@ def label_map(option: str) -> dict[str, str | None]:
             if old in renames:
                 what = f"{old!r} is mapped twice"
             remedy = 'write it as --labels "Positive=positive,n/a="; n/a= drops the label'
-            raise ParamsError(what, where="--labels", remedy=remedy)
+            raise ParamsError(what, where=RENAMES, remedy=remedy)
         renames[old] = _unescaped(new[0]) or None
     return renames
 

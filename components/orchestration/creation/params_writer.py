@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,22 +39,18 @@ _ORDER = (
     "registry",
     "monitor",
 )
-# Comments for the keys that a person needs first. The params.yaml of the root describes all keys.
+# Comments for the keys that a person needs first, beside those of the task. The params.yaml of the
+# root describes all keys.
 _DESCRIPTIONS = {
     "cluster.storage": "a folder that all nodes mount, needed with more than one node",
     "retrain.min_rows": "a source that shrank below this share of its rows is refused",
     "ingest.source.path": "the file or folder itself; DVC watches it",
     "ingest.columns": "what the task wants: its column in the source",
     "ingest.max_bytes_per_value": "larger values are quarantined",
-    "clean.conflicts": "equal inputs with different labels: drop | majority",
-    "clean.min_rows_per_class": "a class with fewer rows is refused, or merged",
-    "clean.small_classes": "refuse | merge, into one class `other`",
-    "clean.unlabelled": "rows without a label: quarantine | keep, for train.pretrain",
     "clean.frozen_split": "filled in by retrain",
     "train.workers": "processes that share the rows of each batch",
     "train.batch_size": "rows of one optimizer step, over all workers",
     "train.patience": "epochs without a better validation metric before the fit stops",
-    "train.class_weights": "none | balanced: each class weighs the same",
     "tune.trials": "networks that the search tries; 0: no search",
     "tune.epochs": "passes of the longest trial over the train rows",
     "tune.time_budget_s": "seconds; null: no limit",
@@ -213,15 +209,22 @@ def _with_defaults(model: BaseModel, written: Mapping[str, Any]) -> dict[str, An
     return tree
 
 
-def render(tree: Mapping[str, Any], reasons: Mapping[str, str], header: Iterable[str]) -> str:
+def render(
+    tree: Mapping[str, Any],
+    reasons: Mapping[str, str],
+    descriptions: Mapping[str, str],
+    header: Iterable[str],
+) -> str:
     """Return the text of a params.yaml: one block for each section, with reasons as comments.
 
     Args:
         tree: of plain values.
         reasons: dotted path -> reason. The most important other keys get a description.
+        descriptions: dotted path -> description, of the task.
         header: lines of the comment at the top.
     """
-    comments = _DESCRIPTIONS | dict(reasons)
+    comments = {**_DESCRIPTIONS, **descriptions, **reasons}
+    parents = _parents(comments)
     lines = [f"# {one_line(line, 400)}" for line in header]
     for section, value in tree.items():
         if not isinstance(value, Mapping) or not value:
@@ -231,8 +234,17 @@ def render(tree: Mapping[str, Any], reasons: Mapping[str, str], header: Iterable
         ordered = {key: item for key, item in value.items() if _has_comment(reasons, section, key)}
         for key, item in value.items():
             ordered.setdefault(key, item)
-        lines += ["", f"{section}:", *_block(ordered, section, comments, "  ")]
+        lines += ["", f"{section}:", *_block(ordered, section, comments, parents, "  ")]
     return "\n".join(lines) + "\n"
+
+
+def _parents(paths: Iterable[str]) -> set[str]:
+    """Return the dotted paths above some others."""
+    parents: set[str] = set()
+    for path in paths:
+        keys = path.split(".")
+        parents.update(".".join(keys[:number]) for number in range(1, len(keys)))
+    return parents
 
 
 def _has_comment(comments: Mapping[str, str], section: str, key: str) -> bool:
@@ -245,6 +257,7 @@ def _block(
     mapping: Mapping[str, Any],
     path: str,
     comments: Mapping[str, str],
+    parents: Collection[str],
     indent: str,
 ) -> list[str]:
     """Return the lines of a mapping.
@@ -256,6 +269,7 @@ def _block(
         mapping: of plain values.
         path: its dotted path.
         comments: dotted path -> comment.
+        parents: paths above those of the comments.
         indent: spaces before the keys.
     """
     lines: list[str] = []
@@ -263,12 +277,11 @@ def _block(
         inner = f"{path}.{key}"
         comment = comments.get(inner, "")
         entry = _entry(str(key), value, indent, comment)
-        has_comments = any(commented.startswith(f"{inner}.") for commented in comments)
-        is_block = has_comments or len(entry[-1]) > _WIDTH
+        is_block = inner in parents or len(entry[-1]) > _WIDTH
         if isinstance(value, Mapping) and value and is_block:
             head = f"{indent}{scalar(str(key))}:"
             lines += _with_comment(head, indent, comment)
-            lines += _block(value, inner, comments, indent + "  ")
+            lines += _block(value, inner, comments, parents, indent + "  ")
         else:
             lines += entry
     return lines

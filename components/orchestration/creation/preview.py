@@ -10,7 +10,7 @@ from typing import Any
 from components.core.console import ValueConsole
 from components.core.escaping import one_line, terminal
 from components.orchestration.creation.clean_preview import DryClean
-from components.orchestration.creation.source_preview import ROWS, Intake
+from components.orchestration.creation.source_preview import Intake
 from components.stages.ingest.sample import SourceColumns
 from components.stages.ingest.source_rows import RefusedRow, show
 from components.tasks.base import Setting
@@ -45,6 +45,7 @@ def columns_table(
     seen: SourceColumns,
     roles: Mapping[str, str],
     notes: Mapping[str, str],
+    first: Sequence[str],
 ) -> list[str]:
     """Return a table of the columns with their roles.
 
@@ -52,9 +53,12 @@ def columns_table(
         seen: the columns of the source.
         roles: column -> role.
         notes: column -> a remark about it.
+        first: columns that must be shown.
     """
     # Columns with a role or a remark come before the others where not all fit.
     important = {*roles, *notes}
+    if len(important) > _COLUMNS:
+        important = {*first, *[name for name in notes if name not in roles]}
     names = sorted(seen.columns, key=lambda name: name not in important)[:_COLUMNS]
     rows: list[list[str]] = []
     for name, column in seen.columns.items():
@@ -81,12 +85,13 @@ def _example(seen: SourceColumns, name: str) -> str:
     return ""
 
 
-def rows_line(intake: Intake, dry: DryClean) -> list[tuple[str, str]]:
+def rows_line(intake: Intake, dry: DryClean, values: str) -> list[tuple[str, str]]:
     """Return the numbers of rows that were read, refused and repeated, as names and values.
 
     Args:
         intake: the rows as ingest reads them.
         dry: the preview of clean.
+        values: what targets are called.
     """
     lines = [("rows", _read_rows(intake))]
     if intake.splits:
@@ -101,16 +106,17 @@ def rows_line(intake: Intake, dry: DryClean) -> list[tuple[str, str]]:
         lines.append((f"refused by clean{among}", _reasons(dry.refused)))
     if dry.conflicts:
         counts = f"{dry.conflicts:,}{among}"
-        lines.append(("equal inputs with different labels", f"{counts}: clean.conflicts"))
+        lines.append((f"equal inputs with different {values}", f"{counts}: clean.conflicts"))
     if dry.duplicates:
-        lines.append(("repeated rows", f"{dry.duplicates:,}{among}: one of each stays"))
+        stays = "all stay, in one split" if dry.keeps_all else "one of each stays"
+        lines.append(("repeated rows", f"{dry.duplicates:,}{among}: {stays}"))
     return lines
 
 
 def _read_rows(intake: Intake) -> str:
     if intake.whole:
         return f"{intake.read:,}"
-    part = "the first" if intake.read >= ROWS else "a part"
+    part = "the first" if intake.total > intake.read else "a part"
     return f"{intake.read:,}, {part} of about {intake.total:,}"
 
 

@@ -59,31 +59,32 @@ class Intake:
 
 def rows_of(
     params: IngestParams,
-    task: str,
+    schema: base.Schema,
     root: Path,
     intake: Intake,
+    most: int = ROWS,
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows that ingest keeps, read and converted by its own code.
 
     Args:
         params: the section `ingest`, columns chosen.
-        task: its id.
+        schema: of the pipeline.
         root: of the project.
         intake: is updated meanwhile.
+        most: rows that are read.
 
     Raises:
         InputError: nothing can be read, or a column is missing.
     """
     assert isinstance(params.source, Files), "of other sources nothing is guessed"
-    schema = base.schema(task)
     value_map = schema.targets.value_map(params)
     wanted = layout(schema.roles, params.columns, params.max_bytes_per_value, value_map)
     units = _sampled(source_files.units(params.source, root, schema.targets.words), intake)
     intake.units = units
     keys = unit_keys([unit.name for unit in units])
     for unit in units:
-        yield from _rows_of_unit(unit, wanted, keys[unit.name], intake)
-        if intake.read >= ROWS:
+        yield from _rows_of_unit(unit, wanted, keys[unit.name], intake, most)
+        if intake.read >= most:
             break
     if unit is not units[-1]:
         intake.whole = False
@@ -92,7 +93,9 @@ def rows_of(
         intake.total = max(intake.total, _estimate(units))
 
 
-def _rows_of_unit(unit: Unit, wanted: Layout, key: str, intake: Intake) -> Iterator[dict[str, Any]]:
+def _rows_of_unit(
+    unit: Unit, wanted: Layout, key: str, intake: Intake, most: int
+) -> Iterator[dict[str, Any]]:
     """Yield the rows that ingest keeps of a unit of the source.
 
     Args:
@@ -100,11 +103,12 @@ def _rows_of_unit(unit: Unit, wanted: Layout, key: str, intake: Intake) -> Itera
         wanted: the columns of the raw table.
         key: that makes ids of the unit unique.
         intake: is updated meanwhile.
+        most: rows of all units that are read.
     """
     unit, wanted = prepared(unit, wanted)
     reader = iter(records(unit, wanted, intake.encodings))
-    while intake.read < ROWS:
-        chunk = list(islice(reader, min(_CHUNK, ROWS - intake.read)))
+    while intake.read < most:
+        chunk = list(islice(reader, min(_CHUNK, most - intake.read)))
         if not chunk:
             return
         table, refused = shaped(chunk, wanted, unit, key)
@@ -127,9 +131,9 @@ def _count_refused(intake: Intake, refused: pa.Table) -> None:
 
 
 def _sampled(units: Sequence[Unit], intake: Intake) -> list[Unit]:
-    """Return class folders with every k-th file alone, where there are too many files.
+    """Return folders with every k-th file alone, where there are too many files.
 
-    The first files of a folder would all be of its first class.
+    The first files of a folder of folders would all have one target.
     """
     folders = [unit for unit in units if unit.format == "folders"]
     paths = list(chain.from_iterable(unit.paths for unit in folders))

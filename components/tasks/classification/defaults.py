@@ -1,12 +1,21 @@
-"""Measure classes: their number, their rows, and labels that are no classes."""
+"""Measure classes: their number, their rows, and labels that are no classes.
+
+Params that small classes need.
+"""
 
 from __future__ import annotations
 
 import unicodedata
 from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, cast
+
+from pydantic import BaseModel
 
 from components.core.errors import InputError
+from components.tasks.base import CleanedTargets, Question, Setting
+from components.tasks.classification.targets.class_balance import ClassClean
 from components.tasks.classification.targets.label_maps import is_scale, joined_labels
 
 # A data set may have one class a row by mistake. Counting stops there.
@@ -15,9 +24,19 @@ MOST_CLASSES = 100_000
 _LISTED = 20
 _WIDTH = 160
 _SHOWN = 5
+# Rows of a class: one each for train, validation and test. clean refuses a smaller limit.
+_LEAST = 3
 _NONE = frozenset(
     ("", "-", "--", "?", "n/a", "na", "none", "nil", "missing", "#n/a", "undefined", "无", "空")
 )
+
+
+class MeasuresClasses(Protocol):
+    """Measurements that have the rows by class."""
+
+    @property
+    def classes(self) -> ClassCounts:
+        """Return the rows by class."""
 
 
 @dataclass
@@ -100,8 +119,12 @@ def _summary(counts: Counter[str], rows: int) -> str:
     return f"{number}: {first}, … down to {ordered[-1][0]} ({ordered[-1][1]:,})"
 
 
-def check_classes(classes: ClassCounts) -> None:
+def check_classes(classes: ClassCounts, number_task: str = "") -> None:
     """Refuse labels that are numbers on a scale, nearly all different, or of one class.
+
+    Args:
+        classes: rows by class.
+        number_task: the task that predicts numbers from the same inputs; "": none does.
 
     Raises:
         InputError: it says what the labels look like, and a way out.
@@ -122,11 +145,133 @@ def check_classes(classes: ClassCounts) -> None:
         numbers = sorted(float(label) for label in counts)
         span = f"from {numbers[0]:g} to {numbers[-1]:g}"
         number = f"{len(counts):,} different ones in {labelled:,} rows"
-        what = f"holds numbers on a scale, {span}, {number}; no task here predicts a number"
+        what = f"holds numbers on a scale, {span}, {number}"
         remedy = "make a column of a few ranges, such as low, middle, high, and name it: --label"
+        if number_task:
+            remedy = f"predict the number: --task {number_task}; or {remedy}"
+        else:
+            what += "; no task here predicts a number"
         raise InputError(what, where="--label", remedy=remedy)
     alone = sum(count == 1 for count in counts.values())
     if len(counts) > _LISTED and alone > len(counts) / 2:
         what = f"holds {len(counts):,} different values in {labelled:,} rows: these are no classes"
         remedy = "name the column of classes: --label COLUMN"
         raise InputError(what, where="--label", remedy=remedy)
+
+
+class ClassDefaults:
+    """The part of a Defaults that concerns classes."""
+
+    target_names: Sequence[Collection[str]] = (
+        ("label", "labels", "class", "target", "标签", "类别"),
+        (
+            "sentiment",
+            "category",
+            "polarity",
+            "topic",
+            "intent",
+            "emotion",
+            "stars",
+            "rating",
+            "score",
+            "情感",
+            "分类",
+            "评分",
+        ),
+    )
+    renames: str | None = "labels"
+    descriptions: Mapping[str, str] = {
+        "clean.conflicts": "equal inputs with different labels: drop | majority",
+        "clean.min_rows_per_class": "a class with fewer rows is refused, or merged",
+        "clean.small_classes": "refuse | merge, into one class `other`",
+        "clean.unlabelled": "rows without a label: quarantine | keep, for train.pretrain",
+        "train.class_weights": "none | balanced: each class weighs the same",
+    }
+    remedy_options: Mapping[str, str] = {"with ingest.labels": "with --labels CLASS="}
+
+    def questions(self, measured: MeasuresClasses) -> Sequence[Question]:
+        """Return the question whether labels that differ in capitals alone are one."""
+        return case_questions(measured.classes)
+
+    def settings_of_targets(self, cleaned: CleanedTargets, options: BaseModel) -> Sequence[Setting]:
+        """Return settings for classes with too few rows."""
+        return class_settings(cleaned, options)
+
+
+def case_questions(classes: ClassCounts) -> list[Question]:
+    """Return the question whether labels that differ in capitals alone are one."""
+    alike = [" | ".join(group) for group in classes.spellings()[:_SHOWN]]
+    if not alike:
+        return []
+    lines = [f"these labels look alike: {labels}" for labels in alike]
+    question = "take labels that differ in capitals alone as one?"
+    return [Question(lines, question, "label_case", "fold")]
+
+
+def class_settings(cleaned: CleanedTargets, options: BaseModel) -> list[Setting]:
+    """Return settings for classes with too few rows, which clean would refuse.
+
+    Args:
+        cleaned: rows by class.
+        options: the params of `clean`.
+
+    Raises:
+        InputError: fewer than two classes are left, or too few rows of the smallest ones.
+    """
+    least = cast(ClassClean, options).min_rows_per_class
+    counts = cleaned.counts
+    if len(counts) < 2:
+        raise _too_few_classes(cleaned)
+    small = {name: count for name, count in counts.items() if count < least}
+    if not small:
+        return []
+    smallest, count = min(small.items(), key=lambda item: (item[1], item[0]))
+    reason = f"{smallest!r} has {_rows(count)}"
+    if len(small) > 1:
+        reason = f"{len(small):,} classes have fewer than {least:,} usable rows, {reason}"
+    lowered = Setting("clean.min_rows_per_class", max(count, _LEAST), reason)
+    if count >= _LEAST:
+        return [lowered]
+    rare = [name for name, rows in small.items() if rows < _LEAST]
+    merged = sum(small[name] for name in rare)
+    if merged < _LEAST:
+        raise _too_few_rows(rare, merged, class_count=len(counts))
+    reason = f"{len(rare):,} classes have fewer than {_LEAST} rows and become 'other'"
+    return [lowered, Setting("clean.small_classes", "merge", reason)]
+
+
+def _too_few_rows(rare: Sequence[str], count: int, *, class_count: int) -> InputError:
+    """Return the error about classes that stay too small when they are merged.
+
+    Args:
+        rare: the classes.
+        count: their rows together.
+        class_count: number of all classes.
+    """
+    names = ", ".join(map(repr, rare[:_SHOWN]))
+    verb = "have together" if len(rare) > 1 else "has"
+    remedy = "bring more rows of these classes"
+    # Two classes must be left.
+    if class_count - len(rare) >= 2:
+        option = ",".join(f"{name}=" for name in rare)
+        remedy += f', or drop them: --labels "{option}"'
+    return InputError(
+        f"{names} {verb} {_rows(count)}: {_LEAST} are needed", where="--data", remedy=remedy
+    )
+
+
+def _too_few_classes(cleaned: CleanedTargets) -> InputError:
+    """Return the error about fewer than two classes, with the reasons."""
+    names = ", ".join(map(repr, cleaned.counts)) or "not even one"
+    causes = cleaned.causes or "the rest repeats others"
+    return InputError(
+        f"only one class is left of {cleaned.rows:,} rows after cleaning: {names} ({causes})",
+        where="--data",
+        remedy="bring more rows, or check --text and --label",
+    )
+
+
+def _rows(count: int) -> str:
+    if count == 1:
+        return "1 usable row"
+    return f"{count:,} usable rows"

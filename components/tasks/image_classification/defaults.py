@@ -15,9 +15,10 @@ from PIL import Image as Pillow
 
 from components.fields.base import Reject
 from components.fields.image import MAX_PIXELS, declared_size
-from components.tasks.base import Setting
+from components.tasks.base import Fit, Setting, SourceStats
 from components.tasks.classification.defaults import (
     ClassCounts,
+    ClassDefaults,
     check_classes,
     describe_classes,
 )
@@ -297,8 +298,16 @@ class ImageMeasurements:
         return int(np.percentile(sides, percentile))
 
 
-class ImageDefaults:
+class ImageDefaults(ClassDefaults):
     """Facet defaults.py."""
+
+    def fit(self, source: SourceStats, target: str | None) -> Fit:  # noqa: ARG002
+        """Return whether the source holds pictures."""
+        for name, column in source.columns.items():
+            if column.is_picture:
+                what = f"{name!r} holds pictures" if source.is_table else "the files are pictures"
+                return Fit(0.95, what)
+        return Fit(0.0, "there are no pictures")
 
     def measure(self, rows: Iterable[Mapping[str, Any]], total: int) -> ImageMeasurements:
         """Return sizes, channels and classes."""

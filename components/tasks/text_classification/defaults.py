@@ -13,13 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from components.tasks.base import Setting
+from components.tasks.base import ColumnStats, Fit, Setting, SourceStats
 from components.tasks.classification.defaults import (
     ClassCounts,
+    ClassDefaults,
     check_classes,
     describe_classes,
 )
 
+# Columns beside texts, at most, of a source whose texts are the input.
+_FEW_COLUMNS = 4
+# Characters of a text, on average; of one in Han characters; and the share of different ones.
+_LONG = 30
+_LONG_HAN = 7
+_DIFFERENT = 0.5
+_HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 # Texts on which words and scripts are counted, and the characters of each that are read.
 _SAMPLE = 4_000
 _CHARACTERS = 10_000
@@ -141,8 +149,23 @@ class TextMeasurements:
         return sum(length > characters for length in self.lengths)
 
 
-class TextDefaults:
+class TextDefaults(ClassDefaults):
     """Facet defaults.py."""
+
+    def fit(self, source: SourceStats, target: str | None) -> Fit:
+        """Return whether the source holds texts and few other inputs."""
+        if any(column.is_picture for column in source.columns.values()):
+            return Fit(0.0, "there are pictures")
+        if not source.is_table:
+            return Fit(0.9, "the files are texts")
+        others = [column for name, column in source.columns.items() if name != target]
+        texts = [column for column in others if is_text(column)]
+        if not texts:
+            return Fit(0.0, "no column holds texts")
+        longest = max(texts, key=lambda column: column.mean)
+        reason = f"{longest.name!r} holds texts of {longest.mean:,.0f} characters on average"
+        few_others = len(others) - len(texts) <= _FEW_COLUMNS
+        return Fit(0.8 if few_others else 0.4, reason)
 
     def measure(self, rows: Iterable[Mapping[str, Any]], total: int) -> TextMeasurements:
         """Return lengths, scripts and classes."""
@@ -217,6 +240,18 @@ class TextDefaults:
             where = f"tokenize.max_length ({tokens:,} tokens)"
             lines.append(f"{share} of the texts are longer than {where}: networks read their start")
         return lines
+
+
+def is_text(column: ColumnStats) -> bool:
+    """Return whether a column holds texts: long values, most of them different."""
+    if not column.filled:
+        return False
+    if 2 * column.long > column.filled:
+        return True
+    with_han = sum(rows for value, rows in column.values.items() if _HAN.search(value))
+    least = _LONG_HAN if 2 * with_han > column.filled else _LONG
+    different = column.long + len(column.values)
+    return column.mean >= least and (column.overflow or different > _DIFFERENT * column.filled)
 
 
 def _limits(measured: TextMeasurements) -> list[Setting]:

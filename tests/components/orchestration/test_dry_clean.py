@@ -13,7 +13,8 @@ from new_checkout import WORDS, make_checkout
 
 from components.core.errors import InputError
 from components.orchestration.creation import clean_preview
-from components.orchestration.creation.create_pipeline import NewOptions, create
+from components.orchestration.creation.create_pipeline import create
+from components.orchestration.creation.pipeline_draft import NewOptions
 
 TEXT = "text_classification"
 TEMPLATE = "we thank you for your letter and will answer it within a few days, number"
@@ -52,7 +53,7 @@ def test_a_class_of_near_duplicates_is_refused_with_the_remedy(root: Path, tmp_p
     assert "--labels" in error.value.remedy
     assert not (root / "pipelines" / "a").exists()
     create(root, "a", TEXT, data, options=NewOptions(settings=["clean.near_duplicates=1.0"]))
-    create(root, "b", TEXT, data, options=NewOptions(labels="template="))
+    create(root, "b", TEXT, data, options=NewOptions(renames="template="))
     assert (root / "pipelines" / "a").exists()
 
 

@@ -19,9 +19,10 @@ from PIL import Image
 
 from components.core.errors import GristmillError
 from components.core.params import read_yaml
-from components.orchestration.creation import create_pipeline
-from components.orchestration.creation.create_pipeline import NewOptions, create
-from components.orchestration.creation.creation_options import label_map
+from components.orchestration.creation import pipeline_folder
+from components.orchestration.creation.create_pipeline import create
+from components.orchestration.creation.creation_options import target_map
+from components.orchestration.creation.pipeline_draft import NewOptions
 from components.orchestration.creation.wizard import Wizard
 from components.orchestration.creation.yaml_scalars import scalar
 from components.orchestration.pipeline_params import load
@@ -208,12 +209,12 @@ def test_options_beat_guesses(root: Path, tmp_path: Path) -> None:
     ):
         create(root, "a", TEXT, data)
     with pytest.raises(GristmillError, match=r"the text could be 'heading' or 'body'\n.*--text"):
-        create(root, "a", TEXT, data, label="category")
+        create(root, "a", TEXT, data, target="category")
     assert not (root / "pipelines" / "a").exists()
-    create(root, "a", TEXT, data, text="heading", label="category")
+    create(root, "a", TEXT, data, text="heading", target="category")
     assert made(root, "a")[0]["ingest"]["columns"] == {"text": "heading", "label": "category"}
     with pytest.raises(GristmillError, match="did you mean 'category'"):
-        create(root, "b", TEXT, data, label="categories")
+        create(root, "b", TEXT, data, target="categories")
 
 
 def test_of_a_label_and_its_number_the_words_are_taken(root: Path, tmp_path: Path) -> None:
@@ -255,7 +256,7 @@ def test_labels_are_mapped_and_alike_ones_are_shown(root: Path, tmp_path: Path) 
     lines = create(root, "a", TEXT, data)
     assert any("Positive | positive" in line for line in lines)
     assert any("ingest.label_case=fold" in line for line in lines)
-    lines = create(root, "b", TEXT, data, options=NewOptions(labels="Positive=positive,n/a="))
+    lines = create(root, "b", TEXT, data, options=NewOptions(renames="Positive=positive,n/a="))
     tree, _ = made(root, "b")
     assert tree["ingest"]["labels"] == {"Positive": "positive", "n/a": None}
     assert any("classes: 2 in 90 rows: positive (46), negative (22)" in line for line in lines)
@@ -277,7 +278,7 @@ def test_a_number_on_a_scale_is_no_class(root: Path, tmp_path: Path) -> None:
     rows = [[sentence(row), row * 1.5] for row in range(60)]
     data = table(tmp_path / "a.csv", ["text", "price"], rows)
     with pytest.raises(GristmillError, match=r"numbers on a scale, from 0 to 88\.5"):
-        create(root, "a", TEXT, data, label="price")
+        create(root, "a", TEXT, data, target="price")
     assert not (root / "pipelines" / "a").exists()
     stars = table(tmp_path / "b.csv", ["text", "stars"], reviews(60, (1, 2, 3, 4, 5)))
     create(root, "b", TEXT, stars)
@@ -591,11 +592,11 @@ def test_numbers_read_as_they_were_in_every_yaml(value: float | bool | None) -> 
 
 
 def test_the_map_of_labels() -> None:
-    assert label_map("Positive=positive,n/a=") == {"Positive": "positive", "n/a": None}
-    assert label_map(r"a\,b=c, d\=e = f=g") == {"a,b": "c", "d=e": "f=g"}
+    assert target_map("Positive=positive,n/a=") == {"Positive": "positive", "n/a": None}
+    assert target_map(r"a\,b=c, d\=e = f=g") == {"a,b": "c", "d=e": "f=g"}
     for wrong in ("a", "=b", "a=b,a=c"):
         with pytest.raises(GristmillError, match="--labels"):
-            label_map(wrong)
+            target_map(wrong)
 
 
 def test_languages_are_named_only_where_they_are_clear(root: Path, tmp_path: Path) -> None:
@@ -683,7 +684,7 @@ def test_pipelines_may_lie_on_another_disk(
     if is_killed:
         killed = True
         with monkeypatch.context() as patch:
-            patch.setattr(create_pipeline, "remove_tree", lambda *_, **__: None)
+            patch.setattr(pipeline_folder, "remove_tree", lambda *_, **__: None)
             with pytest.raises(KeyboardInterrupt):
                 create(root, "mine", TEXT, data)
         killed = False

@@ -20,6 +20,7 @@ from components.tasks.tables.inputs.category_value import CategoryValue
 MOST_INPUTS = 10_000
 # Names of columns that each table has beside its inputs.
 RESERVED = frozenset(("id", "target", "label", "group", "split", "origin", "inputs"))
+# Characters of an input's name.
 LONGEST_NAME = 200
 
 

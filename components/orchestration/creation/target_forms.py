@@ -1,6 +1,6 @@
-"""Recognize labels that no single column holds.
+"""Recognize targets that no single column holds.
 
-There may be a column of 0 and 1 for each class, or a file for each class.
+There may be a column of 0 and 1, or a file, for each value of the target.
 """
 
 from __future__ import annotations
@@ -11,11 +11,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from components.core.errors import InputError
-from components.orchestration.creation.column_guess import label_candidates, named_labels, records
+from components.orchestration.creation.column_guess import (
+    SoughtTarget,
+    named_targets,
+    records,
+    target_candidates,
+)
 from components.stages.ingest import source_files
 from components.stages.ingest.derived_columns import flag_of
 from components.stages.ingest.name_targets import is_target_name
-from components.stages.ingest.params import FILE_TARGET, ONE_HOT, Files
+from components.stages.ingest.params import FILE_TARGET, FILE_TARGETS_KEY, ONE_HOT, Files
 from components.stages.ingest.sample import ColumnSample, SourceColumns
 from components.stages.ingest.source_rows import TABLES
 
@@ -28,12 +33,12 @@ _MOST_SPELLINGS = 4
 
 
 @dataclass(frozen=True)
-class LabelForm:
-    """Settings of a source with which one column holds the label.
+class TargetForm:
+    """Settings of a source with which one column holds the target.
 
     Args:
         settings: keys of ingest.source, with their values.
-        column: the column that holds the label with these settings.
+        column: the column that holds the target with these settings.
         reason: a few words, for a comment.
     """
 
@@ -51,48 +56,60 @@ class FlagCounts:
     none: int = 0
 
 
-def label_form(source: Files, root: Path, seen: SourceColumns, role: str) -> LabelForm | None:
-    """Return how to read a table whose label is not a single column; None where it is one.
+def target_form(
+    source: Files, root: Path, seen: SourceColumns, target: SoughtTarget
+) -> TargetForm | None:
+    """Return how to read a table whose target is not a single column; None where it is one.
 
     Args:
         source: files of the rows.
         root: of the project.
         seen: the columns of the source.
-        role: the name of the task's target.
+        target: of the task.
 
     Raises:
-        InputError: the columns of 0 and 1 do not give each row a single label.
+        InputError: the columns of 0 and 1 do not give each row a single value.
     """
     if source.one_hot:
-        return LabelForm({}, ONE_HOT, "ingest.source.one_hot is set")
-    if source.classes:
-        return LabelForm({}, FILE_TARGET, "ingest.source.classes is set")
-    if named_labels(seen, role):
+        return TargetForm({}, ONE_HOT, "ingest.source.one_hot is set")
+    if source.file_targets:
+        return TargetForm({}, FILE_TARGET, f"{FILE_TARGETS_KEY} is set")
+    if named_targets(seen, target):
         return None
     flags = [name for name, column in seen.columns.items() if _is_flag(column)]
-    candidates = label_candidates(seen)
+    candidates = target_candidates(seen)
     if len(flags) > 1:
         counts = _flag_counts(source, root, flags)
         if not counts.several and not counts.none:
             reason = f"in each of {counts.one:,} rows exactly one of them is 1"
-            return LabelForm({"one_hot": flags}, ONE_HOT, reason)
+            return TargetForm({"one_hot": flags}, ONE_HOT, reason)
         if set(candidates) <= set(flags):
-            raise _no_single_label(flags, counts)
-    classes = class_files(source, root, seen)
-    if not classes:
+            raise _no_single_target(flags, counts, target)
+    values = target_files(source, root, seen)
+    if not values:
         return None
     if candidates:
-        names = ", ".join(list(classes.values())[:_SHOWN])
+        names = ", ".join(list(values.values())[:_SHOWN])
         seen.notes.append(
-            f"the names of the files are not taken for labels; --label {FILE_TARGET} takes them: "
-            f"{names}"
+            f"the names of the files are not taken for {target.words.values}; "
+            f"--{target.role} {FILE_TARGET} takes them: {names}"
         )
         return None
-    return LabelForm({"classes": classes}, FILE_TARGET, "no column holds a label")
+    return TargetForm(file_settings(values), FILE_TARGET, f"no column holds a {target.words.value}")
 
 
-def class_files(source: Files, root: Path, seen: SourceColumns) -> dict[str, str]:
-    """Return the class of each table by its file name; nothing where these name no classes.
+def file_settings(values: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings of a source whose files name the target.
+
+    Args:
+        values: file -> value of the target.
+    """
+    key = FILE_TARGETS_KEY.rpartition(".")[2]
+    return {key: dict(values)}
+
+
+def target_files(source: Files, root: Path, seen: SourceColumns) -> dict[str, str]:
+    """Return the target of each table by its file name; nothing where these name no targets.
 
     Args:
         source: files of the rows.
@@ -100,13 +117,13 @@ def class_files(source: Files, root: Path, seen: SourceColumns) -> dict[str, str
         seen: the columns of the source.
     """
     names = [unit.name for unit in source_files.units(source, root) if unit.format in TABLES]
-    labels = {name: source_files.table_stem(PurePosixPath(name)) for name in names}
+    values = {name: source_files.table_stem(PurePosixPath(name)) for name in names}
     have_same_columns = len({unit.columns for unit in seen.units}) == 1
-    if not have_same_columns or len(set(labels.values())) < 2:
+    if not have_same_columns or len(set(values.values())) < 2:
         return {}
-    if not all(map(is_target_name, labels.values())):
+    if not all(map(is_target_name, values.values())):
         return {}
-    return labels
+    return values
 
 
 def _is_flag(column: ColumnSample) -> bool:
@@ -133,14 +150,14 @@ def _flag_counts(source: Files, root: Path, flags: Sequence[str]) -> FlagCounts:
     return counts
 
 
-def _no_single_label(flags: Sequence[str], counts: FlagCounts) -> InputError:
-    """Return the error about columns of 0 and 1 that do not give each row a single label."""
+def _no_single_target(flags: Sequence[str], counts: FlagCounts, target: SoughtTarget) -> InputError:
+    """Return the error about columns of 0 and 1 that do not give each row a single value."""
     what = f"the columns {_some(flags)} hold 0 and 1"
-    yes_or_no = f"take one of them as a question of yes or no: --label {flags[0]}"
+    yes_or_no = f"take one of them as a question of yes or no: --{target.role} {flags[0]}"
     if counts.several:
         return InputError(
             f"{what}, and {counts.several:,} rows have a 1 in several of them: "
-            "several labels in one row are not learned yet",
+            f"several {target.words.values} in one row are not learned yet",
             where="--data",
             remedy=yes_or_no,
         )

@@ -12,7 +12,8 @@ from new_checkout import make_checkout, sentence
 
 from components.core.errors import InputError
 from components.core.params import read_yaml
-from components.orchestration.creation.create_pipeline import NewOptions, create
+from components.orchestration.creation.create_pipeline import create
+from components.orchestration.creation.pipeline_draft import NewOptions
 
 TEXT = "text_classification"
 
@@ -57,7 +58,7 @@ def test_several_ones_are_several_labels(root: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="20 rows have a 1 in several of them") as error:
         create(root, "a", TEXT, data)
     assert "--label calm" in error.value.remedy
-    create(root, "a", TEXT, data, label="calm")
+    create(root, "a", TEXT, data, target="calm")
 
 
 def test_rows_without_a_one_are_a_decision(root: Path, tmp_path: Path) -> None:
@@ -110,5 +111,5 @@ def test_names_of_files_beside_a_likely_column_are_offered(root: Path, tmp_path:
         table(tmp_path / "data" / f"{name}.csv", ["words", "kind"], rows)
     lines = create(root, "a", TEXT, tmp_path / "data")
     assert any("--label file_label takes them: flat, hotel" in line for line in lines)
-    lines = create(root, "b", TEXT, tmp_path / "data", label="file_label")
+    lines = create(root, "b", TEXT, tmp_path / "data", target="file_label")
     assert any("flat (30), hotel (30)" in line for line in lines)

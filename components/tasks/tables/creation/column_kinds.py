@@ -1,0 +1,305 @@
+"""Guess the kind of each column of a table from the values of its first rows."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import Any, Literal
+
+from components.fields.base import Reject
+from components.fields.moment import DateOrder, guess_order, parse_moment
+from components.fields.number import MISSING, DecimalSign, guess_decimal, parse_number
+from components.tasks.base import ColumnStats
+
+Kind = Literal["number", "category", "time", "text", "id", "constant", "picture", "empty"]
+# Different values of a column that are read as numbers and dates.
+_READ = 2_000
+# Share of the rows whose values must be of a kind. The other rows are refused.
+_MOST = 0.95
+# Share of different values from which texts are ids, and the rows from which that is known.
+_DIFFERENT = 0.8
+_FEW_ROWS = 20
+# Different numbers, whole ones and with fractions, up to which they may be names.
+_FEW_NUMBERS = 20
+_FEW_FRACTIONS = 5
+# Characters of a category, on average, and words. Longer values are texts.
+_LONG_NAME = 50
+_LONG_TEXT = 30
+_WORDS_OF_A_TEXT = 5.0
+# Share of the rows that a column must have a value in, or lack one in, if it has only one value.
+_SOME = 0.01
+# Texts that begin with a year of four digits.
+_YEAR_FIRST = re.compile(r"\s*\d{3,4}\D")
+_DAY_FIRST = re.compile(r"\s*\d{1,2}\s*[-/.]\s*\d{1,2}\s*[-/.]")
+_LEADING_ZERO = re.compile(r"0\d+")
+_COMPACT_DATE = re.compile(r"(?:19|20)\d{6}(?:\.0)?")
+_NAME_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_a-zA-Z]+")
+_ID_WORDS = frozenset(("id", "uuid", "guid", "index", "idx", "rowid", "rownum", "unnamed", "pid"))
+_ID_ENDINGS = ("编号", "序号", "号码")
+_TIME_WORDS = frozenset(("date", "datetime", "time", "timestamp", "created", "updated", "at"))
+_TIME_ENDINGS = ("日期", "时间")
+
+
+@dataclass(frozen=True)
+class Guess:
+    """The kind of a column.
+
+    Args:
+        kind: a kind of input, or why the column is none.
+        reason: a few words for a person.
+        decimal: decimal sign of numbers.
+        order: of day, month and year in dates.
+    """
+
+    kind: Kind
+    reason: str
+    decimal: DecimalSign = "."
+    order: DateOrder = "ymd"
+
+    @property
+    def input(self) -> Any:
+        """Return the input as params write it; None for a column that is none."""
+        if self.kind == "number" and self.decimal != ".":
+            return {"kind": "number", "decimal": self.decimal}
+        if self.kind == "time" and self.order != "ymd":
+            return {"kind": "time", "order": self.order}
+        if self.kind in ("number", "category", "time"):
+            return self.kind
+        return None
+
+
+class ColumnValues:
+    """The values of a column, without words for missing ones.
+
+    Args:
+        column: of the source.
+    """
+
+    def __init__(self, column: ColumnStats) -> None:
+        self.name = column.name
+        self.column = column
+
+    @cached_property
+    def counts(self) -> Mapping[str, int]:
+        """Return the rows of each of the first different values."""
+        present = (pair for pair in self.column.values.items() if not is_missing(pair[0]))
+        return dict(islice(present, _READ))
+
+    @cached_property
+    def rows(self) -> int:
+        """Return the rows that these values have."""
+        return sum(self.counts.values())
+
+    @cached_property
+    def distinct(self) -> int:
+        """Return the number of different short values, up to the limit of the source's sample."""
+        return len(self.column.values)
+
+    @property
+    def count_text(self) -> str:
+        """Return the number of different values for a person."""
+        if self.column.overflow or self.column.long:
+            return f"more than {self.distinct:,}"
+        return f"{self.distinct:,}"
+
+    @property
+    def all_differ(self) -> bool:
+        """Return whether no value comes twice."""
+        return bool(self.rows) and self.rows == len(self.counts)
+
+    @cached_property
+    def decimal(self) -> DecimalSign:
+        """Return the decimal sign of the numbers."""
+        return guess_decimal(self.counts)[0]
+
+    @cached_property
+    def numbers(self) -> Mapping[str, float]:
+        """Return the number of each value that is one."""
+        return _parsed(self.counts, lambda text: number_of(text, self.decimal))
+
+    @cached_property
+    def order(self) -> tuple[DateOrder, int]:
+        """Return the order of day, month and year, and how many values show it."""
+        short = [text for text in self.counts if not _YEAR_FIRST.match(text)]
+        if not any(map(_DAY_FIRST.match, short)):
+            # Names of months need no order.
+            return "ymd", len(self.counts)
+        return guess_order(short)
+
+    @cached_property
+    def moments(self) -> Mapping[str, float]:
+        """Return the moment of each value that is one, in seconds since 1970."""
+        return _parsed(self.counts, lambda text: parse_moment(text, self.order[0]))
+
+    def share(self, parsed: Iterable[str]) -> float:
+        """Return the share of the rows that some of the values have."""
+        return sum(self.counts[text] for text in parsed) / max(self.rows, 1)
+
+    @cached_property
+    def words(self) -> list[str]:
+        """Return the words of the column's name, in lower case."""
+        return [word.casefold() for word in _NAME_WORDS.findall(self.name)]
+
+    @property
+    def is_named_id(self) -> bool:
+        """Return whether the column is named as an id. The column of pandas' index has no name."""
+        last = self.words[-1:] or ["id"]
+        is_unnamed = self.words[:1] == ["unnamed"]
+        return is_unnamed or last[0] in _ID_WORDS or self.name.endswith(_ID_ENDINGS)
+
+    @property
+    def is_named_time(self) -> bool:
+        """Return whether the column is named as a date or time."""
+        return not _TIME_WORDS.isdisjoint(self.words) or self.name.endswith(_TIME_ENDINGS)
+
+
+def is_missing(text: str) -> bool:
+    """Return whether a text stands for a missing value."""
+    return text.strip().casefold() in MISSING
+
+
+def number_of(text: str, decimal: DecimalSign) -> float | None:
+    """Return the number of a text, or None for a word such as n/a.
+
+    Raises:
+        Reject: it is none.
+    """
+    if decimal == "." and text.isascii() and "_" not in text:
+        with suppress(ValueError):
+            number = float(text)
+            if abs(number) < float("inf"):
+                return number
+    return parse_number(text, decimal)
+
+
+def _parsed(texts: Iterable[str], parse: Callable[[str], float | None]) -> Mapping[str, float]:
+    """Return the values of the texts that can be parsed."""
+    values = {}
+    for text in texts:
+        with suppress(Reject):
+            value = parse(text)
+            if value is not None:
+                values[text] = value
+    return values
+
+
+def guess_column(column: ColumnStats, rows: int) -> Guess:
+    """Return the kind of a column, with the reason.
+
+    Args:
+        column: of the source.
+        rows: that were read of the source.
+    """
+    if column.is_picture:
+        return Guess("picture", "holds pictures, which are no input of tables")
+    values = ColumnValues(column)
+    if not values.counts and not column.long:
+        return Guess("empty", "is empty")
+    if len(values.counts) == 1 and not column.long:
+        return _of_one_value(values, rows)
+    # A long text is neither a number nor a date.
+    if column.long <= (1 - _MOST) * column.filled:
+        guess = _time(values) or _number(values)
+        if guess is not None:
+            return guess
+    return _text(values)
+
+
+def is_amount(values: ColumnValues) -> bool:
+    """Return whether the values are numbers on a scale, not ids, codes or few names."""
+    numbers = values.numbers
+    if values.share(numbers) < _MOST or any(map(_LEADING_ZERO.fullmatch, numbers)):
+        return False
+    if not all(number.is_integer() for number in numbers.values()):
+        return len(numbers) > _FEW_FRACTIONS
+    return len(numbers) > _FEW_NUMBERS and not (values.is_named_id and not values.all_differ)
+
+
+def _of_one_value(values: ColumnValues, rows: int) -> Guess:
+    (value,) = values.counts
+    missing = rows - values.rows
+    if min(missing, values.rows) >= max(_SOME * rows, 1):
+        return Guess("category", f"{value!r} or nothing")
+    return Guess("constant", f"is {value!r} in all rows")
+
+
+def _time(values: ColumnValues) -> Guess | None:
+    """Return that a column holds dates; None where it does not."""
+    # Numbers are dates only where their form or the name of the column says so.
+    is_number = values.share(values.numbers) >= _MOST
+    is_compact = all(map(_COMPACT_DATE.fullmatch, values.counts))
+    if is_number and not is_compact and not values.is_named_time:
+        return None
+    if values.share(values.moments) < _MOST:
+        return None
+    order, shown = values.order
+    reason = "dates, such as " + next(iter(values.moments))
+    if not shown:
+        reason += ", day before month: nothing tells which is which (order: mdy for month first)"
+    elif order == "dmy":
+        reason += ", day before month"
+    elif order == "mdy":
+        reason += ", month before day"
+    return Guess("time", reason + _others(values, values.moments, "dates"), order=order)
+
+
+def _number(values: ColumnValues) -> Guess | None:
+    """Return that a column holds numbers, ids or codes; None where it holds something else."""
+    numbers = values.numbers
+    if values.share(numbers) < _MOST:
+        return None
+    if any(map(_LEADING_ZERO.fullmatch, numbers)):
+        example = next(filter(_LEADING_ZERO.fullmatch, numbers))
+        return Guess("category", f"codes with leading zeros, such as {example}")
+    least = min(numbers.values())
+    most = max(numbers.values())
+    span = f"{least:g} to {most:g}"
+    is_whole = all(number.is_integer() for number in numbers.values())
+    if is_whole and values.all_differ:
+        if values.is_named_id:
+            return Guess("id", f"an id: all values differ, {span}")
+        counts_rows = least in (0, 1) and most - least + 1 == len(numbers)
+        if counts_rows and len(numbers) >= _FEW_ROWS:
+            return Guess("id", f"numbers the rows: {span}")
+    if is_whole and values.is_named_id and len(numbers) < values.rows:
+        return Guess("category", f"ids that come again, {values.distinct:,} different ones")
+    if len(values.counts) == _READ:
+        span = f"about {span}"
+    reason = f"numbers, {span}"
+    if values.decimal == ",":
+        reason += ", decimal comma"
+    return Guess("number", reason + _others(values, numbers, "numbers"), decimal=values.decimal)
+
+
+def _others(values: ColumnValues, parsed: Mapping[str, float], kind: str) -> str:
+    """Return a remark about the values that are not of the kind of the others."""
+    others = [text for text in values.counts if text not in parsed]
+    if not others:
+        return ""
+    rows = sum(values.counts[text] for text in others)
+    return f"; {rows:,} rows are refused: {others[0]!r} and the like are no {kind}"
+
+
+def _text(values: ColumnValues) -> Guess:
+    """Return that a column holds categories, ids or texts."""
+    column = values.column
+    words = Counter[int]()
+    for text, rows in values.counts.items():
+        words[len(text.split())] += rows
+    mean_words = sum(number * rows for number, rows in words.items()) / max(values.rows, 1)
+    is_long = column.mean > _LONG_NAME or 2 * column.long > column.filled
+    differ = values.distinct / max(sum(column.values.values()), 1)
+    if column.overflow:
+        differ = max(differ, len(values.counts) / max(values.rows, 1))
+    is_sentence = mean_words > _WORDS_OF_A_TEXT and column.mean > _LONG_TEXT
+    if is_long or (is_sentence and differ > 1 / 2):
+        return Guess("text", "a text column is no input of tables yet")
+    if differ > _DIFFERENT:
+        what = "an id" if values.is_named_id else "an id or a name"
+        return Guess("id", f"{what}: nearly all values differ")
+    return Guess("category", f"{values.count_text} names")

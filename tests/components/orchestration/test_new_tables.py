@@ -1,0 +1,339 @@
+"""`gristmill new` on tables: the task, the kind of each column, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import random
+from collections.abc import Sequence
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from new_checkout import make_checkout, sentence
+from typer.testing import CliRunner
+
+from components.cli.main import app
+from components.core.errors import GristmillError
+from components.core.params import read_yaml
+from components.orchestration.creation.create_pipeline import create
+from components.orchestration.creation.pipeline_draft import NewOptions
+
+REGRESSION = "tabular_regression"
+CLASSIFICATION = "tabular_classification"
+ROWS = 60
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A checkout of the files that new reads."""
+    return make_checkout(tmp_path)
+
+
+def table(
+    path: Path,
+    columns: dict[str, Sequence[Any]],
+    encoding: str = "utf-8",
+    delimiter: str = ",",
+) -> Path:
+    """A file with these columns."""
+    with path.open("w", encoding=encoding, newline="") as stream:
+        writer = csv.writer(stream, delimiter=delimiter)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+    return path
+
+
+def homes(rows: int = ROWS) -> dict[str, Sequence[Any]]:
+    """Columns of homes: an area, a city, and a price that neither gives away."""
+    drawn = random.Random(1)
+    area = [round(drawn.uniform(20, 200), 1) for _ in range(rows)]
+    return {
+        "area": area,
+        "city": [drawn.choice(["Lyon", "Paris", "Nice"]) for _ in range(rows)],
+        "price": [round(1_000 * x + drawn.uniform(0, 90_000)) for x in area],
+    }
+
+
+def made(root: Path, data: Path, target: str = "price", **options: Any) -> dict[str, Any]:
+    """The section `ingest` of a new pipeline."""
+    create(root, "p", None, data, target=target, options=NewOptions(**options))
+    ingest: dict[str, Any] = read_yaml(root / "pipelines/p/params.yaml")["ingest"]
+    return ingest
+
+
+def test_a_number_to_predict_makes_a_regression(root: Path, tmp_path: Path) -> None:
+    lines = create(root, "p", None, table(tmp_path / "a.csv", homes()), target="price")
+    assert any(
+        line.startswith(f"  task: {REGRESSION}: 'price' holds numbers, 60 different ones")
+        for line in lines
+    )
+    text = (root / "pipelines/p/params.yaml").read_text()
+    assert "    city: category  # 3 names" in text
+    params = read_yaml(root / "pipelines/p/params.yaml")
+    assert params["task"] == REGRESSION
+    assert params["ingest"]["inputs"] == {"area": "number", "city": "category"}
+    assert params["ingest"]["columns"] == {"target": "price"}
+
+
+@pytest.mark.parametrize("option", ["--target", "--label"])
+def test_the_command_needs_no_task(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    (root / "components/cli").mkdir(parents=True)
+    monkeypatch.chdir(root)
+    data = table(tmp_path / "a.csv", homes())
+    result = CliRunner().invoke(app, ["new", "p", "--data", str(data), option, "price"])
+    assert result.exit_code == 0
+    assert read_yaml(root / "pipelines/p/params.yaml")["task"] == REGRESSION
+
+
+def test_few_names_make_a_classification(root: Path, tmp_path: Path) -> None:
+    lines = create(root, "p", None, table(tmp_path / "a.csv", homes()), target="city")
+    assert any(f"task: {CLASSIFICATION}: 'city' holds names" in line for line in lines)
+    params = read_yaml(root / "pipelines/p/params.yaml")
+    assert params["ingest"]["columns"] == {"label": "city"}
+    assert params["ingest"]["inputs"] == {"area": "number", "price": "number"}
+
+
+def test_the_task_may_be_named(root: Path, tmp_path: Path) -> None:
+    rooms = [number % 4 + 1 for number in range(ROWS)]
+    data = table(tmp_path / "a.csv", homes() | {"rooms": rooms})
+    lines = create(root, "a", None, data, target="rooms")
+    assert any(f"task: {CLASSIFICATION}" in line and REGRESSION in line for line in lines)
+    lines = create(root, "b", REGRESSION, data, target="rooms")
+    assert any("1, 2, 3, 4; if these are classes: --task" in line for line in lines)
+    with pytest.raises(GristmillError, match=f"--task {REGRESSION}"):
+        create(root, "c", CLASSIFICATION, data, target="price")
+
+
+def test_texts_and_a_label_make_a_text_task(root: Path, tmp_path: Path) -> None:
+    texts = [sentence(number) for number in range(ROWS)]
+    labels = [("good", "bad")[number % 2] for number in range(ROWS)]
+    data = table(tmp_path / "a.csv", {"id": range(ROWS), "review": texts, "label": labels})
+    lines = create(root, "p", None, data)
+    assert any("task: text_classification: 'review' holds texts" in line for line in lines)
+    assert read_yaml(root / "pipelines/p/params.yaml")["ingest"]["columns"]["text"] == "review"
+
+
+def test_without_a_target_nothing_is_guessed(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(GristmillError, match="to be predicted cannot be told") as error:
+        create(root, "p", None, table(tmp_path / "a.csv", homes()))
+    assert "--target COLUMN" in error.value.remedy
+    with pytest.raises(GristmillError, match=r"no column 'prize' \(did you mean 'price'\?\)"):
+        create(root, "p", None, table(tmp_path / "a.csv", homes()), target="prize")
+
+
+def test_the_group_of_a_row_is_no_target(root: Path, tmp_path: Path) -> None:
+    data = table(tmp_path / "a.csv", homes() | {"group": ["x", "y"] * (ROWS // 2)})
+    with pytest.raises(GristmillError, match="is read as the group of a row"):
+        create(root, "p", None, data, target="group")
+
+
+def test_files_are_no_table(root: Path, tmp_path: Path) -> None:
+    for name in ("good", "bad"):
+        (tmp_path / "texts" / name).mkdir(parents=True)
+        for number in range(12):
+            text = sentence(number + 100 * (name == "bad"))
+            (tmp_path / "texts" / name / f"{number}.txt").write_text(text)
+    lines = create(root, "p", None, tmp_path / "texts")
+    assert any("task: text_classification: the files are texts" in line for line in lines)
+    with pytest.raises(GristmillError, match="reads tables"):
+        create(root, "q", REGRESSION, tmp_path / "texts")
+
+
+def test_columns_of_no_use_and_leaks_are_left_out(root: Path, tmp_path: Path) -> None:
+    columns = homes()
+    price = columns["price"]
+    columns |= {
+        "row": range(ROWS),
+        "country": ["France"] * ROWS,
+        "nothing": [""] * ROWS,
+        "name": [f"home {number}" for number in range(ROWS)],
+        "note": [sentence(number) for number in range(ROWS)],
+        "copy": [f"{number}.0" for number in price],
+        "log": [number**0.5 for number in price],
+        "label": [number % 3 for number in range(ROWS)],
+    }
+    ingest = made(root, table(tmp_path / "a.csv", columns))
+    assert ingest["inputs"] == {"area": "number", "city": "category", "label_column": "number"}
+    assert ingest["columns"] == {"target": "price", "label_column": "label"}
+    text = " ".join((root / "pipelines/p/params.yaml").read_text().replace("#", "").split())
+    for reason in (
+        "row (numbers the rows: 0 to 59)",
+        "country (is 'France' in all rows)",
+        "nothing (is empty)",
+        "name (an id or a name: nearly all values differ)",
+        "note (a text column is no input of tables yet)",
+        "copy (a copy of the target)",
+        "log (its order is that of the target)",
+        "To bring one back, add a line such as NAME: number",
+    ):
+        assert reason in text
+
+
+def test_a_column_that_determines_the_class_is_left_out(root: Path, tmp_path: Path) -> None:
+    columns = homes()
+    columns["code"] = [{"Lyon": 1, "Paris": 2, "Nice": 3}[city] for city in columns["city"]]
+    ingest = made(root, table(tmp_path / "a.csv", columns), target="city")
+    assert "code" not in ingest["inputs"]
+
+
+def test_single_inputs_may_be_set(root: Path, tmp_path: Path) -> None:
+    columns = homes() | {"row": range(ROWS), "a.b": [number % 7 for number in range(ROWS)]}
+    settings = [
+        "ingest.inputs.row=number",
+        "ingest.inputs.area=null",
+        "ingest.inputs.a.b=category",
+    ]
+    data = table(tmp_path / "a.csv", columns)
+    ingest = made(root, data, settings=settings)
+    assert ingest["inputs"] == {"city": "category", "row": "number", "a.b": "category"}
+    with pytest.raises(GristmillError, match="no column 'rooms'"):
+        create(
+            root,
+            "q",
+            None,
+            data,
+            target="price",
+            options=NewOptions(settings=["ingest.inputs.rooms=number"]),
+        )
+    create(
+        root,
+        "r",
+        None,
+        data,
+        target="price",
+        options=NewOptions(settings=["ingest.inputs={area: number}"]),
+    )
+    inputs = read_yaml(root / "pipelines/r/params.yaml")["ingest"]["inputs"]
+    assert inputs == {"area": "number"}
+
+
+def test_numbers_of_many_forms(root: Path, tmp_path: Path) -> None:
+    columns = homes()
+    drawn = random.Random(2)
+    numbers = [drawn.uniform(1_000, 9_000) for _ in range(ROWS)]
+    columns |= {
+        "thousands": [f"{number:,.2f}" for number in numbers],
+        "comma": [f"{number:.2f}".replace(".", ",") for number in numbers],
+        "percent": [f"{drawn.uniform(1, 99):.1f}%" for _ in range(ROWS)],
+        "currency": [f"€ {drawn.randrange(5, 99)}" for _ in range(ROWS)],
+        "missing": [("n/a", "7", "12")[number % 3] for number in range(ROWS)],
+        "zip": [f"0{number % 9 + 1000}" for number in range(ROWS)],
+    }
+    del columns["price"]
+    columns["price"] = [f"{drawn.uniform(1_000, 90_000):.2f}".replace(".", ",") for _ in numbers]
+    ingest = made(root, table(tmp_path / "a.csv", columns))
+    assert ingest["decimal"] == ","
+    assert ingest["inputs"] == {
+        "area": "number",
+        "city": "category",
+        "thousands": "number",
+        "comma": {"kind": "number", "decimal": ","},
+        "percent": "number",
+        "currency": "number",
+        "missing": "number",
+        "zip": "category",
+    }
+
+
+def test_dates_of_many_forms(root: Path, tmp_path: Path) -> None:
+    days = [date(2024, 1, 1) + timedelta(days=37 * number % 900) for number in range(ROWS)]
+    mixed = [
+        day.strftime(("%Y-%m-%d", "%d/%m/%Y", "%b %d, %Y")[number % 3])
+        for number, day in enumerate(days)
+    ]
+    columns = homes() | {
+        "iso": [day.isoformat() for day in days],
+        "us": [day.strftime("%m/%d/%Y") for day in days],
+        "eu": [day.strftime("%d.%m.%Y") for day in days],
+        "mixed": mixed,
+        "compact": [day.strftime("%Y%m%d") for day in days],
+        "excel_date": [(day - date(1899, 12, 30)).days for day in days],
+        "count": [(day - date(1899, 12, 30)).days for day in days],
+    }
+    inputs = made(root, table(tmp_path / "a.csv", columns))["inputs"]
+    assert inputs["iso"] == inputs["compact"] == inputs["excel_date"] == "time"
+    assert inputs["us"] == {"kind": "time", "order": "mdy"}
+    assert inputs["eu"] == inputs["mixed"] == {"kind": "time", "order": "dmy"}
+    assert inputs["count"] == "number"
+
+
+def test_dates_of_a_workbook(root: Path, tmp_path: Path) -> None:
+    from openpyxl import Workbook
+
+    book = Workbook()
+    sheet = book.active
+    assert sheet is not None
+    columns = homes()
+    sheet.append([*columns, "sold"])
+    for number, row in enumerate(zip(*columns.values(), strict=True)):
+        sheet.append([*row, date(2024, 1, 1) + timedelta(days=number * 7)])
+    book.save(tmp_path / "a.xlsx")
+    inputs = made(root, tmp_path / "a.xlsx")["inputs"]
+    assert inputs == {"area": "number", "city": "category", "sold": "time"}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "delimiter"), [("gb18030", ","), ("utf-16", ","), ("utf-8-sig", ";")]
+)
+def test_encodings_and_delimiters(
+    root: Path, tmp_path: Path, encoding: str, delimiter: str
+) -> None:
+    english = homes()
+    columns = {"面积": english["area"], "城市": ["北京", "上海", "广州"] * 20}
+    columns["价格"] = english["price"]
+    data = table(tmp_path / "a.csv", columns, encoding, delimiter)
+    ingest = made(root, data, target="价格")
+    assert ingest["inputs"] == {"面积": "number", "城市": "category"}
+
+
+def test_a_table_of_categories(root: Path, tmp_path: Path) -> None:
+    drawn = random.Random(5)
+    columns = {name: [drawn.choice("abcdef") for _ in range(ROWS)] for name in ("x", "z", "target")}
+    ingest = made(root, table(tmp_path / "a.csv", columns), target="target")
+    assert ingest["inputs"] == {"x": "category", "z": "category"}
+
+
+def test_targets_that_nothing_can_be_learned_of(root: Path, tmp_path: Path) -> None:
+    constant = table(tmp_path / "constant.csv", homes() | {"price": [7.5] * ROWS})
+    with pytest.raises(GristmillError, match=r"7\.5 in all of its 60 rows"):
+        create(root, "p", REGRESSION, constant, target="price")
+    few = table(tmp_path / "few.csv", homes(10))
+    with pytest.raises(GristmillError, match="a number in 10 rows; 20 are needed"):
+        create(root, "p", REGRESSION, few, target="price")
+    names = table(tmp_path / "names.csv", homes())
+    with pytest.raises(GristmillError, match="none of the 60 rows"):
+        create(root, "p", REGRESSION, names, target="city")
+
+
+def test_a_target_that_is_missing_in_some_rows(root: Path, tmp_path: Path) -> None:
+    columns = homes()
+    columns["price"] = [
+        price if number % 3 else "" for number, price in enumerate(columns["price"])
+    ]
+    lines = create(root, "p", None, table(tmp_path / "a.csv", columns), target="price")
+    assert "  rows without a number: 20" in lines
+    params = read_yaml(root / "pipelines/p/params.yaml")
+    assert params["clean"]["min_rows"] == 20
+
+
+def test_thousands_of_columns(root: Path, tmp_path: Path) -> None:
+    drawn = random.Random(3)
+    columns = homes()
+    for number in range(5_000):
+        columns[f"c{number}"] = [drawn.randrange(1_000) for _ in range(ROWS)]
+    lines = create(root, "p", None, table(tmp_path / "a.csv", columns), target="price")
+    assert len(lines) < 80
+    assert len(read_yaml(root / "pipelines/p/params.yaml")["ingest"]["inputs"]) == 5_002
+
+
+def test_a_name_that_two_columns_have(root: Path, tmp_path: Path) -> None:
+    columns = homes()
+    data = tmp_path / "a.csv"
+    rows = zip(columns["area"], columns["area"], columns["city"], columns["price"], strict=True)
+    with data.open("w", newline="") as stream:
+        csv.writer(stream).writerows([["area", "area", "city", "price"], *rows])
+    with pytest.raises(GristmillError, match="2 columns named 'area'"):
+        create(root, "p", None, data, target="price")
