@@ -37,8 +37,7 @@ from sklearn import datasets
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from components.core.files import to_json, write_atomic
-from components.tasks.tables.boosting import feature_matrix, make_folds
-from components.tasks.tables.ensemble import (
+from components.tasks.tables.ensemble.blended_scores import (
     EnsembleConfig,
     TableRows,
     classification_scorer,
@@ -46,7 +45,8 @@ from components.tasks.tables.ensemble import (
     fit_regression,
     regression_scorer,
 )
-from components.tasks.tables.linear import fit_logistic, fit_ridge, log_shares
+from components.tasks.tables.ensemble.boosting import feature_matrix, make_folds
+from components.tasks.tables.ensemble.linear import fit_logistic, fit_ridge, log_shares
 
 Floats = NDArray[np.float64]
 PLOTNINE = "plotnine==0.15.9"
