@@ -178,7 +178,8 @@ def plain_digits(text: str) -> str:
     """Return a text in lower case and in Unicode's compatibility form, as digits are read in it.
 
     Raises:
-        Reject: the form would make other numbers of raised, circled or fraction digits: 5² is no 52.
+        Reject: it has raised, circled or fraction digits, of which the form makes other numbers:
+            5² is no 52.
     """
     if any(unicodedata.category(character) == "No" for character in text):
         raise Reject("not_a_number", text[:_LONGEST])

@@ -79,7 +79,10 @@ def _describe_column(
     distributions = profile["fields"]
     features = [field.profile(value) for value in values]
     # Not all rows have all statistics: a missing number has no value.
-    for key in dict.fromkeys(key for row in features for key in row):
+    keys: dict[str, None] = {}
+    for row in features:
+        keys |= dict.fromkeys(row)
+    for key in keys:
         values_of_key = [row[key] for row in features if key in row]
         distributions[f"{column}.{key}"] = _distribution(values_of_key)
     pieces = [set(field.pieces(value)) for value in values]

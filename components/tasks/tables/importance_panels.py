@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from components.tasks.tables.column_importance import (
 )
 
 _MOST_BARS = 20
-_MOST_CURVES = 6
+_MOST_CURVES = 4
 _MOST_OUTPUTS = 4
 _ROW_HEIGHT = 26.0
 _BOTTOM = 44.0
@@ -46,7 +45,6 @@ def inspection_section(
     error_name: str,
     output_name: str,
     error_text: Callable[[float], str] = plot_text,
-    times: Collection[str] = (),
 ) -> ReportSection | None:
     """Return the section about what the answers depend on; None where no column varies.
 
@@ -60,7 +58,6 @@ def inspection_section(
         error_name: of the error, such as "RMSE".
         output_name: of the outputs, such as "answer" or "probability".
         error_text: writes a difference of errors.
-        times: columns of seconds since 1970.
     """
     importances = permutation_importance(predict, columns, truths, error, seed)
     if not importances.columns:
@@ -75,7 +72,7 @@ def inspection_section(
         "that may never have it."
     )
     panels = [importance_panel(importances, error_name, error_text)]
-    panels.extend(dependence_panels(curves, output_name, times))
+    panels.extend(dependence_panels(curves, output_name))
     return ReportSection("What its answers depend on", note, panels)
 
 
@@ -93,7 +90,7 @@ def importance_panel(
     hidden = len(importances.columns) - len(shown)
     notes = [
         f"by how much the {error_name} grows when a column is shuffled, on "
-        f"{shown_count(importances.rows)} test cases; the line spans five shuffles"
+        f"{shown_count(importances.rows)} test cases; the line spans three shuffles"
     ]
     if hidden:
         notes.append(f"{shown_count(hidden)} columns with less are not shown")
@@ -143,15 +140,12 @@ def importance_bars(columns: Sequence[ColumnImportance], text: Callable[[float],
     return Plot(draw("importance of columns", height, margins, paint))
 
 
-def dependence_panels(
-    curves: Sequence[Dependence], output_name: str, times: Collection[str] = ()
-) -> list[ReportPanel]:
+def dependence_panels(curves: Sequence[Dependence], output_name: str) -> list[ReportPanel]:
     """Return a panel for each column. All have the same axis of outputs.
 
     Args:
         curves: of the columns.
         output_name: title of the axis.
-        times: columns of seconds since 1970.
     """
     if not curves:
         return []
@@ -162,38 +156,35 @@ def dependence_panels(
     panels = []
     for number, curve in enumerate(curves):
         name = f"dependence {number}"
-        if curve.is_number:
-            is_time = curve.name in times
-            plot = _dependence_on_numbers(name, curve, axis, output_name, is_time=is_time)
-        else:
+        if curve.kind == "name":
             plot = _dependence_on_names(name, curve, axis, output_name)
+        else:
+            plot = _dependence_on_numbers(name, curve, axis, output_name)
         title = f"{output_name} by {_fitted(curve.name, _BELOW)}"
         title = title[:1].upper() + title[1:]
         panels.append(ReportPanel(title, "the mean if all test cases had this value", plot))
     return panels
 
 
-def _dependence_on_numbers(
-    name: str, curve: Dependence, up: NumberAxis, output_name: str, *, is_time: bool
-) -> Plot:
-    """Draw the mean outputs against a column of numbers.
+def _dependence_on_numbers(name: str, curve: Dependence, up: NumberAxis, output_name: str) -> Plot:
+    """Draw the mean outputs against a column of numbers or times.
 
     Args:
         name: of the plot.
         curve: of the column.
         up: axis of the outputs.
         output_name: title of the axis.
-        is_time: whether the numbers are seconds since 1970.
     """
-    numbers = np.asarray(curve.values, dtype=np.float64)
-    across = axis_of(numbers, may_be_logarithmic=not is_time)
+    is_time = curve.kind == "time"
+    across = axis_of(curve.numbers, may_be_logarithmic=not is_time)
     outputs = _shown_outputs(curve)
-    x = across.positions(numbers)
+    x = across.positions(curve.numbers)
     _, texts = up.ticks()
     title = _fitted(curve.name, _BELOW)
-    dates = _date_ticks(across) if is_time else None
-    ticks = dates or across.ticks()
-    if dates is None:
+    if is_time:
+        ticks = _date_ticks(across)
+    else:
+        ticks = across.ticks()
         title = across.title(title)
 
     def paint(ax: Any) -> None:
@@ -276,18 +267,12 @@ def _fitted(name: Any, width: float) -> str:
     return shortened(name, limit)
 
 
-def _date_ticks(axis: NumberAxis) -> tuple[list[float], list[str]] | None:
-    """Return positions and texts of dates on an axis of seconds since 1970.
-
-    Returns:
-        The ticks, or None where the axis reaches beyond the years of the calendar.
-    """
+def _date_ticks(axis: NumberAxis) -> tuple[list[float], list[str]]:
+    """Return positions and texts of dates on an axis of seconds since 1970."""
     positions = [0.1, 0.37, 0.63, 0.9]
     texts = []
     for position in positions:
         seconds = axis.low + position * (axis.high - axis.low)
-        try:
-            texts.append(datetime.fromtimestamp(seconds, UTC).date().isoformat())
-        except (OverflowError, OSError, ValueError):
-            return None
+        # The ends of an axis may be beyond the years of `datetime`.
+        texts.append(str(np.datetime64(round(seconds), "s"))[:-9])
     return positions, texts

@@ -317,7 +317,6 @@ class TfidfLinear:
             seed: of the folds and of the solver.
             validation: rows that choose the n-grams and the strengths.
             chosen: encoder files of an earlier fit, whose choices are taken over.
-            inputs: not used.
 
         Returns:
             The arrays of the bundle; its encoder files by name.

@@ -79,9 +79,9 @@ def test_the_rows_that_are_answered_are_bounded() -> None:
     model = Model()
     many = {name: values * 100 for name, values in COLUMNS.items()}
     measured = permutation_importance(model, many, list(TRUTHS) * 100, rmse, 7)
-    assert measured.rows == 2000 and model.rows == 2000 * (1 + 4 * 5)
+    assert measured.rows == 500 and model.rows == 500 * (1 + 4 * 3)
     partial_dependence(model, many, "size", value, 7)
-    assert model.rows <= 2000 * 21 + 300 * 20
+    assert model.rows == 500 * 13 + 60 * 12
 
 
 def test_of_very_many_columns_the_first_are_measured() -> None:
@@ -94,22 +94,22 @@ def test_of_very_many_columns_the_first_are_measured() -> None:
         return asked["c0"]
 
     measured = permutation_importance(predict, columns, list(range(rows)), rmse, 7)
-    assert (len(measured.columns), measured.unmeasured, measured.rows) == (200, 100, 100)
-    assert sum(answered) <= 100_100
+    assert (len(measured.columns), measured.unmeasured, measured.rows) == (100, 200, 20)
+    assert sum(answered) <= 6_020
     assert measured.columns[0].name == "c0"
 
 
 def test_a_curve_of_numbers_is_the_function() -> None:
     curve = partial_dependence(Model(), COLUMNS, "size", value, 7)
-    assert curve is not None and curve.is_number
-    assert len(curve.values) == 20 and set(curve.values) <= set(COLUMNS["size"])
+    assert curve is not None and curve.kind == "number"
+    assert len(curve.values) == 12 and set(curve.values) <= set(COLUMNS["size"])
     slopes = np.diff(curve.outputs["answer"]) / np.diff(curve.values)
-    assert slopes == pytest.approx(np.full(19, 10.0))
+    assert slopes == pytest.approx(np.full(11, 10.0))
 
 
 def test_a_curve_of_names_has_the_most_frequent_first() -> None:
     curve = partial_dependence(Model(), COLUMNS, "城市", value, 7)
-    assert curve is not None and not curve.is_number
+    assert curve is not None and curve.kind == "name"
     assert curve.values == ["Bonn", "上海", "Oslo"]
     means = curve.outputs["answer"]
     assert means - means[0] == pytest.approx([0, 250, 100])
@@ -126,6 +126,18 @@ def test_missing_values_are_no_points_of_a_curve() -> None:
 def test_queries_are_made_of_rows() -> None:
     predict = answers_by_columns(lambda queries: [query["b"] for query in queries], dict)
     assert predict({"a": [1, 2], "b": ["x", None]}) == ["x", None]
+
+
+def test_rows_are_answered_in_small_batches() -> None:
+    sizes = []
+
+    def predict(queries: Sequence[Any]) -> Sequence[Any]:
+        sizes.append(len(queries))
+        return [query["a"] for query in queries]
+
+    rows = list(range(600))
+    assert answers_by_columns(predict, dict)({"a": rows}) == rows
+    assert sizes == [256, 256, 88]
 
 
 def section(columns: Columns, outputs: Any = value, **options: Any) -> Any:
@@ -176,14 +188,34 @@ def test_several_outputs_have_a_legend() -> None:
     assert curve.legend == [("s0", "yes"), ("s1", "no")]
 
 
-@pytest.mark.parametrize(("start", "text"), [(1.6e9, ">2020-"), (-1e15, "10⁶")])
-def test_times_have_dates_as_far_as_calendars_go(start: float, text: str) -> None:
-    columns = {**COLUMNS, "when": [start + 86_400.0 * size for size in COLUMNS["size"]]}
+def test_times_are_texts_on_an_axis_of_dates() -> None:
+    days = np.datetime64("2020-01-01") + RNG.integers(0, 700, ROWS)
+    columns = {**COLUMNS, "when": [f"{day} 10:30:00" for day in days]}
+    columns["when"][:2] = [None, "2020-02-29"]
     curve = partial_dependence(Model(), columns, "when", value, 7)
-    assert curve is not None
-    (panel,) = dependence_panels([curve], "answer", times=["when"])
+    assert curve is not None and curve.kind == "time"
+    assert len(curve.values) == 12 and list(curve.values) == sorted(curve.values)
+    assert (np.diff(curve.numbers) > 86_400).all()
+    (panel,) = dependence_panels([curve], "answer")
     assert panel.title == "Answer by when"
-    assert isinstance(panel.content, Plot) and text in panel.content.svg
+    assert isinstance(panel.content, Plot)
+    assert len(re.findall(r">202[01]-\d\d-\d\d<", panel.content.svg)) == 4
+
+
+@pytest.mark.parametrize("values", [["0001-01-01", "9999-12-31"], ["2020-01-01", "2020-01-02"]])
+def test_any_date_is_drawn(values: list[str]) -> None:
+    curve = partial_dependence(Model(), {**COLUMNS, "when": values * 250}, "when", value, 7)
+    assert curve is not None
+    (panel,) = dependence_panels([curve], "answer")
+    assert isinstance(panel.content, Plot)
+
+
+@pytest.mark.parametrize(
+    "values", [["2020-13-01", "2020-01-01"], ["20200101", "20200102"], [True, False]]
+)
+def test_names_like_dates_are_names(values: list[Any]) -> None:
+    curve = partial_dependence(Model(), {**COLUMNS, "code": values * 250}, "code", value, 7)
+    assert curve is not None and curve.kind == "name"
 
 
 def test_a_table_without_varied_columns_has_no_section() -> None:
