@@ -210,6 +210,15 @@ def test_single_inputs_may_be_set(root: Path, tmp_path: Path) -> None:
     assert inputs == {"area": "number"}
 
 
+def test_skipped_steps_may_be_forced(root: Path, tmp_path: Path) -> None:
+    settings = ["compress.distill={}", "compress.prune={}", "compress.quantize={}", "tune.trials=8"]
+    made(root, table(tmp_path / "a.csv", homes()), settings=settings)
+    params = read_yaml(root / "pipelines/p/params.yaml")
+    assert params["compress"]["distill"]["architecture"] == "mlp"
+    assert params["compress"]["prune"]
+    assert params["tune"]["trials"] == 8
+
+
 def test_numbers_of_many_forms(root: Path, tmp_path: Path) -> None:
     columns = homes()
     drawn = random.Random(2)

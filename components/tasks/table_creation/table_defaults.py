@@ -26,13 +26,13 @@ from components.tasks.classification.defaults import (
     check_classes,
     describe_classes,
 )
-from components.tasks.tables.creation.column_kinds import (
+from components.tasks.table_creation.column_kinds import (
     ColumnValues,
     Guess,
     guess_column,
     is_amount,
 )
-from components.tasks.tables.creation.target_leaks import leaking_columns, names_leak, number_leak
+from components.tasks.table_creation.target_leaks import leaking_columns, names_leak, number_leak
 from components.tasks.tables.inputs.kinds import LONGEST_NAME, MOST_INPUTS, RESERVED
 
 # Names of the column to predict.
@@ -60,6 +60,7 @@ _MOST_EPOCHS = 60
 _PARALLEL_ROWS = 20_000
 # Shares of the rows outside the train split.
 _TRAIN_SHARE = 0.8
+_STUDENT = {"architecture": "mlp", "nets": {"mlp": {"hidden": [32, 32]}}}
 _SPACE = {
     "learning_rate": {"loguniform": [3.0e-4, 3.0e-3]},
     "nets.mlp.dropout": {"uniform": [0.0, 0.3]},
@@ -424,5 +425,7 @@ def _network(rows: int) -> list[Setting]:
         Setting("tune.space", dict(_SPACE), "the most important ones of mlp"),
         Setting("compress.prune", None, "the network is small already"),
         Setting("compress.quantize", None, "the network is small already"),
+        # --set compress.distill={} restores the student.
+        Setting("compress.distill", dict(_STUDENT), "a smaller mlp"),
         Setting("compress.distill", None, "the network is small already"),
     ]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from components.fields.base import Reject
 from components.fields.number import DecimalSign
-from components.tasks.tables.creation.column_kinds import is_missing, number_of
+from components.tasks.table_creation.column_kinds import is_missing, number_of
 
 # Fewer rows prove nothing.
 _LEAST_ROWS = 30

@@ -1,1 +1,0 @@
-"""Params of a new pipeline, from the columns of a user's table."""
