@@ -115,7 +115,9 @@ def test_new_overwrites_nothing(project: Project) -> None:
     [
         (
             ("--task", "text_clasification", "--data", "docs/examples/reviews.csv"),
-            "--task: 'text_clasification' is not one of image_classification, text_classification (did you mean 'text_classification'?)",
+            "--task: 'text_clasification' is not one of image_classification, "
+            "tabular_classification, tabular_regression, text_classification "
+            "(did you mean 'text_classification'?)",
         ),
         (
             ("--task", "text_classification", "--data", "docs/examples/reviews.tsv"),
