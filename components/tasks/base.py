@@ -836,7 +836,8 @@ class TaskEvaluator(Protocol):
             ANSWER_WORDS            language ("en", "zh") -> name -> text, among them the title
                                     of the checks with the name OUTCOME
             answerName(answer)      what the answer says, in a few characters
-            answerElements(answer)  elements that show it
+            answerElements(answer, model)
+                                    elements that show it; `model` is the answer of /v1/model
 
         Of a page it may use `say` for its words and `make`, which escapes texts, and the styles
         of "headline" with a <small> in it, and of lists with a "bar".

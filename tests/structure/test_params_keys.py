@@ -37,6 +37,7 @@ CASES = [(section, task) for section in SECTIONS for task in base.tasks()]
 TAGS = {"kind"}
 # Keys of which only one value is allowed so far: nothing to change them to.
 ONLY_ONE = {
+    "compress.distill",
     "ingest.source.kind",
     "ingest.source.dataset",
     "train.architecture",

@@ -13,7 +13,7 @@ _LARGE = 1e15
 _MOST_DECIMALS = 12
 
 
-class Answer(BaseModel):
+class NumberAnswer(BaseModel):
     """A number, and an interval that holds the true number with a stated probability."""
 
     value: float = Field(description="The most probable number, in the unit of the training data")
@@ -33,7 +33,7 @@ class Answer(BaseModel):
     )
 
 
-def answer_text(answer: Answer) -> str:
+def answer_text(answer: NumberAnswer) -> str:
     """Return an answer for a person, such as "326 (301 to 355)".
 
     Its numbers have the digits that the width of the interval leaves meaning to.

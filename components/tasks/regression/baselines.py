@@ -1,4 +1,4 @@
-"""Answer the mean of the train targets, which any model of numbers must beat."""
+"""NumberAnswer the mean of the train targets, which any model of numbers must beat."""
 
 from __future__ import annotations
 

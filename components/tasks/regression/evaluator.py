@@ -25,11 +25,11 @@ from components.tasks.base import (
     TaskGates,
     TaskReport,
 )
-from components.tasks.regression.answer import Answer, answer_text
-from components.tasks.regression.feedback import NumberFeedback
-from components.tasks.regression.gates import RegressionGates
+from components.tasks.regression.answer import NumberAnswer, answer_text
 from components.tasks.regression.intervals import Intervals, intervals_of
-from components.tasks.regression.report import RegressionReport
+from components.tasks.regression.number_feedback import NumberFeedback
+from components.tasks.regression.number_report import RegressionReport
+from components.tasks.regression.rmse_gates import RegressionGates
 
 Values = NDArray[np.float64]
 _EXAMPLES = 5
@@ -151,7 +151,7 @@ class RegressionEvaluator:
 
     options: ClassVar[Mapping[str, type[BaseModel]]] = {}
     Query: type[BaseModel]
-    Answer: type[BaseModel] = Answer
+    NumberAnswer: type[BaseModel] = NumberAnswer
     Intervals: type[BaseModel] = Intervals
     report_metric: Metric = _RMSE
     metrics: Sequence[Metric] = (
@@ -203,7 +203,7 @@ class RegressionEvaluator:
             targets: with center and scale.
         """
         values = _in_unit(scorer("forward", batch)["logits"], targets)
-        return [Answer(value=value) for value in values.tolist()]
+        return [NumberAnswer(value=value) for value in values.tolist()]
 
     def check_outputs(self, outputs: Arrays, targets: TargetInfo) -> str:
         """Return what is wrong with logits: their shape, NaN or infinity; "" if nothing is."""

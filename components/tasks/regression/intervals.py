@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from components.metrics.conformal import fit_intervals
 from components.metrics.distributions import MOST_VALUES, CardPart, Rows
-from components.tasks.regression.answer import Answer
+from components.tasks.regression.answer import NumberAnswer
 
 # How far an interval reaches to one side; None: infinitely far.
 _Margin = Annotated[float, Field(ge=0)] | None
@@ -44,7 +44,7 @@ class Intervals(CardPart):
             raise ValueError("edges must ascend")
         return self
 
-    def around(self, answer: Answer) -> Answer:
+    def around(self, answer: NumberAnswer) -> NumberAnswer:
         """Return an answer with its interval; without one where an end would be infinite."""
         group = bisect_right(self.edges, answer.value)
         below = self.below[group]

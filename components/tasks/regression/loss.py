@@ -15,14 +15,14 @@ from pydantic import BaseModel
 from torch.nn import functional as F
 
 from components.tasks.base import Batch, Loss, TargetInfo
-from components.tasks.regression.params import LossParams
+from components.tasks.regression.params import NumberLossParams
 
 
-def _loss_params(objective: BaseModel | None) -> LossParams:
+def _loss_params(objective: BaseModel | None) -> NumberLossParams:
     """Return the params of the loss, or their defaults."""
     if objective is None:
-        return LossParams()
-    assert isinstance(objective, LossParams)
+        return NumberLossParams()
+    assert isinstance(objective, NumberLossParams)
     return objective
 
 
@@ -53,7 +53,7 @@ class RegressionLearning:
         Args:
             module: the network.
             batch: inputs of the network, "target" (n,) and perhaps "weight" (n,).
-            objective: the `LossParams`. None: their defaults.
+            objective: the `NumberLossParams`. None: their defaults.
 
         Returns:
             The weighted sum of the losses; the sum of the weights.

@@ -7,7 +7,7 @@ from pydantic import Field
 from components.core.params import Strict
 
 
-class LossParams(Strict):
+class NumberLossParams(Strict):
     """Params of the network's loss, in the section `train`."""
 
     huber_delta: float | None = Field(

@@ -6,8 +6,8 @@ from components.tasks.classification.params import LossParams
 from components.tasks.tables.models import TableModels, TableNetParams
 
 
-class TableTrain(TableNetParams, LossParams):
+class ClassTableTrain(TableNetParams, LossParams):
     """Params of `train`."""
 
 
-MODELS = TableModels(TableTrain, LossParams)
+MODELS = TableModels(ClassTableTrain, LossParams)

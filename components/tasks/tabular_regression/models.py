@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from components.tasks.regression.params import LossParams
+from components.tasks.regression.params import NumberLossParams
 from components.tasks.tables.models import TableModels, TableNetParams
 
 
-class TableTrain(TableNetParams, LossParams):
+class NumberTableTrain(TableNetParams, NumberLossParams):
     """Params of `train`."""
 
 
-MODELS = TableModels(TableTrain, LossParams)
+MODELS = TableModels(NumberTableTrain, NumberLossParams)

@@ -329,7 +329,6 @@ class TfidfLinear:
         tables = [rows, rows.slice(0, 1) if validation is None else validation]
         raw = [vocabulary.counts(_columns(table, vocabulary)) for table in tables]
         indices = [_class_indices(table, classes) for table in tables]
-
         # Few train rows choose the params together with validation, unless a fit is costly.
         costly = _cost(len(raw[0]["columns"]), len(classes)) > _COSTLY
         folds: list[NDArray[np.int64]] = []

@@ -15,7 +15,7 @@ from sklearn import metrics as sk
 
 from components.tasks import base
 from components.tasks.base import Case
-from components.tasks.regression.answer import Answer
+from components.tasks.regression.answer import NumberAnswer
 from components.tasks.regression.evaluator import RegressionEvaluator
 from components.tasks.regression.intervals import Intervals
 from components.training import evaluation
@@ -44,11 +44,11 @@ class Flats(RegressionEvaluator):
 EVALUATOR = Flats()
 
 
-def interval(value: float, reach: float, coverage: float = 0.9) -> Answer:
-    return Answer(value=value, low=value - reach, high=value + reach, coverage=coverage)
+def interval(value: float, reach: float, coverage: float = 0.9) -> NumberAnswer:
+    return NumberAnswer(value=value, low=value - reach, high=value + reach, coverage=coverage)
 
 
-def measured(answers: list[Answer], truths: list[float]) -> dict[str, float | None]:
+def measured(answers: list[NumberAnswer], truths: list[float]) -> dict[str, float | None]:
     cases: list[Any] = [Case(str(i), None, truth, {}) for i, truth in enumerate(truths)]
     stats = {
         metric.name: evaluation.per_example_stats(metric, answers, cases)
@@ -60,9 +60,9 @@ def measured(answers: list[Answer], truths: list[float]) -> dict[str, float | No
 def test_the_evaluator_states_intervals_and_never_abstains() -> None:
     assert isinstance(EVALUATOR, base.StatesIntervals)
     assert not isinstance(EVALUATOR, base.Abstains)
-    assert EVALUATOR.confidence(Answer(value=1.0)) is None
+    assert EVALUATOR.confidence(NumberAnswer(value=1.0)) is None
     assert EVALUATOR.metrics[0] is EVALUATOR.report_metric
-    assert EVALUATOR.support(Answer(value=3.5), Answer(value=1.0)) == 3.5
+    assert EVALUATOR.support(NumberAnswer(value=3.5), NumberAnswer(value=1.0)) == 3.5
 
 
 def test_metrics_are_scikit_learns() -> None:
@@ -88,10 +88,10 @@ def test_metrics_are_scikit_learns() -> None:
 
 
 def test_metrics_of_intervals_are_left_out_where_there_are_none() -> None:
-    result = measured([Answer(value=1.0), Answer(value=2.0)], [1.0, 3.0])
+    result = measured([NumberAnswer(value=1.0), NumberAnswer(value=2.0)], [1.0, 3.0])
     assert result["pinball"] is None and result["coverage"] is None
     assert result["mae"] == 0.5
-    some = measured([Answer(value=1.0), interval(2.0, 1.5)], [1.0, 3.0])
+    some = measured([NumberAnswer(value=1.0), interval(2.0, 1.5)], [1.0, 3.0])
     assert some["coverage"] == 1.0
 
 
@@ -100,7 +100,7 @@ def test_answers_are_in_the_unit_of_the_data() -> None:
         return {"logits": np.array([[0.0], [-1.5]], dtype=np.float32)}
 
     answers = EVALUATOR.answers(scorer, {}, TARGETS)
-    assert answers == [Answer(value=100.0), Answer(value=70.0)]
+    assert answers == [NumberAnswer(value=100.0), NumberAnswer(value=70.0)]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,9 @@ def test_a_scale_that_makes_answers_infinite_is_refused() -> None:
 def test_intervals_go_through_json_and_cover_new_rows() -> None:
     rng = np.random.default_rng(1)
     truths = rng.lognormal(3, 1, 6000)
-    answers = [Answer(value=value) for value in (truths * rng.lognormal(0, 0.2, 6000)).tolist()]
+    answers = [
+        NumberAnswer(value=value) for value in (truths * rng.lognormal(0, 0.2, 6000)).tolist()
+    ]
     table = EVALUATOR.fit_intervals(answers[:3000], truths[:3000].tolist())
     assert table["rows"] == 3000 and len(table["below"]) == 15
     intervals = Intervals.model_validate(json.loads(json.dumps(table)))
@@ -139,13 +141,13 @@ def test_intervals_go_through_json_and_cover_new_rows() -> None:
 
 
 def test_an_interval_holds_its_answer_where_all_errors_have_one_sign() -> None:
-    answers = [Answer(value=float(number)) for number in range(100)]
+    answers = [NumberAnswer(value=float(number)) for number in range(100)]
     table = EVALUATOR.fit_intervals(answers, [answer.value + 5 for answer in answers])
     assert table["below"] == [0.0] and table["above"] == [5.0]
 
 
 def test_few_rows_give_no_interval() -> None:
-    answers = [Answer(value=float(number)) for number in range(10)]
+    answers = [NumberAnswer(value=float(number)) for number in range(10)]
     table = EVALUATOR.fit_intervals(answers, [answer.value for answer in answers])
     assert table["below"] == [None]
     intervals = Intervals.model_validate(table)
@@ -177,12 +179,14 @@ def test_a_hostile_table_is_refused(change: dict[str, Any]) -> None:
 
 def test_an_interval_that_would_be_infinite_is_not_stated() -> None:
     table = {"coverage": 0.9, "edges": [], "below": [1e308], "above": [1e308], "rows": 9}
-    answer = Answer(value=1e308)
+    answer = NumberAnswer(value=1e308)
     assert Intervals.model_validate(table).around(answer) == answer
 
 
 def test_statistics_of_cases_are_json() -> None:
-    stats = EVALUATOR.case_stats([interval(5.0, 1.0), Answer(value=2.0)], [4.5, np.float64(2.5)])
+    stats = EVALUATOR.case_stats(
+        [interval(5.0, 1.0), NumberAnswer(value=2.0)], [4.5, np.float64(2.5)]
+    )
     assert json.loads(json.dumps(stats)) == {
         "error": [0.5, -0.5],
         "target": [4.5, 2.5],
@@ -194,29 +198,31 @@ def test_statistics_of_cases_are_json() -> None:
 def test_the_distance_is_a_share_of_the_range_of_the_targets() -> None:
     one = interval(100.0, 3.0)
 
-    def distance(other: Answer) -> float:
+    def distance(other: NumberAnswer) -> float:
         return EVALUATOR.output_distance(one, other, TARGETS)
 
     assert distance(one) == 0
     assert distance(interval(115.0, 3.0)) == pytest.approx(0.05)
     # At the edge of a group, rounding decides the interval.
     assert distance(interval(100.0, 30.0)) == 0
-    assert distance(Answer(value=100.0)) == 1
+    assert distance(NumberAnswer(value=100.0)) == 1
     assert math.isnan(distance(interval(float("nan"), 3.0)))
-    assert math.isnan(distance(Answer(value=float("nan"))))
+    assert math.isnan(distance(NumberAnswer(value=float("nan"))))
 
 
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
-        (Answer(value=326.4, low=300.7, high=355.2, coverage=0.9), "326 (301 to 355)"),
-        (Answer(value=0.00712, low=0.0068, high=0.0075, coverage=0.9), "0.00712 (0.00680 to 0.00750)"),
-        (Answer(value=1234567.8, low=1e6, high=2e6, coverage=0.9), "1,234,568 (1,000,000 to 2,000,000)"),
-        (Answer(value=326.44), "326.4"),
-        (Answer(value=5.0, low=5.0, high=5.0, coverage=0.9), "5.000 (5.000 to 5.000)"),
+        (NumberAnswer(value=326.4, low=300.7, high=355.2, coverage=0.9), "326 (301 to 355)"),
+        (NumberAnswer(value=0.00712, low=0.0068, high=0.0075, coverage=0.9), "0.00712 (0.00680 to 0.00750)"),
+        (NumberAnswer(value=1234567.8, low=1e6, high=2e6, coverage=0.9), "1,234,568 (1,000,000 to 2,000,000)"),
+        (NumberAnswer(value=326.44), "326.4"),
+        (NumberAnswer(value=5.0, low=5.0, high=5.0, coverage=0.9), "5.000 (5.000 to 5.000)"),
     ],
 )  # fmt: skip
-def test_an_answer_is_read_with_the_digits_that_mean_something(answer: Answer, text: str) -> None:
+def test_an_answer_is_read_with_the_digits_that_mean_something(
+    answer: NumberAnswer, text: str
+) -> None:
     assert EVALUATOR.summary(answer) == [(text, None)]
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from components.tasks.regression.loss import RegressionLearning
-from components.tasks.regression.params import LossParams
+from components.tasks.regression.params import NumberLossParams
 
 OUTPUTS = np.array([[0.5], [-1.0], [3.0], [0.0]])
 TARGET = np.array([0.0, -1.5, 0.5, 0.0])
@@ -35,9 +35,9 @@ def test_the_loss_is_a_sum_of_squares() -> None:
 
 
 def test_large_errors_count_linearly_beyond_the_delta() -> None:
-    loss = LEARNING.loss(Fixed(), BATCH, LossParams(huber_delta=1.0))
+    loss = LEARNING.loss(Fixed(), BATCH, NumberLossParams(huber_delta=1.0))
     assert float(loss.total) == pytest.approx(0.25 + 0.25 + (2 * 2.5 - 1))
-    squared = LEARNING.loss(Fixed(), BATCH, LossParams(huber_delta=100.0))
+    squared = LEARNING.loss(Fixed(), BATCH, NumberLossParams(huber_delta=100.0))
     assert float(squared.total) == pytest.approx((ERRORS**2).sum())
 
 
@@ -67,7 +67,7 @@ def test_sums_of_parts_add_up_to_that_of_the_whole() -> None:
 
 def test_rows_weigh_the_same_and_are_not_transformed() -> None:
     assert LEARNING.row_weights(TARGET, {}, None) is None
-    assert LEARNING.transform(BATCH, torch.Generator(), LossParams()) is BATCH
+    assert LEARNING.transform(BATCH, torch.Generator(), NumberLossParams()) is BATCH
 
 
 def test_half_precision_is_summed_in_full() -> None:

@@ -41,7 +41,7 @@ class TableClean(Strict):
     )
 
 
-class OnlineTransforms(Strict):
+class NoTransforms(Strict):
     """Random transforms of train batches: none."""
 
 
@@ -50,8 +50,8 @@ class TableAugment(Strict):
 
     rate: float = Field(0.0, ge=0, le=0, description="Added rows per train row: none.")
 
-    online: OnlineTransforms = Field(
-        OnlineTransforms(), description="Random transforms of train rows, made on the fly: none."
+    online: NoTransforms = Field(
+        NoTransforms(), description="Random transforms of train rows, made on the fly: none."
     )
 
 

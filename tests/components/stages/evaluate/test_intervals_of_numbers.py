@@ -26,7 +26,7 @@ from components.stages.evaluate import stage
 from components.stages.evaluate.params import EvaluateParams
 from components.stages.serve import stage as serve
 from components.stages.serve import version_description
-from components.tasks.regression.answer import Answer
+from components.tasks.regression.answer import NumberAnswer
 from tests.components.priced_task import (
     CLEAN,
     PRICED,
@@ -124,7 +124,7 @@ def test_the_winner_states_intervals_that_cover(
     test = list(priced_task.cases(read_table(tmp_path / "clean", "test")))
     stated = predictor.predict([case.query for case in test])
     table = read_table(job.outputs["answers"], "test")
-    kept = [Answer.model_validate_json(text) for text in table["answer"].to_pylist()]
+    kept = [NumberAnswer.model_validate_json(text) for text in table["answer"].to_pylist()]
     assert [answer.coverage for answer in kept] == [0.9] * len(test)
     for one, other in zip(stated, kept, strict=True):
         assert priced_task.output_distance(one, other, card.targets) < 1e-6

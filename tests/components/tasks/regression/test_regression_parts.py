@@ -12,15 +12,15 @@ from components.metrics.distributions import NumbersDistribution
 from components.monitoring.profile import predictions_of
 from components.registry.versions.test_cases import Cases
 from components.tasks.base import Calibration, Case
-from components.tasks.regression.answer import Answer
+from components.tasks.regression.answer import NumberAnswer
 from components.tasks.regression.evaluator import RegressionEvaluator
-from components.tasks.regression.gates import STATISTICS
+from components.tasks.regression.rmse_gates import STATISTICS
 from components.tasks.regression.targets.number_targets import NumberTargets
 
 EVALUATOR = RegressionEvaluator()
 RNG = np.random.default_rng(0)
 TRUTHS = np.exp(RNG.normal(8, 1, 600)).tolist()
-PLAIN = [Answer(value=truth * float(RNG.normal(1, 0.1))) for truth in TRUTHS]
+PLAIN = [NumberAnswer(value=truth * float(RNG.normal(1, 0.1))) for truth in TRUTHS]
 TABLE = EVALUATOR.Intervals.model_validate(EVALUATOR.fit_intervals(PLAIN, TRUTHS))
 ANSWERS = [EVALUATOR.with_interval(answer, TABLE) for answer in PLAIN]
 CASES = [Case(f"id{number}", None, truth, {}) for number, truth in enumerate(TRUTHS)]
