@@ -151,7 +151,7 @@ class RegressionEvaluator:
 
     options: ClassVar[Mapping[str, type[BaseModel]]] = {}
     Query: type[BaseModel]
-    NumberAnswer: type[BaseModel] = NumberAnswer
+    Answer: type[BaseModel] = NumberAnswer
     Intervals: type[BaseModel] = Intervals
     report_metric: Metric = _RMSE
     metrics: Sequence[Metric] = (

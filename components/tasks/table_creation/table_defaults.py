@@ -414,13 +414,13 @@ def _network(rows: int) -> list[Setting]:
     about = f"about {rows:,} train rows"
     workers = 1 if rows < _PARALLEL_ROWS else 2
     return [
-        Setting("train.architecture", "mlp", "the quickest network on tables"),
+        Setting("train.architecture", "mlp", "linear layers over embedded columns"),
         Setting("train.nets.mlp.hidden", hidden, about),
         Setting("train.workers", workers, about),
         Setting("train.batch_size", batch, about),
         Setting("train.epochs", epochs, f"about {_STEPS:,} steps of {batch} rows, if not stopped"),
         Setting("train.patience", 8, "epochs of a small table are noisy"),
-        Setting("tune.trials", 0, "trees mostly win on tables"),
+        Setting("tune.trials", 0, "no search; more trials cost a fit each"),
         Setting("tune.epochs", min(epochs, 8), "so many are enough to compare networks"),
         Setting("tune.space", dict(_SPACE), "the most important ones of mlp"),
         Setting("compress.prune", None, "the network is small already"),

@@ -22,6 +22,7 @@ class Stage:
     """What the page reads of a job."""
 
     inputs: dict[str, Path]
+    task: str = "text_classification"
     tags: dict[str, str] = field(default_factory=dict)
 
 
@@ -44,16 +45,16 @@ def described(folder: Path, text: str) -> str:
         "name": text,
         "title": text,
         "winner": True,
-        "validation": {text: 0.5},
-        "test": {text: 0.5},
-        "test_interval": {text: [0.4, 0.6]},
+        "validation": {"macro_f1": 0.5},
+        "test": {"macro_f1": 0.5},
+        "test_interval": {"macro_f1": [0.4, 0.6]},
         "size_bytes": 8,
         "latency_ms": {"p95": 2.0},
     }
     tags = dict.fromkeys(("params_hash", "dvc_lock", "git_commit", "git_dirty"), text)
-    stage: Any = Stage({"winner": folder / "winner"}, tags)
+    stage: Any = Stage({"winner": folder / "winner"}, tags=tags)
     gate = Gate(text, False, 0.1, 0.2, text, (0.0, 0.2))
-    board = {"deciding_metric": text, "candidates": [row]}
+    board = {"deciding_metric": "macro_f1", "candidates": [row]}
     return page(stage, row, board, [gate, gate])
 
 

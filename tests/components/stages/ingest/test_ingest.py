@@ -181,7 +181,7 @@ def test_refuses_a_role_that_the_task_does_not_have(tmp_path: Path, ingest: Inge
     (tmp_path / "a.csv").write_text("text,label\na,1\n")
     with pytest.raises(
         ParamsError,
-        match=r"ingest.columns.txt: 'txt' is not one of id, text, label, group, split \(did you mean 'text'\?\)",
+        match=r"ingest.columns.txt: 'txt' is not one of id, text, label, group, split, time \(did you mean 'text'\?\)",
     ):
         ingest(source=files("a.csv"), columns={"txt": "text"})
 
