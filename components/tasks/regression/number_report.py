@@ -34,6 +34,8 @@ from components.tasks.base import (
 from components.tasks.regression import error_plots
 from components.tasks.regression.error_plots import CoverageRow
 
+# Ranges of true values in the plot of DVC.
+_RANGES = 10
 # Groups of answers whose coverage is shown, and the fewest cases of each.
 _MOST_GROUPS = 8
 _CASES_OF_A_GROUP = 30
@@ -71,6 +73,29 @@ class AnsweredCases:
         return np.isfinite(ends)
 
 
+def _range_names(cuts: Values) -> list[str]:
+    """Return the names of the ranges between cuts, in an order that sorting keeps.
+
+    Args:
+        cuts: (k,) ascending, at least one.
+
+    Returns:
+        (k + 1,) names.
+    """
+    texts = [number_text(cut) for cut in cuts.tolist()]
+    lower = ["", *texts]
+    upper = [*texts, ""]
+    names = []
+    for number, (low, high) in enumerate(zip(lower, upper, strict=True), 1):
+        span = f"{low} to {high}"
+        if not low:
+            span = f"below {high}"
+        elif not high:
+            span = f"from {low}"
+        names.append(f"{number:02d}: {span}")
+    return names
+
+
 class RegressionReport:
     """What the report of evaluate shows of answers that are numbers."""
 
@@ -79,9 +104,17 @@ class RegressionReport:
     def plot_rows(
         self, answers: Sequence[Any], cases: Sequence[Case[Any]]
     ) -> Sequence[tuple[str, str]]:
-        """Return the true and the answered number of each case, which texts keep exactly."""
-        pairs = zip(answers, cases, strict=True)
-        return [(repr(float(case.truth)), repr(float(answer.value))) for answer, case in pairs]
+        """Return the ranges of the true and of the answered number of each case.
+
+        DVC counts the pairs. The ranges hold like numbers of true values.
+        """
+        truths = np.array([float(case.truth) for case in cases])
+        values = np.array([float(answer.value) for answer in answers])
+        cuts = np.unique(np.quantile(truths, np.arange(1, _RANGES) / _RANGES))
+        names = _range_names(cuts)
+        actual = np.searchsorted(cuts, truths, side="right").tolist()
+        predicted = np.searchsorted(cuts, values, side="right").tolist()
+        return [(names[one], names[other]) for one, other in zip(actual, predicted, strict=True)]
 
     def winner_panels(
         self,

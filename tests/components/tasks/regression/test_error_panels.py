@@ -47,9 +47,13 @@ def elements(plot: Plot) -> int:
     return len(re.findall(r"<\w", plot.svg))
 
 
-def test_plots_of_dvc_get_exact_numbers() -> None:
-    rows = REPORT.plot_rows(answers([0.1, 1e12]), cases([1 / 3, -2]))
-    assert rows == [("0.3333333333333333", "0.1"), ("-2.0", "1000000000000.0")]
+def test_plots_of_dvc_get_ranges_of_true_values() -> None:
+    truths = np.arange(100.0)
+    rows = REPORT.plot_rows(answers([*truths[:99], 1e12]), cases(truths))
+    assert rows[0] == ("01: below 9.9", "01: below 9.9")
+    assert rows[-1] == ("10: from 89.1", "10: from 89.1")
+    assert len({actual for actual, _ in rows}) == 10
+    assert REPORT.plot_rows(answers([1.0]), cases([2.0])) == [("02: from 2", "01: below 2")]
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e12, 1e-9, -1.0])
