@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,3 +118,19 @@ def test_dvc_tracks_each_section(name: str) -> None:
         for key in keys
     }
     assert set(tree) - tracked - {"monitor"} == {"pipeline", "cluster", "retrain"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_params_have_what_dvc_compares(name: str) -> None:
+    """DVC stops at a stage whose params are not all in the file, defaults or not."""
+    tree = read_yaml(ROOT / name / "params.yaml")
+    missing = []
+    for stage in read_yaml(ROOT / "dvc.yaml")["stages"].values():
+        for entry in stage["params"]:
+            for path in next(iter(entry.values())):
+                node: Any = tree
+                for key in path.split("."):
+                    node = node.get(key) if isinstance(node, dict) else None
+                if node is None:
+                    missing.append(path)
+    assert not missing
