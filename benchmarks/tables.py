@@ -305,7 +305,7 @@ def paired(own: Floats, other: Floats, is_ratio: bool) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def measure(name: str, folder: Path, seeds: int, trials: int) -> dict[str, Any]:
+def measure(name: str, folder: Path, seeds: Sequence[int], trials: int) -> dict[str, Any]:
     """Return the results of all methods on a table."""
     source = SOURCES[name]
     frame, target = read_source(source, folder)
@@ -313,12 +313,12 @@ def measure(name: str, folder: Path, seeds: int, trials: int) -> dict[str, Any]:
     found: dict[str, list[Floats]] = {method: [] for method in METHODS}
     seconds = dict.fromkeys(METHODS, 0.0)
     right: dict[str, list[float]] = {method: [] for method in METHODS}
-    for seed in range(seeds):
+    for seed in seeds:
         split = split_rows(frame, target, classes, seed)
         for method, answer in METHODS.items():
             start = time.process_time()
             answers = answer(split, trials)
-            seconds[method] += (time.process_time() - start) / seeds
+            seconds[method] += (time.process_time() - start) / len(seeds)
             found[method].append(losses(split, answers))
             if classes:
                 right[method].append(float(np.mean(answers.argmax(1) == split.truth)))
@@ -362,13 +362,15 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--only", nargs="*", choices=SOURCES, default=list(SOURCES))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--trials", type=int, default=50)
     options = parser.parse_args(words)
     fetch(options.folder)
     path = options.folder / "tables.json"
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
     for name in options.only:
-        results[name] = measure(name, options.folder, options.seeds, options.trials)
+        results[name] = measure(name, options.folder, seeds, options.trials)
         write_atomic(path, to_json(results).encode())
         print(table({name: results[name]}), flush=True)
     print(table(results))
