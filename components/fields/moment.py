@@ -113,16 +113,15 @@ class Moment:
         return float(a == b)
 
     def profile(self, value: Any) -> Mapping[str, float | str]:
-        """Return month, weekday and hour, or that the value is missing.
+        """Return weekday and hour, or that the value is missing.
 
-        The moment itself is no statistic: new data are always later than the training data.
+        Moment and month are no statistics: new data are always later than the training data.
         """
         if value is None:
             return {"missing": "yes"}
         moment = _at(value)
         return {
             "missing": "no",
-            "month": f"{moment.month:02d}",
             "weekday": str(moment.isoweekday()),
             "hour": f"{moment.hour:02d}",
         }
@@ -328,7 +327,7 @@ class MomentText(Moment):
         return "" if value is None else str(value)
 
     def profile(self, value: Any) -> Mapping[str, float | str]:
-        """Return month, weekday and hour, or that the value is missing."""
+        """Return weekday and hour, or that the value is missing."""
         return super().profile(None if value is None else parse_moment(value))
 
     def show(self, value: Any) -> str:

@@ -97,7 +97,10 @@ class Number:
         if value is None:
             return None
         if isinstance(value, bool | int | float | Decimal):
-            number = float(value)
+            try:
+                number = float(value)
+            except OverflowError:
+                raise Reject("not_finite", "a number of too many digits") from None
             return None if math.isnan(number) else number
         if isinstance(value, str):
             return parse_number(value, self.decimal)

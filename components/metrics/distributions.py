@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 # the number of quantiles stored of a number
 _EDGES = 100
 # the number of values stored of a name; the rest are "other"
-_NAMES = 200
+MOST_NAMES = 200
 OTHER = "other"
 
 # Far above what `numbers` and `names` write: hundreds of values.
@@ -44,7 +44,7 @@ def names(values: Iterable[str]) -> dict[str, Any]:
     """Return a distribution of names: how often each name occurs."""
     counts = Counter(values)
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    stored = dict(sorted(ranked[:_NAMES]))
+    stored = dict(sorted(ranked[:MOST_NAMES]))
     rest = sum(counts.values()) - sum(stored.values())
     if rest:
         stored[OTHER] = stored.get(OTHER, 0) + rest

@@ -117,7 +117,16 @@ def by_time(
         )
     near_test = (splits == "validation") & (own > test_start - embargo)
     near_validation = (splits == "train") & (own > validation_start - embargo)
-    left_out = set(np.flatnonzero(near_test | near_validation).tolist()) if embargo else set()
+    left_out: set[int] = set()
+    if embargo:
+        left_out = set(np.flatnonzero(near_test | near_validation).tolist())
+    remaining = np.delete(splits, list(left_out))
+    if len(set(remaining.tolist())) < _SPLITS:
+        raise InputError(
+            f"leaves no row of train or of validation out of {rows:,}",
+            where="clean.embargo_days",
+            remedy="state fewer days, or larger shares of validation and test",
+        )
     return splits.tolist(), left_out
 
 

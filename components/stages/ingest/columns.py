@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +22,8 @@ TIME = "time"
 # Key of a record for the bytes of the picture that a column names.
 # No column of a file has such a name.
 PICTURE = "\0picture"
+# Source of a column that no source has.
+_NO_COLUMN = "\0none"
 # Bytes of one value where params.yaml states no limit: photos of 100 megapixels fit.
 _LONGEST_TEXT = 200_000
 _LARGEST_BINARY = 100_000_000
@@ -235,11 +237,12 @@ def layout(
         for role in roles
         if role.name not in ("id", "group", "split")
     ]
+    used = {column.source for column in role_columns}
     columns = [
-        _optional_column("id", names),
+        _optional_column("id", names, used),
         *role_columns,
-        _optional_column("group", names),
-        _optional_column("split", names),
+        _optional_column("group", names, used),
+        _optional_column("split", names, used),
     ]
     if TIME in names:
         columns.append(_time_column(names[TIME], time_order))
@@ -273,11 +276,22 @@ def _role_column(role: Role, names: Mapping[str, str], value_map: ValueMap | Non
     )
 
 
-def _optional_column(name: Literal["id", "group", "split"], names: Mapping[str, str]) -> Column:
-    """Return a column that each raw table has, and that a source may lack."""
+def _optional_column(
+    name: Literal["id", "group", "split"], names: Mapping[str, str], used: Container[str]
+) -> Column:
+    """Return a column that each raw table has, and that a source may lack.
+
+    Args:
+        name: of the column.
+        names: role -> column of the source.
+        used: columns of the source that the task reads. They are nothing else unless named so.
+    """
+    source = names.get(name, name)
+    if name not in names and source in used:
+        source = _NO_COLUMN
     return Column(
         name=name,
-        source=names.get(name, name),
+        source=source,
         type=pa.string(),
         role=name,
         must=name in names,

@@ -110,7 +110,7 @@ def run(job: Job) -> None:
     for role, name in params.columns.items():
         if role not in ("id", "group", "split"):
             feedback_columns[role] = name
-    feedback_layout = _optional_time(_layout(job, feedback_columns))
+    feedback_layout = _layout_of_feedback(_layout(job, feedback_columns))
     inputs += [ParseInput(unit, feedback_layout, keys[unit.name]) for unit in feedback]
     cache = Cache(job.cache, job.journal.log)
     parsed = _read(inputs, cache, job.journal)
@@ -168,11 +168,15 @@ def _layout(job: Job, columns: Mapping[str, str]) -> Layout:
     return layout(schema.roles, columns, params.max_bytes_per_value, value_map, params.time_order)
 
 
-def _optional_time(wanted: Layout) -> Layout:
-    """Return the columns of feedback, whose rows may have no time of their own."""
+def _layout_of_feedback(wanted: Layout) -> Layout:
+    """Return the columns of feedback.
+
+    Its targets are those of a model, which need no conversion, and its rows may have no time.
+    """
     columns = []
     for column in wanted.columns:
-        columns.append(replace(column, must=column.must and column.role != "time"))
+        must = column.must and column.role != "time"
+        columns.append(replace(column, must=must, value_map=None))
     return replace(wanted, columns=columns)
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from components.core import escaping
 from components.core.errors import InputError
+from components.metrics.distributions import MOST_NAMES, OTHER
 from components.tasks.base import INPUTS, Case
 from components.tasks.tables.inputs.kinds import RESERVED, Input, NumberInput, parse_inputs
 from components.tasks.tables.query import Query, columns_of
@@ -144,7 +145,9 @@ def _property(name: str, kind: Input, counts: Mapping[str, int]) -> dict[str, An
         "anyOf": [{"type": value_type} for value_type in [*types, "null"]],
     }
     common = sorted(counts, key=lambda value: (-counts[value], value))
-    choices = [value for value in common if value][:_CHOICES]
+    # The sum of the rare names has a name too, which is none of them.
+    hidden = {"", OTHER} if len(counts) > MOST_NAMES else {""}
+    choices = [value for value in common if value not in hidden][:_CHOICES]
     if choices:
         result["examples"] = choices
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ from components.fields.category import Category
 
 # Characters of a name. Longer texts are no categories.
 _LONGEST = 1_000
+_FLAGS = frozenset(("True", "False", "TRUE", "FALSE"))
+_WHOLE = re.compile(r"-?\d+\.0+")
 # Texts that programs write where there is no name. "none" and "unknown" are names.
 _MISSING = frozenset(("", "na", "n/a", "#n/a", "nan", "null"))
 
@@ -33,9 +36,15 @@ class CategoryValue(Category):
             value = str(int(value)) if value.is_integer() else repr(value)
         if not isinstance(value, str):
             raise Reject("not_a_name", type(value).__name__)
-        if value.strip().casefold() in _MISSING:
+        text = value.strip()
+        if text.casefold() in _MISSING:
             return None
-        name = super().normalize(value)
+        # Programs write flags and whole numbers of columns with gaps like this.
+        if text in _FLAGS:
+            text = text.casefold()
+        elif _WHOLE.fullmatch(text):
+            text = text.partition(".")[0]
+        name = super().normalize(text)
         if len(name) > _LONGEST:
             raise Reject("too_long", f"{len(name)} characters")
         return name

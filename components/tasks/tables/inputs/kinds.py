@@ -19,7 +19,7 @@ from components.tasks.tables.inputs.category_value import CategoryValue
 # Most inputs of a table.
 MOST_INPUTS = 10_000
 # Names of columns that each table has beside its inputs.
-RESERVED = frozenset(("id", "target", "label", "group", "split", "origin", "inputs"))
+RESERVED = frozenset(("id", "target", "label", "group", "split", "time", "origin", "inputs"))
 # Characters of an input's name.
 LONGEST_NAME = 200
 

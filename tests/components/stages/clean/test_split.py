@@ -165,6 +165,8 @@ def test_by_time_shares_embargo_and_missing_times() -> None:
     assert Counter(splits) == {"train": 70, "validation": 10, "test": 20}
     splits, left_out = by_time(groups, days, 0.1, 0.2, 3 * 86_400)
     assert left_out == {68, 69, 78, 79}
+    with pytest.raises(InputError, match="leaves no row of train or of validation"):
+        by_time(groups, days, 0.1, 0.2, 30 * 86_400)
     days[99] = np.nan
     splits, _ = by_time(groups, days, 0.1, 0.2, 0)
     assert splits[99] == "train"

@@ -17,6 +17,7 @@ from components.core.params import validate
 from components.core.tables import read_manifest
 from components.fields.number import Number
 from components.fields.text import Text
+from components.stages.ingest.columns import layout
 from components.stages.ingest.params import IngestParams
 from components.stages.ingest.sample import read_sample, scan_columns
 from components.tasks import base
@@ -175,3 +176,22 @@ def test_the_time_of_a_row_is_read_where_params_name_its_column(
     assert [reason for _, reason in result.quarantine] == ["time_not_a_date"]
     plain = ingest(source=files("a.csv"), out="plain")
     assert "time" not in plain.rows[0]
+
+
+def test_a_number_of_too_many_digits_is_refused(tmp_path: Path, ingest: Ingest) -> None:
+    huge = "1" + "0" * 400
+    (tmp_path / "a.jsonl").write_text(
+        f'{{"text": "a", "price": {huge}}}\n{{"text": "b", "price": 2}}\n'
+    )
+    result = ingest(source=files("a.jsonl"))
+    assert [row["price"] for row in result.rows] == [2.0]
+    assert [reason for _, reason in result.quarantine] == ["price_not_finite"]
+
+
+def test_a_column_of_an_input_is_no_group_unless_it_is_named_so() -> None:
+    roles = (Role("team", Text(), "input"), Role("price", Number(), "target"))
+    record = {"group": "a", "price": 1.0}
+    row = layout(roles, {"team": "group"}, None).row(record)
+    assert (row["team"], row["group"]) == ("a", None)
+    row = layout(roles, {"team": "group", "group": "group"}, None).row(record)
+    assert (row["team"], row["group"]) == ("a", "a")

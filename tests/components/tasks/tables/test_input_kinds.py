@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from components.core.files import to_json
+from components.tasks.tables.inputs.category_value import CategoryValue
 from components.tasks.tables.inputs.kinds import (
     CategoryInput,
     NumberInput,
@@ -54,3 +55,23 @@ def test_json_keeps_the_order_of_the_columns() -> None:
 def test_what_is_no_input_is_refused(tree: Any) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         parse_inputs(tree)
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (True, "true"),
+        ("True", "true"),
+        ("FALSE", "false"),
+        (7, "7"),
+        (7.0, "7"),
+        ("7.0", "7"),
+        (" 7 ", "7"),
+        ("7.5", "7.5"),
+        ("Truely", "Truely"),
+        ("n/a", None),
+        (float("nan"), None),
+    ],
+)
+def test_a_category_has_one_name_in_each_format(value: Any, name: str | None) -> None:
+    assert CategoryValue().normalize(value) == name
