@@ -239,7 +239,8 @@ def layout(
     ]
     used = {column.source for column in role_columns}
     columns = [
-        _optional_column("id", names, used),
+        # The ids of rows may name their pictures.
+        _optional_column("id", names, ()),
         *role_columns,
         _optional_column("group", names, used),
         _optional_column("split", names, used),
