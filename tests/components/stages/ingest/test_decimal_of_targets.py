@@ -76,3 +76,14 @@ def test_a_column_of_words_is_refused_with_a_remedy(tmp_path: Path, ingest: Inge
         ingest(source=source("a.csv"))
     assert "not_a_number" in refusal.value.what
     assert "ingest.decimal: ','" in refusal.value.remedy
+
+
+def test_true_numbers_of_feedback_have_a_point_whatever_the_source_has(
+    tmp_path: Path, ingest: Ingest
+) -> None:
+    (tmp_path / "a.csv").write_text("text;target\none;1,5\ntwo;2.000,25\n")
+    (tmp_path / "accepted").mkdir()
+    entry = {"id": "feedback-a-0", "text": "three", "target": "12.345"}
+    (tmp_path / "accepted" / "accepted-1.jsonl").write_text(json.dumps(entry) + "\n")
+    result = ingest(source=source("a.csv"), decimal=",", feedback="accepted", seen="ab")
+    assert targets(result) == [1.5, 2000.25, 12.345]

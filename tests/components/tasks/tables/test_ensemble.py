@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
@@ -207,18 +206,3 @@ def test_wrong_sizes_are_refused(bundles: tuple[Arrays, Arrays], number: int) ->
             arrays = {**bundles[number], name: np.array(value)}
             with pytest.raises(ValueError, match=r"fit|range|classes|split"):
                 scorer(arrays)
-
-
-def test_one_query_takes_little_longer_than_lightgbm(bundles: tuple[Arrays, Arrays]) -> None:
-    score = regression_scorer(bundles[0])
-    rows = table(1)
-    score(rows.numbers, rows.categories)
-    best = min(_seconds(score, rows) for _ in range(30))
-    assert best < 0.02
-
-
-def _seconds(score: Any, rows: TableRows) -> float:
-    """Return how long one call takes."""
-    start = time.perf_counter()
-    score(rows.numbers, rows.categories)
-    return time.perf_counter() - start
