@@ -233,11 +233,16 @@ def addresses(process: psutil.Process) -> list[str]:
 
 def test_nothing_listens_beyond_loopback(served: Served) -> None:
     listening: set[tuple[str, str]] = set()
-    for process in [*served.processes(), psutil.Process(served.process.pid)]:
-        # Ray ends idle workers: a process may be gone when it is looked at.
-        with suppress(psutil.NoSuchProcess):
-            listening |= {(process.name(), address) for address in addresses(process)}
-    assert any(name == "haproxy" for name, _ in listening)
+
+    def haproxy_listens() -> bool:
+        for process in [*served.processes(), psutil.Process(served.process.pid)]:
+            # Ray ends idle workers: a process may be gone when it is looked at.
+            with suppress(psutil.NoSuchProcess):
+                listening.update((process.name(), address) for address in addresses(process))
+        return any(name == "haproxy" for name, _ in listening)
+
+    # HAProxy is started anew when its replicas change: one look may fall between two processes.
+    assert wait_until(haproxy_listens, 60)
     assert {
         (name, address)
         for name, address in listening
