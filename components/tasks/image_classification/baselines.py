@@ -29,7 +29,7 @@ from components.tasks.base import (
     Scorer,
     TargetInfo,
 )
-from components.tasks.classification.baselines import Prior, linear_arrays
+from components.tasks.shared.baselines.classification.baselines import Prior, linear_arrays
 from components.tasks.image_classification.schema import ImageClean
 
 Floats = NDArray[np.float32]
