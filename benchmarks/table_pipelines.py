@@ -13,8 +13,9 @@ that takes another target than meant is `--target` added; the results say so. Th
 
 All methods get the rows of the pipeline's clean splits. The others are fitted on train; the tuned
 LightGBM is the best of 50 random settings on validation. FLAML chooses on validation and has 60
-seconds on two threads, about as long as a run of the pipeline takes. Numbers are compared by squared errors, classes
-by cross-entropy. Intervals are from a paired bootstrap of the test rows of all seeds.
+seconds on two threads, about as long as a run of the pipeline takes. Numbers are compared by
+squared errors, classes by cross-entropy. Intervals are from a paired bootstrap of the test rows of
+all seeds.
 """
 
 from __future__ import annotations
@@ -347,9 +348,8 @@ def own_answers(case: Case, table: pd.DataFrame) -> Floats:
     answers = [json.loads(text) for text in table["answer"]]
     if not case.classes:
         return np.array([answer["value"] for answer in answers])
-    return np.array(
-        [[answer["probabilities"][name] for name in case.classes] for answer in answers]
-    )
+    shares = pd.DataFrame([answer["probabilities"] for answer in answers])
+    return np.asarray(shares[list(case.classes)])
 
 
 # --- results ------------------------------------------------------------------------------------
