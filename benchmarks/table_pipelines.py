@@ -218,15 +218,13 @@ def read_case(project: Project, pipeline: str, seed: int) -> Case:
     if target == "label":
         classes = sorted(set(tables["train"][target]))
     for name, kind in kinds.items():
-        if kind == "number":
-            dtype: Any = np.float64
-        else:
-            dtype = pd.CategoricalDtype(sorted(set(tables["train"][name].dropna().astype(str))))
+        known = sorted(set(tables["train"][name].dropna().astype(str)))
         for table in tables.values():
-            values = table[name]
-            if kind != "number":
-                values = values.where(values.isna(), values.astype(str))
-            table[name] = values.astype(dtype)
+            if kind == "number":
+                table[name] = table[name].astype(np.float64)
+            else:
+                values = table[name].astype(str).where(table[name].notna())
+                table[name] = pd.Categorical(values.where(values.isin(known)), known)
     parts = {}
     for split, table in tables.items():
         truth = table[target].to_numpy()
