@@ -238,7 +238,7 @@ def boosted(case: Case, settings: Mapping[str, Any]) -> Any:
     """Return a fitted LightGBM."""
     train = case.parts["train"]
     model_class = lightgbm.LGBMClassifier if case.classes else lightgbm.LGBMRegressor
-    model = model_class(n_jobs=THREADS, verbose=-1, random_state=case.seed, **settings)
+    model = model_class(n_jobs=1, verbose=-1, random_state=case.seed, **settings)
     model.fit(train.inputs, train.target)
     return model
 
@@ -258,7 +258,7 @@ def tuned(case: Case) -> Any:
     for _ in range(50):
         model_class = lightgbm.LGBMClassifier if case.classes else lightgbm.LGBMRegressor
         model = model_class(
-            n_jobs=THREADS,
+            n_jobs=1,
             verbose=-1,
             random_state=case.seed,
             n_estimators=MOST_ROUNDS,
