@@ -28,7 +28,7 @@ from safetensors.torch import load_file
 from components.core.params import read_yaml
 from components.core.tables import read_manifest, read_table
 from components.tasks import base
-from components.tasks.classification.params import LossParams
+from components.tasks.shared.loss.classification.params import LossParams
 from components.training.batches import EncodedRows, in_order, load_encoder
 from components.training.fit_config import FitConfig
 from components.training.loop import fit

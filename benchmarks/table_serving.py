@@ -28,8 +28,8 @@ from components.core.bundles import read_bundle
 from components.core.tables import read_table
 from components.inference.predictor import ARRAYS, bundled_encoder_files, load
 from components.tasks import base
-from components.tasks.tables.ensemble.boosting import feature_matrix
-from components.tasks.tables.ensemble.trees import Trees
+from components.tasks.shared.baselines.tables.boosting import feature_matrix
+from components.tasks.shared.baselines.tables.trees import Trees
 
 ROUNDS = 7
 QUESTIONS = 300

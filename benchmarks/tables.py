@@ -37,7 +37,7 @@ from sklearn import datasets
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from components.core.files import to_json, write_atomic
-from components.tasks.tables.ensemble.blended_scores import (
+from components.tasks.shared.baselines.tables.blended_scores import (
     EnsembleConfig,
     TableRows,
     classification_scorer,
@@ -45,8 +45,8 @@ from components.tasks.tables.ensemble.blended_scores import (
     fit_regression,
     regression_scorer,
 )
-from components.tasks.tables.ensemble.boosting import feature_matrix, make_folds
-from components.tasks.tables.ensemble.linear import fit_logistic, fit_ridge, log_shares
+from components.tasks.shared.baselines.tables.boosting import feature_matrix, make_folds
+from components.tasks.shared.baselines.tables.linear import fit_logistic, fit_ridge, log_shares
 
 Floats = NDArray[np.float64]
 PLOTNINE = "plotnine==0.15.9"

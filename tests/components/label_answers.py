@@ -8,7 +8,7 @@ from typing import Any
 from components.monitoring.drift import FieldTest, outcome_test
 from components.monitoring.profile import predictions_of
 from components.tasks.base import evaluator
-from components.tasks.classification.evaluator import Answer
+from components.tasks.shared.evaluator.classification.evaluator import Answer
 
 TEXT = "text_classification"
 OTHER = "another"

@@ -35,11 +35,11 @@ from components.tasks.base import (
     WorstAnswer,
     WorstAnswers,
 )
-from components.tasks.regression.evaluator import RegressionEvaluator
-from components.tasks.regression.loss import RegressionLearning
-from components.tasks.regression.targets.number_targets import NumberTargets
-from components.tasks.regression.targets.target_number import TargetNumber
-from components.tasks.regression.targets.target_params import NumberClean
+from components.tasks.shared.evaluator.regression.evaluator import RegressionEvaluator
+from components.tasks.shared.loss.regression.loss import RegressionLearning
+from components.tasks.shared.schema.regression.number_targets import NumberTargets
+from components.tasks.shared.schema.regression.target_number import TargetNumber
+from components.tasks.shared.schema.regression.target_params import NumberClean
 from components.training.bundle_writer import save_numpy
 from tests.components.number_task import NumberFeedback
 

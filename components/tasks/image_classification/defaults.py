@@ -16,7 +16,7 @@ from PIL import Image as Pillow
 from components.fields.base import Reject
 from components.fields.image import MAX_PIXELS, declared_size
 from components.tasks.base import Fit, Setting, SourceStats
-from components.tasks.classification.defaults import (
+from components.tasks.shared.defaults.classification.defaults import (
     ClassCounts,
     ClassDefaults,
     check_classes,

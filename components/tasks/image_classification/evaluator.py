@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from components.fields.base import Reject
 from components.fields.image import Image, declared_size
 from components.tasks.base import Case
-from components.tasks.classification.evaluator import ClassificationEvaluator
+from components.tasks.shared.evaluator.classification.evaluator import ClassificationEvaluator
 
 # The characters of 100 MB in base64. Clients of a service are held to serve.limits.
 _LONGEST = 134_000_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from components.tasks.classification.baselines import Prior
-from components.tasks.tables.ensemble.classical import ClassEnsemble, TableBaselines
+from components.tasks.shared.baselines.classification.baselines import Prior
+from components.tasks.shared.baselines.tables.classical import ClassEnsemble, TableBaselines
 
 BASELINES = TableBaselines({"trivial": Prior(), "classical": ClassEnsemble()})

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from components.tasks.table_creation.table_defaults import ClassTableDefaults
+from components.tasks.shared.defaults.tables.table_defaults import ClassTableDefaults
 
 DEFAULTS = ClassTableDefaults("label", other_task="tabular_regression")

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from components.tasks.classification.loss import ClassificationLearning
+from components.tasks.shared.loss.classification.loss import ClassificationLearning
 
 LOSS = ClassificationLearning()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from components.tasks.classification.params import LossParams
-from components.tasks.tables.models import TableModels, TableNetParams
+from components.tasks.shared.loss.classification.params import LossParams
+from components.tasks.shared.models.tables.models import TableModels, TableNetParams
 
 
 class ClassTableTrain(TableNetParams, LossParams):

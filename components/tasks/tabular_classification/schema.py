@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from components.tasks.base import Role
-from components.tasks.classification.targets.class_name import ClassName
-from components.tasks.classification.targets.rules import ClassTargets
-from components.tasks.tables.inputs.table_schema import TableSchema
+from components.tasks.shared.schema.classification.class_name import ClassName
+from components.tasks.shared.schema.classification.rules import ClassTargets
+from components.tasks.shared.schema.tables.table_schema import TableSchema
 
 SCHEMA = TableSchema(Role("label", ClassName(), "target"), ClassTargets())

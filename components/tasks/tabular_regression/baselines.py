@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from components.tasks.regression.baselines import MeanBaseline
-from components.tasks.tables.ensemble.classical import NumberEnsemble, TableBaselines
+from components.tasks.shared.baselines.regression.baselines import MeanBaseline
+from components.tasks.shared.baselines.tables.classical import NumberEnsemble, TableBaselines
 
 BASELINES = TableBaselines({"trivial": MeanBaseline(), "classical": NumberEnsemble()})

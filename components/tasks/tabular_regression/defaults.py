@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from components.tasks.table_creation.table_defaults import NumberTableDefaults
+from components.tasks.shared.defaults.tables.table_defaults import NumberTableDefaults
 
 DEFAULTS = NumberTableDefaults("target", other_task="tabular_classification")

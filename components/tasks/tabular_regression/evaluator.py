@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from components.tasks.base import Case, ReportSection
-from components.tasks.regression.evaluator import RegressionEvaluator
-from components.tasks.tables.model_sections import number_section
-from components.tasks.tables.row_queries import RowQueries
+from components.tasks.shared.evaluator.regression.evaluator import RegressionEvaluator
+from components.tasks.shared.evaluator.tables.model_sections import number_section
+from components.tasks.shared.evaluator.tables.row_queries import RowQueries
 
 
 class TableRegressionEvaluator(RowQueries, RegressionEvaluator):

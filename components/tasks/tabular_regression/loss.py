@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from components.tasks.regression.loss import RegressionLearning
+from components.tasks.shared.loss.regression.loss import RegressionLearning
 
 LOSS = RegressionLearning()

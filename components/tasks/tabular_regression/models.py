@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from components.tasks.regression.params import NumberLossParams
-from components.tasks.tables.models import TableModels, TableNetParams
+from components.tasks.shared.loss.regression.params import NumberLossParams
+from components.tasks.shared.models.tables.models import TableModels, TableNetParams
 
 
 class NumberTableTrain(TableNetParams, NumberLossParams):

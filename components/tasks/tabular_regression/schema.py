@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from components.tasks.base import Role
-from components.tasks.regression.targets.number_targets import NumberTargets
-from components.tasks.regression.targets.target_number import TargetNumber
-from components.tasks.tables.inputs.table_schema import TableSchema
+from components.tasks.shared.schema.regression.number_targets import NumberTargets
+from components.tasks.shared.schema.regression.target_number import TargetNumber
+from components.tasks.shared.schema.tables.table_schema import TableSchema
 
 SCHEMA = TableSchema(Role("target", TargetNumber(), "target"), NumberTargets())

@@ -34,7 +34,7 @@ from components.tasks.base import (
     Scorer,
     TargetInfo,
 )
-from components.tasks.classification.baselines import (
+from components.tasks.shared.baselines.classification.baselines import (
     STRENGTHS,
     Kind,
     Linear,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from components.tasks.base import ColumnStats, Fit, Setting, SourceStats
-from components.tasks.classification.defaults import (
+from components.tasks.shared.defaults.classification.defaults import (
     ClassCounts,
     ClassDefaults,
     check_classes,

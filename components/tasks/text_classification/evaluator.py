@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from components.fields.scripts import SIGNS
 from components.fields.text import Text, Title
 from components.tasks.base import Case
-from components.tasks.classification.evaluator import ClassificationEvaluator
+from components.tasks.shared.evaluator.classification.evaluator import ClassificationEvaluator
 
 # Han, kana, Hangul.
 _SINGLE = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af\U00020000-\U0003ffff"

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from components.models.masked_lm import hide
 from components.tasks.base import Batch, Encoder, Loss, TargetInfo
-from components.tasks.classification.loss import ClassificationLearning
+from components.tasks.shared.loss.classification.loss import ClassificationLearning
 from components.tasks.text_classification.encode import TextEncoder
 
 _INPUTS = ("ids", "mask", "lengths", "chosen")

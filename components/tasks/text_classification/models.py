@@ -21,7 +21,7 @@ from components.models.recurrent.config import RecurrentConfig
 from components.models.textcnn.config import TextCNNConfig
 from components.models.transformer.config import TransformerConfig
 from components.tasks.base import ARCHITECTURE, NETS, Architecture, Batch, Encoder, Graph
-from components.tasks.classification.params import LossParams
+from components.tasks.shared.loss.classification.params import LossParams
 from components.tasks.text_classification.encode import TextEncoder
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from components.fields.base import Field as Kind
 from components.fields.scripts import SIGNS
 from components.fields.text import Text, Title
 from components.tasks.base import Augmenter, FixedInputs, Role, SplitRule
-from components.tasks.classification.targets.class_name import ClassName
-from components.tasks.classification.targets.rules import ClassTargets
+from components.tasks.shared.schema.classification.class_name import ClassName
+from components.tasks.shared.schema.classification.rules import ClassTargets
 
 # A special token of the vocabulary.
 MASK = "[MASK]"

@@ -15,7 +15,7 @@ from components.monitoring.params import MonitorParams
 from components.monitoring.profile import Profiler, profile_of
 from components.monitoring.request_log import AnswerLogger, RequestLog
 from components.tasks.base import evaluator
-from components.tasks.classification.evaluator import Answer
+from components.tasks.shared.evaluator.classification.evaluator import Answer
 
 CLEAN = {"min_characters": 2, "max_characters": 2000}
 

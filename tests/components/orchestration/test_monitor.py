@@ -33,7 +33,7 @@ from components.registry.store.tracking_store import client
 from components.registry.versions.model_versions import register
 from components.serving.http.monitoring_routes import FEEDBACK, REQUESTS
 from components.tasks import base
-from components.tasks.classification.evaluator import Answer
+from components.tasks.shared.evaluator.classification.evaluator import Answer
 
 ROOT = Path(__file__).parents[3]
 TASK, CLEAN = "text_classification", {"min_characters": 2, "max_characters": 2000}

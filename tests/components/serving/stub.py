@@ -12,7 +12,7 @@ from components.core.bundles import Card
 from components.fields.base import Reject
 from components.inference.predictor import Prepared
 from components.serving.http.messages import ModelInfo
-from components.tasks.classification.evaluator import Answer
+from components.tasks.shared.evaluator.classification.evaluator import Answer
 
 HASH = "ab" * 32
 CARD = Card(

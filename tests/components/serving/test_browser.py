@@ -19,7 +19,7 @@ from stub import Stub
 from components.core import escaping
 from components.serving.http.api_keys import Key, Keyring
 from components.serving.http.app import build_app
-from components.tasks.classification.evaluator import Answer
+from components.tasks.shared.evaluator.classification.evaluator import Answer
 from tests.hostile import HOSTILE, READABLE, raw_in
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")

@@ -17,7 +17,7 @@ from components.serving.http.messages import ModelInfo
 from components.serving.rollout.agreement import tolerance
 from components.serving.rollout.plan import ServedVersion
 from components.serving.rollout.preflight import examined
-from components.tasks.classification.evaluator import Answer
+from components.tasks.shared.evaluator.classification.evaluator import Answer
 from components.tasks.text_classification.evaluator import EVALUATOR
 
 WIDE = {"width": 64, "layers": 4, "heads": 4, "feedforward": 128, "dropout": 0.1}

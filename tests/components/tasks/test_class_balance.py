@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from components.core.errors import InputError
-from components.tasks.classification.targets.class_balance import ClassClean
-from components.tasks.classification.targets.rules import ClassTargets
+from components.tasks.shared.schema.classification.class_balance import ClassClean
+from components.tasks.shared.schema.classification.rules import ClassTargets
 
 RULES = ClassTargets()
 MERGE = ClassClean(small_classes="merge")

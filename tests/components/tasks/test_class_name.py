@@ -6,7 +6,7 @@ import pytest
 
 from components.fields.base import NoValue
 from components.tasks import base
-from components.tasks.classification.targets.class_name import ClassName
+from components.tasks.shared.schema.classification.class_name import ClassName
 
 
 @pytest.mark.parametrize("value", [None, "", " \t", 3, float("nan")])

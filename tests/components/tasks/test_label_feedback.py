@@ -10,8 +10,8 @@ from scipy import stats
 
 from components.metrics.exact_tests import share_decrease
 from components.tasks.base import evaluator, tasks
-from components.tasks.classification.evaluator import Answer
-from components.tasks.classification.label_feedback import LabelFeedback
+from components.tasks.shared.evaluator.classification.evaluator import Answer
+from components.tasks.shared.evaluator.classification.label_feedback import LabelFeedback
 
 RULES = LabelFeedback()
 TARGETS = {"classes": ["neg", "pos"]}

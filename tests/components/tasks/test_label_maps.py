@@ -9,7 +9,7 @@ import pytest
 
 from components.core.errors import InputError
 from components.fields.base import Reject
-from components.tasks.classification.targets.label_maps import (
+from components.tasks.shared.schema.classification.label_maps import (
     LabelParams,
     LabelRules,
     alike_labels,
@@ -17,7 +17,7 @@ from components.tasks.classification.targets.label_maps import (
     joined_labels,
     plain_label,
 )
-from components.tasks.classification.targets.rules import ClassTargets
+from components.tasks.shared.schema.classification.rules import ClassTargets
 
 RULES = ClassTargets()
 

@@ -15,9 +15,9 @@ from sklearn import metrics as sk
 
 from components.tasks import base
 from components.tasks.base import Case
-from components.tasks.regression.answer import NumberAnswer
-from components.tasks.regression.evaluator import RegressionEvaluator
-from components.tasks.regression.intervals import Intervals
+from components.tasks.shared.evaluator.regression.answer import NumberAnswer
+from components.tasks.shared.evaluator.regression.evaluator import RegressionEvaluator
+from components.tasks.shared.evaluator.regression.intervals import Intervals
 from components.training import evaluation
 
 TARGETS = {"center": [100.0], "scale": [20.0], "range": [0.0, 300.0]}

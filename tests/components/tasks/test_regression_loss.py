@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from components.tasks.regression.loss import RegressionLearning
-from components.tasks.regression.params import NumberLossParams
+from components.tasks.shared.loss.regression.loss import RegressionLearning
+from components.tasks.shared.loss.regression.params import NumberLossParams
 
 OUTPUTS = np.array([[0.5], [-1.0], [3.0], [0.0]])
 TARGET = np.array([0.0, -1.5, 0.5, 0.0])

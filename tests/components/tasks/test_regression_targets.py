@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from components.core.errors import InputError
 from components.fields.base import NoValue, Reject
-from components.tasks.regression.targets.number_targets import NumberTargets
-from components.tasks.regression.targets.target_number import TargetNumber
-from components.tasks.regression.targets.target_params import NumberClean, NumberParams
+from components.tasks.shared.schema.regression.number_targets import NumberTargets
+from components.tasks.shared.schema.regression.target_number import TargetNumber
+from components.tasks.shared.schema.regression.target_params import NumberClean, NumberParams
 
 RULES = NumberTargets()
 CLEAN = NumberClean()

@@ -15,7 +15,7 @@ from stage_runner import StageRunner
 from components.core.errors import InputError
 from components.core.files import sha256
 from components.core.job import Journal
-from components.tasks.classification.loss import ClassificationLearning
+from components.tasks.shared.loss.classification.loss import ClassificationLearning
 from components.training.checkpoints import Checkpoints
 from components.training.fit_config import FitConfig
 from components.training.loop import finished, fit

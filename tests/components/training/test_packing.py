@@ -14,7 +14,7 @@ from stage_runner import TINY, StageRunner
 from components.core.errors import InputError
 from components.models.packing import PackedLayout, mean
 from components.tasks import base
-from components.tasks.classification.params import LossParams
+from components.tasks.shared.loss.classification.params import LossParams
 from components.training.batches import EncodedRows, load_encoder, plan, within
 from components.training.loop import fit
 from components.training.micro_batches import MemoryShort, MicroBatches

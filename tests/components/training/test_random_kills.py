@@ -20,7 +20,7 @@ import torch
 from stage_runner import StageRunner, sentences
 
 from components.core.files import sha256
-from components.tasks.classification.loss import ClassificationLearning
+from components.tasks.shared.loss.classification.loss import ClassificationLearning
 from components.training.fit_config import FitConfig
 from components.training.loop import finished, fit
 
@@ -54,7 +54,7 @@ def start(spec: FitConfig, meeting: Path, pause: float) -> list[BaseProcess]:
     """A group of workers; each needs a meeting place of its own."""
     context = get_context("forkserver")  # its server imports torch once, not every worker
     context.set_forkserver_preload(
-        ["components.training.loop", "components.tasks.classification.loss", "runner"]
+        ["components.training.loop", "components.tasks.shared.loss.classification.loss", "runner"]
     )
     group = [
         context.Process(target=work, args=(rank, spec, str(meeting), pause), daemon=True)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from stage_runner import StageRunner
 
-from components.tasks.classification.loss import ClassificationLearning
+from components.tasks.shared.loss.classification.loss import ClassificationLearning
 from components.training.fit_config import FitConfig, FitResult
 from components.training.loop import fit
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from components.core.errors import InputError
 from components.stages.clean.split import by_time, check_strata, draw, stratified
-from components.tasks.classification.targets.rules import ClassTargets
+from components.tasks.shared.schema.classification.rules import ClassTargets
 
 Rows = list[tuple[str, str]]  # (group, label)
 

@@ -26,7 +26,7 @@ from components.stages.evaluate import stage
 from components.stages.evaluate.params import EvaluateParams
 from components.stages.serve import stage as serve
 from components.stages.serve import version_description
-from components.tasks.regression.answer import NumberAnswer
+from components.tasks.shared.evaluator.regression.answer import NumberAnswer
 from tests.components.priced_task import (
     CLEAN,
     PRICED,

@@ -17,7 +17,7 @@ from components.core.tables import read_table, write_table
 from components.fields.image import decode
 from components.stages.evaluate.leakage import leaked_rows, naive_claim
 from components.tasks import base
-from components.tasks.classification.baselines import fit_linear
+from components.tasks.shared.baselines.classification.baselines import fit_linear
 
 
 def job(runner: StageRunner) -> Job:
@@ -136,7 +136,9 @@ def test_the_naive_split_is_fitted_once_with_what_the_baseline_chose(
 
     classes = reviews.manifest()["classes"]
     files = fitted(reviews, classes)
-    monkeypatch.setattr("components.tasks.classification.baselines.fit_linear", counted)
+    monkeypatch.setattr(
+        "components.tasks.shared.baselines.classification.baselines.fit_linear", counted
+    )
     naive_claim(job(reviews), {"classes": classes}, 0.5, files)
     assert fits == list(json.loads(files["encoder/tfidf.json"])["models"].values())
 

@@ -21,9 +21,9 @@ from components.stages.ingest import stage
 from components.stages.ingest.params import IngestParams
 from components.tasks import base
 from components.tasks.base import FixedInputs, Role
-from components.tasks.classification.targets.class_name import ClassName
-from components.tasks.classification.targets.label_maps import LabelParams
-from components.tasks.classification.targets.rules import ClassTargets
+from components.tasks.shared.schema.classification.class_name import ClassName
+from components.tasks.shared.schema.classification.label_maps import LabelParams
+from components.tasks.shared.schema.classification.rules import ClassTargets
 
 
 def task(field: Field, name: str) -> Any:

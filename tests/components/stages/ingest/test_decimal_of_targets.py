@@ -15,9 +15,9 @@ from components.fields.text import Text
 from components.stages.ingest.params import IngestParams
 from components.tasks import base
 from components.tasks.base import FixedInputs, Role
-from components.tasks.regression.targets.number_targets import NumberTargets
-from components.tasks.regression.targets.target_number import TargetNumber
-from components.tasks.regression.targets.target_params import NumberParams
+from components.tasks.shared.schema.regression.number_targets import NumberTargets
+from components.tasks.shared.schema.regression.target_number import TargetNumber
+from components.tasks.shared.schema.regression.target_params import NumberParams
 from tests.components.stages.ingest.conftest import Ingest, Result
 
 

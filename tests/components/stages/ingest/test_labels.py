@@ -9,7 +9,7 @@ import pytest
 
 from components.core.errors import ParamsError
 from components.core.params import validate
-from components.tasks.classification.targets.label_maps import LabelRules
+from components.tasks.shared.schema.classification.label_maps import LabelRules
 from tests.components.stages.ingest.conftest import Ingest, Section
 
 SOURCE = {"kind": "files", "path": "a.csv"}

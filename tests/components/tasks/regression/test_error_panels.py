@@ -12,7 +12,7 @@ import pytest
 
 from components.core.svg import Plot
 from components.tasks.base import Case
-from components.tasks.regression.number_report import (
+from components.tasks.shared.evaluator.regression.number_report import (
     RegressionReport,
     answered_cases,
     coverage_groups,

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from components.core.params import Strict
-from components.tasks.regression.baselines import MeanBaseline
+from components.tasks.shared.baselines.regression.baselines import MeanBaseline
 
 
 def test_answers_the_standardized_mean_of_train() -> None:

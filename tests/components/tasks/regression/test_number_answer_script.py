@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from components.tasks import regression
-from components.tasks.regression.number_feedback import NumberFeedback
+from components.tasks.shared.evaluator import regression
+from components.tasks.shared.evaluator.regression.number_feedback import NumberFeedback
 
 SCRIPT = (Path(regression.__file__).parent / "answer.js").read_text(encoding="utf-8")
 # As much of a page as the script uses.

@@ -12,10 +12,10 @@ from components.metrics.distributions import NumbersDistribution
 from components.monitoring.profile import predictions_of
 from components.registry.versions.test_cases import Cases
 from components.tasks.base import Calibration, Case
-from components.tasks.regression.answer import NumberAnswer
-from components.tasks.regression.evaluator import RegressionEvaluator
-from components.tasks.regression.rmse_gates import STATISTICS
-from components.tasks.regression.targets.number_targets import NumberTargets
+from components.tasks.shared.evaluator.regression.answer import NumberAnswer
+from components.tasks.shared.evaluator.regression.evaluator import RegressionEvaluator
+from components.tasks.shared.evaluator.regression.rmse_gates import STATISTICS
+from components.tasks.shared.schema.regression.number_targets import NumberTargets
 
 EVALUATOR = RegressionEvaluator()
 RNG = np.random.default_rng(0)

@@ -11,12 +11,12 @@ from pydantic import BaseModel
 
 from components.core.params import Strict
 from components.fields.moment import moment_text
-from components.tasks.tables.encoding.table_encoder import (
+from components.tasks.shared.encode.tables.table_encoder import (
     TableEncoder,
     TableEncoding,
     TableTokenize,
 )
-from components.tasks.tables.inputs.kinds import parse_inputs
+from components.tasks.shared.schema.tables.kinds import parse_inputs
 
 INPUTS: Mapping[str, Any] = {
     "carat": "number",

@@ -11,7 +11,7 @@ from safetensors.numpy import load, save
 
 from components.core.params import Strict
 from components.fields.base import Reject
-from components.tasks.tables.ensemble.classical import (
+from components.tasks.shared.baselines.tables.classical import (
     ClassEnsemble,
     EnsembleParams,
     NumberEnsemble,

@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 
 from components.core.svg import Plot
-from components.tasks.tables.column_importance import (
+from components.tasks.shared.evaluator.tables.column_importance import (
     Columns,
     Values,
     answers_by_columns,
     partial_dependence,
     permutation_importance,
 )
-from components.tasks.tables.importance_panels import dependence_panels, inspection_section
+from components.tasks.shared.evaluator.tables.importance_panels import (
+    dependence_panels,
+    inspection_section,
+)
 
 RNG = np.random.default_rng(0)
 ROWS = 500

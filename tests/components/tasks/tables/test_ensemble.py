@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from components.tasks.tables.ensemble.blended_scores import (
+from components.tasks.shared.baselines.tables.blended_scores import (
     EnsembleConfig,
     TableRows,
     classification_scorer,

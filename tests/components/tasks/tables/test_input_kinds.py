@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from components.core.files import to_json
-from components.tasks.tables.inputs.category_value import CategoryValue
-from components.tasks.tables.inputs.kinds import (
+from components.tasks.shared.schema.tables.category_value import CategoryValue
+from components.tasks.shared.schema.tables.kinds import (
     CategoryInput,
     NumberInput,
     TimeInput,

@@ -11,7 +11,7 @@ import pytest
 
 from components.core.svg import Plot
 from components.tasks.base import Case, InspectsModel, evaluator
-from components.tasks.tables.query import Query
+from components.tasks.shared.evaluator.tables.query import Query
 
 RNG = np.random.default_rng(0)
 SIZES = RNG.normal(70, 20, 300).tolist()

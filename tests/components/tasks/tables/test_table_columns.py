@@ -13,8 +13,8 @@ from table_samples import CUTS, KINDS, START, diamonds
 
 from components.fields.base import Reject
 from components.fields.moment import moment_text, parse_moment
-from components.tasks.tables.encoding.table_columns import InputInfo, TableColumns
-from components.tasks.tables.inputs.kinds import Input, parse_inputs
+from components.tasks.shared.encode.tables.table_columns import InputInfo, TableColumns
+from components.tasks.shared.schema.tables.kinds import Input, parse_inputs
 
 ROW: dict[str, list[Any]] = {
     "carat": [0.5],

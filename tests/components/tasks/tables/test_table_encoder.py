@@ -16,7 +16,11 @@ from table_samples import ENCODING, diamonds, fitted
 
 from components.core.tables import write_table
 from components.fields.base import Reject
-from components.tasks.tables.encoding.number_scaling import NumberScaler, fit_scaling, most_knots
+from components.tasks.shared.encode.tables.number_scaling import (
+    NumberScaler,
+    fit_scaling,
+    most_knots,
+)
 from components.training.batches import EncodedRows
 
 ROW: dict[str, list[Any]] = {
@@ -179,8 +183,8 @@ def test_5000_columns_make_a_small_file() -> None:
 
 def test_it_is_imported_without_torch() -> None:
     code = (
-        "import sys, components.tasks.tables.encoding.table_encoder, components.tasks.tables.models, "
-        "components.tasks.tables.query; sys.exit('torch' in sys.modules)"
+        "import sys, components.tasks.shared.encode.tables.table_encoder, components.tasks.shared.models.tables.models, "
+        "components.tasks.shared.evaluator.tables.query; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

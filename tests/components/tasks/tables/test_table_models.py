@@ -15,7 +15,7 @@ from table_samples import diamonds, fitted
 from components.core.params import Strict
 from components.stages.compress.quantize import export, int8
 from components.tasks.base import Arrays, Graph
-from components.tasks.tables.models import TableModels, TableNetParams
+from components.tasks.shared.models.tables.models import TableModels, TableNetParams
 from components.training.batches import EncodedRows
 
 ARCHITECTURES = TableModels.architectures

@@ -11,8 +11,8 @@ from table_samples import diamonds, fitted
 
 from components.fields.base import Reject
 from components.serving.http.messages import limited, request_type
-from components.tasks.tables.query import Query, columns_of
-from components.tasks.tables.row_queries import RowQueries
+from components.tasks.shared.evaluator.tables.query import Query, columns_of
+from components.tasks.shared.evaluator.tables.row_queries import RowQueries
 
 ROW = {"carat": 0.5, "depth": None, "cut": "Ideal", "sold": "3.2.2024"}
 

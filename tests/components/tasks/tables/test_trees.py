@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from components.tasks.tables.ensemble.trees import Trees, joined_trees, parse_trees
+from components.tasks.shared.baselines.tables.trees import Trees, joined_trees, parse_trees
 
 FEATURES = 4
 CATEGORY = 3
@@ -164,7 +164,7 @@ def test_a_split_by_a_set_that_there_is_not_is_refused() -> None:
 MUTATE = """
 import sys
 import numpy as np
-from components.tasks.tables.ensemble.trees import Trees
+from components.tasks.shared.baselines.tables.trees import Trees
 
 with np.load(sys.argv[1]) as file:
     arrays = dict(file)

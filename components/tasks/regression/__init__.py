@@ -1,1 +1,0 @@
-"""What every regression task shares: learning and judging one number."""

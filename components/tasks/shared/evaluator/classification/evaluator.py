@@ -1,0 +1,260 @@
+"""Evaluate classification: answers, metrics and cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, cast
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+
+from components.metrics import classification
+from components.tasks.base import (
+    FEEDBACK,
+    Arrays,
+    Case,
+    CaseStats,
+    Metric,
+    Scorer,
+    TargetInfo,
+    TaskFeedback,
+    TaskGates,
+    TaskReport,
+)
+from components.tasks.shared.evaluator.classification.answer_panels import ClassificationReport
+from components.tasks.shared.evaluator.classification.label_feedback import LabelFeedback
+from components.tasks.shared.evaluator.classification.paired_gates import ClassificationGates
+
+
+class Answer(BaseModel):
+    """The most probable class and how probable each is."""
+
+    label: str
+    probability: float = Field(ge=0, le=1)
+    probabilities: dict[str, float]
+    abstained: bool = Field(
+        False,
+        description=(
+            "Not sure: the probability is below what serve.abstain asks for; "
+            "the label is the best guess"
+        ),
+    )
+
+
+class ClassificationMetric:
+    """A metric of a subset of cases, from the confusion matrix or from the probabilities.
+
+    Args:
+        name: of the metric.
+        title: its name for people.
+        of_confusion: computes the metric from a confusion matrix (c, c), rows are truths. None:
+            the metric is the area under the ROC curve.
+    """
+
+    goal: Literal["min", "max"] = "max"
+    is_share = True
+
+    def __init__(
+        self,
+        name: str,
+        title: str,
+        of_confusion: Callable[[NDArray[np.float64]], float] | None = None,
+    ) -> None:
+        self.name = name
+        self.title = title
+        self.of_confusion = of_confusion
+
+    def example_stats(self, answer: Any, truth: Any) -> Mapping[str, Any]:
+        """Return truth and prediction as class indices, and the probabilities (c,).
+
+        Args:
+            answer: of one case.
+            truth: name of the true class.
+        """
+        classes = list(answer.probabilities)
+        return {
+            "truth": classes.index(truth),
+            "predicted": classes.index(answer.label),
+            "scores": list(answer.probabilities.values()),
+        }
+
+    def value(self, units: Mapping[str, NDArray[Any]]) -> float:
+        """Return the metric over the statistics (n, ...) of n cases.
+
+        Args:
+            units: "truth" and "predicted" (n,), "scores" (n, c).
+        """
+        if self.of_confusion is None:
+            return classification.auc(units["truth"], units["scores"])
+        side = units["scores"].shape[1]
+        pairs = units["truth"] * side + units["predicted"]
+        counts = np.bincount(pairs, minlength=side * side)
+        confusion = counts.reshape(side, side).astype(float)
+        return self.of_confusion(confusion)
+
+
+class ClassificationEvaluator:
+    """Facet evaluator.py of classification tasks. A task adds its query."""
+
+    options: ClassVar[Mapping[str, type[BaseModel]]] = {}
+    Query: type[BaseModel]
+    Answer: type[BaseModel] = Answer
+    report_metric: Metric = ClassificationMetric("accuracy", "accuracy", classification.accuracy)
+    metrics: Sequence[Metric] = (
+        ClassificationMetric("macro_f1", "macro F1", classification.macro_f1),
+        report_metric,
+        ClassificationMetric("precision", "precision", classification.precision),
+        ClassificationMetric("recall", "recall", classification.recall),
+        ClassificationMetric("auc", "AUC"),
+    )
+    report: TaskReport = ClassificationReport()
+    gates: TaskGates = ClassificationGates()
+    feedback: TaskFeedback = LabelFeedback()
+    weight_description = "By how much the log-odds of the label fall when the piece is left out"
+
+    def query(self, row: Mapping[str, Any]) -> BaseModel:
+        """Return the query of a row of clean. Each task implements it."""
+        raise NotImplementedError
+
+    def slices(self, row: Mapping[str, Any]) -> Mapping[str, str]:  # noqa: ARG002
+        """Return kind of slice -> value, e.g. length -> long."""
+        return {}
+
+    def slices_of(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, str]]:
+        """Return the slices of each row.
+
+        Args:
+            rows: (n,) of a split of clean.
+        """
+        return [self.slices(row) for row in rows]
+
+    def cases(self, rows: pa.Table) -> Iterator[Case[Any]]:
+        """Yield one case per row. Where some rows are feedback, the origin is a slice.
+
+        Args:
+            rows: of the clean table.
+        """
+        records = rows.to_pylist()
+        has_feedback = any(row["id"].startswith(FEEDBACK) for row in records)
+        for row, row_slices in zip(records, self.slices_of(records), strict=True):
+            slices = {"class": row["label"], **row_slices}
+            if has_feedback:
+                is_feedback = row["id"].startswith(FEEDBACK)
+                slices["from"] = "feedback" if is_feedback else "source"
+            yield Case(row["id"], self.query(row), row["label"], slices)
+
+    def answers(self, scorer: Scorer, batch: Arrays, targets: TargetInfo) -> Sequence[BaseModel]:
+        """Return the answers of a batch, by the softmax of the logits (n, c).
+
+        It is computed in float64, so that runtimes agree to the last digits shown.
+
+        Args:
+            scorer: of the bundle.
+            batch: n encoded rows.
+            targets: with the classes in the order of the logits.
+        """
+        classes = targets["classes"]
+        logits = scorer("forward", batch)["logits"].astype(np.float64)
+        exp = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities = exp / exp.sum(axis=1, keepdims=True)
+        answers = []
+        for row in probabilities:
+            answer = Answer(
+                label=classes[int(row.argmax())],
+                probability=float(row.max()),
+                probabilities=dict(zip(classes, row.tolist(), strict=True)),
+            )
+            answers.append(answer)
+        return answers
+
+    def check_outputs(self, outputs: Arrays, targets: TargetInfo) -> str:
+        """Return what is wrong with logits: their shape, NaN or infinity; "" if nothing is."""
+        logits = outputs["logits"]
+        classes = len(targets["classes"])
+        if logits.ndim != 2 or logits.shape[1] != classes:
+            return f"answers with shape {logits.shape}, not with {classes} classes a row"
+        if np.isnan(logits).any() or np.isposinf(logits).any():
+            return "answers with NaN or infinity: its weights are no use"
+        return ""
+
+    def case_stats(self, answers: Sequence[Any], truths: Sequence[Any]) -> CaseStats:
+        """Return whether each answer is right, and how probable it says that this is.
+
+        Returns:
+            {"right": (n,) bool, "confidence": (n,) float}.
+        """
+        right = []
+        for answer, truth in zip(answers, truths, strict=True):
+            right.append(self.is_correct(answer, truth))
+        return {"right": right, "confidence": [self.confidence(answer) for answer in answers]}
+
+    def summary(self, answer: Any) -> Sequence[tuple[str, float | None]]:
+        """Return the classes with their probabilities, the most probable first."""
+        return sorted(answer.probabilities.items(), key=lambda item: -item[1])
+
+    def is_correct(self, answer: Any, truth: Any) -> bool:
+        """Return whether the most probable class is the true one."""
+        return bool(answer.label == truth)
+
+    def support(self, answer: Any, claim: Any) -> float:
+        """Return the log-odds of another answer's label, between -30 and 30.
+
+        Args:
+            answer: with the probabilities of all classes.
+            claim: the answer with the label.
+        """
+        label = claim.label
+        probability = answer.probabilities[label]
+        # 1 - probability would round to 0 much earlier than this sum.
+        rest = sum(value for name, value in answer.probabilities.items() if name != label)
+        log_odds = np.log(max(probability, 1e-300)) - np.log(max(rest, 1e-300))
+        return float(np.clip(log_odds, -30, 30))
+
+    def confidence(self, answer: Any) -> float:
+        """Return the probability of the most probable class."""
+        return float(answer.probability)
+
+    def abstain(self, answer: Any) -> BaseModel:
+        """Return the answer marked as not sure."""
+        return cast(BaseModel, answer.model_copy(update={"abstained": True}))
+
+    def output_distance(
+        self,
+        one: Any,
+        other: Any,
+        targets: TargetInfo,  # noqa: ARG002
+    ) -> float:
+        """Return the largest difference of a probability.
+
+        Where the labels differ, it is at least half of the difference between the two labels
+        in either answer. It is NaN where a probability is.
+
+        Args:
+            one: an answer.
+            other: another answer to the same query, with the same classes.
+            targets: not used.
+
+        Returns:
+            A number 0-1, or NaN.
+        """
+        distances = []
+        for label, probability in other.probabilities.items():
+            distances.append(abs(one.probabilities[label] - probability))
+        for answer in (one, other):
+            margin = answer.probabilities[one.label] - answer.probabilities[other.label]
+            distances.append(abs(margin) / 2)
+        return float(np.max(distances))
+
+    def example(self, rows: pa.Table) -> Sequence[BaseModel]:
+        """Return the query of the first row of each class, at most six."""
+        first: dict[str, BaseModel] = {}
+        for row in rows.to_pylist():
+            first.setdefault(row["label"], self.query(row))
+        return list(first.values())[:6]
+
+    def page_script(self) -> str:
+        """Return the script that shows the classes with bars."""
+        return (Path(__file__).parent / "answer.js").read_text(encoding="utf-8")

@@ -1,0 +1,62 @@
+"""Define the query of tasks on tables: one row, as an object of values by column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, ConfigDict, Field, RootModel
+
+from components.fields.base import Reject
+from components.tasks.shared.schema.tables.kinds import LONGEST_NAME, MOST_INPUTS
+
+# Characters of a value: a name or a number with its unit.
+_LONGEST_TEXT = 2_000
+# No whole number of more digits is exact in any table.
+_LARGEST = 2**64
+
+
+def _encodable(text: str) -> str:
+    """Return a text that can be encoded as UTF-8.
+
+    Raises:
+        ValueError: it holds a lone surrogate.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("the text holds a lone surrogate, which is no character") from None
+    return text
+
+
+_Name = Annotated[str, Field(max_length=LONGEST_NAME), AfterValidator(_encodable)]
+_Text = Annotated[str, Field(max_length=_LONGEST_TEXT), AfterValidator(_encodable)]
+_Whole = Annotated[int, Field(ge=-_LARGEST, le=_LARGEST)]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+Value = bool | _Whole | _Finite | _Text | None
+
+
+class Query(RootModel[Annotated[dict[_Name, Value], Field(max_length=MOST_INPUTS)]]):
+    """A row to answer: a value, or null where it is not known, for each column of the table."""
+
+    model_config = ConfigDict(strict=True)
+
+
+def columns_of(queries: Sequence[Query]) -> Mapping[str, Sequence[Any]]:
+    """Return queries as raw input columns.
+
+    Raises:
+        Reject: they have different columns, or none.
+    """
+    rows = [query.root for query in queries]
+    names = rows[0].keys()
+    if not names:
+        raise Reject("no_columns")
+    for row in rows:
+        if row.keys() != names:
+            different = sorted(row.keys() ^ names)[0]
+            raise Reject("different_columns", f"not all rows have the column {different!r}")
+    columns = {}
+    for name in names:
+        columns[name] = [row[name] for row in rows]
+    return columns

@@ -1,1 +1,0 @@
-"""Tables: parts of all tasks whose inputs are columns of any kind."""

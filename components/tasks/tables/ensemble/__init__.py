@@ -1,1 +1,0 @@
-"""The classical baseline of tables: boosted trees and linear models, blended."""
