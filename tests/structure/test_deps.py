@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 
 from components.core.params import read_yaml
-from components.orchestration.runner.resumable_state import cache_code
+from components.orchestration.runner.resumable_state import cache_code, fit_code
 from components.orchestration.stage_files import STAGES
 from components.tasks import base
 from tests.structure.import_graph import BASE, ROOT, file_of, files, has_code
@@ -17,10 +17,12 @@ TOLD = read_yaml(ROOT / "dvc.yaml")["stages"]
 # Deliberate: how a stage is run at all (CONTRACT.md).
 RUNNER = "components/orchestration/runner/stage_task.py"
 # Deliberate: evaluate and serve depend on the whole folder of the task; the loss is the one facet in it that they do not use.
-SPARE = {"evaluate": "loss.py", "serve": "loss.py"}
+SPARE = {"evaluate": "loss", "serve": "loss"}
 # In these folders too, but DVC does not see it (.dvcignore): what `gristmill new` chooses.
-IGNORED = "defaults.py"
-IGNORED_FOLDER = "creation"
+IGNORED = "defaults"
+TASKS = "components/tasks/"
+# What facets of several tasks share: components/tasks/shared/<facet>/<family>.
+SHARED = "components/tasks/shared/"
 CASES = [(stage, task) for stage in STAGES for task in base.tasks()]
 
 
@@ -35,16 +37,25 @@ def code_deps(stage: str, task: str) -> list[str]:
 
 @cache
 def packages(task: str) -> frozenset[str]:
-    """The folders below components/tasks/ whose code the stages of a task reach."""
+    """The task and the families whose code the stages of a task reach."""
     reached = (file for stage in STAGES for file in files(stage, task))
     return frozenset(package for file in reached if (package := package_of(file)))
 
 
 def package_of(path: str) -> str:
-    """The folder below components/tasks/ that a path is or lies in; "" for any other path."""
-    parts = path.split("/")
-    is_package = parts[:2] == ["components", "tasks"] and not parts[2].endswith(".py")
-    return parts[2] if is_package else ""
+    """The task or the family that a path below components/tasks/ belongs to; "" for any other path."""
+    if path.startswith(SHARED):
+        _, _, family = path.removeprefix(SHARED).partition("/")
+        return f"shared {family.partition('/')[0]}" if family else ""
+    package, _, name = path.removeprefix(TASKS).partition("/")
+    return package if path.startswith(TASKS) and name else ""
+
+
+def facet_of(path: str) -> str:
+    """The facet that a file below components/tasks/ belongs to."""
+    if path.startswith(SHARED):
+        return path.removeprefix(SHARED).partition("/")[0]
+    return path.rpartition("/")[2].removesuffix(".py")
 
 
 def lies_under(file: str, dep: str) -> bool:
@@ -76,9 +87,7 @@ def test_each_dep_holds_a_reached_file(stage: str, task: str) -> None:
 @pytest.mark.parametrize(("stage", "task"), CASES)
 def test_an_edit_of_a_facet_that_is_not_used_runs_nothing_again(stage: str, task: str) -> None:
     facets = [
-        path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "components" / "tasks").rglob("*.py")
-        if has_code(path)
+        path.relative_to(ROOT).as_posix() for path in (ROOT / TASKS).rglob("*.py") if has_code(path)
     ]
     wide = {
         file
@@ -87,22 +96,25 @@ def test_an_edit_of_a_facet_that_is_not_used_runs_nothing_again(stage: str, task
         and package_of(file) in packages(task)
         and any(lies_under(file, dep) for dep in code_deps(stage, task))
     }
-    unwanted = set()
-    for file in wide:
-        folder, _, name = file.rpartition("/")
-        if name not in (SPARE.get(stage), IGNORED) and not folder.endswith(f"/{IGNORED_FOLDER}"):
-            unwanted.add(file)
+    unwanted = {file for file in wide if facet_of(file) not in (SPARE.get(stage), IGNORED)}
     assert not unwanted, f"dvc.yaml: {stage}.deps covers {sorted(unwanted)}, which it does not use"
 
 
 def test_dvc_does_not_see_what_chooses_params() -> None:
     lines = (ROOT / ".dvcignore").read_text(encoding="utf-8").splitlines()
-    assert f"components/tasks/*/{IGNORED}" in lines
-    assert f"components/tasks/*/{IGNORED_FOLDER}" in lines
+    assert f"{TASKS}*/{IGNORED}.py" in lines
+    assert f"{SHARED}{IGNORED}" in lines
     for stage, task in CASES:
-        for file in files(stage, task):
-            assert not file.endswith(f"/{IGNORED}")
-            assert f"/{IGNORED_FOLDER}/" not in file
+        assert IGNORED not in {facet_of(file) for file in files(stage, task)}
+
+
+def test_dvc_yaml_names_no_task_and_no_family() -> None:
+    folders = [path.name for path in (ROOT / TASKS).iterdir() if path.is_dir()]
+    families = [path.name for path in (ROOT / SHARED).glob("*/*") if path.is_dir()]
+    names = {name for name in [*folders, *families] if not name.startswith("__")} - {"shared"}
+    assert names > {"tabular_regression", "regression", "tables"}
+    deps = {word for stage in TOLD.values() for dep in stage["deps"] for word in dep.split("/")}
+    assert not names & {dep.removesuffix(".py") for dep in deps}
 
 
 @pytest.mark.parametrize(("stage", "task"), [case for case in CASES if STAGES[case[0]].remembers])
@@ -110,6 +122,15 @@ def test_the_key_of_a_memo_covers_each_reached_file(stage: str, task: str) -> No
     assert set(files(stage, task)) <= {
         file.relative_to(ROOT).as_posix() for file in cache_code(ROOT, task, stage)
     }
+
+
+@pytest.mark.parametrize(("stage", "task"), [case for case in CASES if STAGES[case[0]].fits])
+def test_the_key_of_a_half_done_fit_covers_each_facet_that_it_reaches(
+    stage: str, task: str
+) -> None:
+    reached = {file for file in files(stage, task) if package_of(file)}
+    assert reached
+    assert reached <= {file.relative_to(ROOT).as_posix() for file in fit_code(ROOT, task)}
 
 
 @pytest.mark.parametrize("stage", STAGES)

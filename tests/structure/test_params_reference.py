@@ -8,7 +8,11 @@ from functools import cache
 import pytest
 
 from components.core.params import read_yaml
-from components.orchestration.params_reference.generate import SHIPPED, generate, read_chinese
+from components.orchestration.params_reference.generate import (
+    commented_files,
+    generate,
+    read_chinese,
+)
 from components.orchestration.params_reference.model_walk import walk
 from components.orchestration.params_reference.yaml_comments import (
     WIDTH,
@@ -19,6 +23,7 @@ from components.orchestration.params_reference.yaml_comments import (
 from components.tasks import base
 from tests.structure.import_graph import ROOT
 
+SHIPPED = commented_files(ROOT)
 FILES = ["docs/PARAMS.md", "docs/PARAMS.zh-CN.md", *SHIPPED]
 COMMAND = "python -m components.orchestration.params_reference"
 

@@ -12,13 +12,11 @@ from components.orchestration.params_reference.model_walk import Section, walk
 from components.orchestration.params_reference.yaml_comments import comments_of, with_comments
 from components.tasks import base
 
-# Files of people are not touched: `gristmill new` writes reasons as comments.
-SHIPPED = (
-    "params.yaml",
-    "pipelines/diamonds/params.yaml",
-    "pipelines/digits/params.yaml",
-    "pipelines/penguins/params.yaml",
-)
+# The pipeline of the root has all sections.
+_ROOT_PARAMS = "params.yaml"
+# A file whose comments are generated says so at its top. Those of people do not: `gristmill new`
+# writes reasons as comments.
+_MARK = "# Comments come from the models: python -m components.orchestration.params_reference"
 CHINESE_FILE = Path(__file__).with_name("descriptions.zh.yaml")
 TASKS = Path(base.__file__).parent
 
@@ -26,20 +24,30 @@ TASKS = Path(base.__file__).parent
 def generate(root: Path) -> dict[str, str]:
     """Return the text of each generated file by its path below the root."""
     sections = {task: walk(task) for task in base.tasks()}
-    order = list(read_yaml(root / SHIPPED[0]))
+    order = list(read_yaml(root / _ROOT_PARAMS))
     files = {
         "docs/PARAMS.md": render_page(sections, order, ENGLISH),
         "docs/PARAMS.zh-CN.md": render_page(sections, order, read_chinese()),
     }
-    for name in SHIPPED:
+    for name in commented_files(root):
         files[name] = _commented(root / name, sections)
     return files
+
+
+def commented_files(root: Path) -> list[str]:
+    """Return the params.yaml files whose comments are generated, relative to the root."""
+    files = [root / _ROOT_PARAMS, *sorted(root.glob(f"pipelines/*/{_ROOT_PARAMS}"))]
+    return [
+        file.relative_to(root).as_posix()
+        for file in files
+        if _MARK in file.read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def read_chinese() -> Language:
     """Return the Chinese words and descriptions: those of all pipelines and those of each task."""
     language = read_yaml(CHINESE_FILE)
-    for path in sorted(TASKS.glob("*/descriptions.zh.yaml")):
+    for path in sorted(TASKS.rglob("descriptions.zh.yaml")):
         language["descriptions"].update(read_yaml(path))
     return Language(**language)
 

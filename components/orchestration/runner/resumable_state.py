@@ -9,7 +9,7 @@ import ast
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -29,8 +29,8 @@ BATCH = "predict"
 _CACHES = "memo"
 _FORMAT = 2
 _LIBRARIES = ("numpy", "pyarrow", "pillow", "charset-normalizer")
-# Chooses params for new data. No stage runs it.
-_DEFAULTS = "defaults.py"
+# Facets of a task whose code a fit runs, and their parts that tasks share.
+_FIT_FACETS = ("schema", "encode", "models", "loss", "baselines")
 # Files that hold the hashes of the other files in their folder.
 _HASH_FILES = (MANIFEST, CARD)
 
@@ -83,20 +83,23 @@ def code_digest(root: Path, task: str) -> str:
         root: of the project.
         task: its id.
     """
-    names = [
-        "training",
-        "inference",
-        "models",
-        "metrics",
-        "tasks/classification",
-        f"tasks/{task}",
-    ]
     trees = []
-    for name in names:
-        for file in sorted((root / "components" / name).rglob("*.py")):
-            if file.name != _DEFAULTS:
-                trees.append(ast.dump(ast.parse(file.read_text(encoding="utf-8"))))
+    for file in fit_code(root, task):
+        trees.append(ast.dump(ast.parse(file.read_text(encoding="utf-8"))))
     return hashlib.sha256("\n".join(trees).encode()).hexdigest()
+
+
+def fit_code(root: Path, task: str) -> list[Path]:
+    """Return the files of nets, tasks and training on which a fit depends, and some more.
+
+    Args:
+        root: of the project.
+        task: its id.
+    """
+    names = ["training", "inference", "models", "metrics"]
+    names += [f"tasks/shared/{facet}" for facet in _FIT_FACETS]
+    names += [f"tasks/{task}/{facet}.py" for facet in _FIT_FACETS]
+    return _python_files(root, names)
 
 
 def cache_folder(root: Path, params: Params, stage: str) -> Path | None:
@@ -138,8 +141,19 @@ def cache_code(root: Path, task: str, stage: str) -> list[Path]:
         "fields",
         f"stages/{stage}",
         "tasks/base.py",
+        "tasks/shared/schema",
         f"tasks/{task}/schema.py",
     ]
+    return _python_files(root, names)
+
+
+def _python_files(root: Path, names: Sequence[str]) -> list[Path]:
+    """Return the Python files that some paths are or hold.
+
+    Args:
+        root: of the project.
+        names: files or folders below components.
+    """
     files: list[Path] = []
     for name in names:
         path = root / "components" / name
@@ -147,10 +161,6 @@ def cache_code(root: Path, task: str, stage: str) -> list[Path]:
             files += sorted(path.rglob("*.py"))
         else:
             files.append(path)
-    # Schemas of several tasks share these rules.
-    tasks = root / "components" / "tasks"
-    for shared in ("targets", "inputs"):
-        files += sorted(tasks.glob(f"*/{shared}/*.py"))
     return files
 
 

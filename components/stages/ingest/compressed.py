@@ -8,6 +8,7 @@ import bz2
 import gzip
 import io
 import lzma
+import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,7 +21,21 @@ from components.core.errors import InputError
 # A file may always expand to this size, and a larger one to this multiple of itself.
 FREE_BYTES = 1 << 28
 MOST_TIMES = 100
-_DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException, ValueError)
+_DAMAGE = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    pa.ArrowException,
+)
+_ZIP = ".zip"
+# A folder that macOS adds to a zip.
+_OF_MACOS = "__MACOSX/"
+# A zip is a folder, unless its name is that of one text with `.zip` behind it.
+_ZIPPED = frozenset({".csv", ".tsv", ".tab", ".txt", ".json", ".jsonl", ".ndjson"})
 
 
 def _zstd(path: Path) -> IO[bytes]:
@@ -29,18 +44,39 @@ def _zstd(path: Path) -> IO[bytes]:
     return stream
 
 
+def _zip(path: Path) -> IO[bytes]:
+    """Open the one file in a zip.
+
+    Raises:
+        ValueError: there are several, or none.
+    """
+    archive = zipfile.ZipFile(path)
+    members = [
+        member
+        for member in archive.infolist()
+        if not member.is_dir() and not member.filename.startswith(_OF_MACOS)
+    ]
+    if len(members) != 1:
+        raise ValueError(f"it holds {len(members):,} files, not one")
+    return archive.open(members[0])
+
+
 OPENERS: Mapping[str, Callable[[Path], Any]] = {
     ".gz": gzip.open,
     ".bz2": bz2.open,
     ".xz": lzma.open,
     ".zst": _zstd,
     ".zstd": _zstd,
+    _ZIP: _zip,
 }
 
 
 def is_compressed(path: Path) -> bool:
     """Return whether a file's suffix says that it is compressed."""
-    return path.suffix.lower() in OPENERS
+    suffix = path.suffix.lower()
+    if suffix == _ZIP:
+        return Path(path.stem).suffix.lower() in _ZIPPED
+    return suffix in OPENERS
 
 
 def inner_name(path: Path) -> Path:

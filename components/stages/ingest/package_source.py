@@ -7,6 +7,7 @@ from pathlib import Path
 
 from components.core.errors import InputError
 from components.stages.ingest.columns import nearest
+from components.stages.ingest.compressed import inner_name
 from components.stages.ingest.params import Package
 from components.stages.ingest.source_files import SUFFIXES, locate
 from components.stages.ingest.source_rows import TABLES, Unit
@@ -43,7 +44,7 @@ def _table(home: Path, source: Package) -> Unit:
     """
     assert source.table
     path = _inside(home, source.table, source.package)
-    kind = SUFFIXES.get(path.suffix.lower())
+    kind = SUFFIXES.get(inner_name(path).suffix.lower())
     if kind not in TABLES:
         raise InputError(
             f"{path.name!r} is no table",

@@ -256,6 +256,14 @@ class IngestParams(Strict):
         "ymd",
         description="Order of day, month and year in the column `time` (ymd, dmy or mdy).",
     )
+    # A file without it has the hash that it had before.
+    sample: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        exclude_if=lambda share: share == 1,
+        description="Share of the rows that is read, drawn by a hash of their position (1: all).",
+    )
     feedback: Path | None = Field(
         None,
         description="Folder whose accepted-*.jsonl a retrain adds, such as data/feedback/NAME.",

@@ -71,11 +71,13 @@ class ParseInput:
         unit: the unit.
         layout: the columns of the raw table.
         key: prefix of the ids of rows without one.
+        sample: share of its rows that is read.
     """
 
     unit: Unit
     layout: Layout
     key: str
+    sample: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def run(job: Job) -> None:
     # DVC compares the params, not the folder of feedback.
     feedback = accepted if params.seen else []
     keys = unit_keys([unit.name for unit in (*listing.units, *feedback)])
-    inputs = [ParseInput(unit, wanted, keys[unit.name]) for unit in listing.units]
+    inputs = [ParseInput(unit, wanted, keys[unit.name], params.sample) for unit in listing.units]
     # Feedback has no ids, groups and splits of the source.
     feedback_columns = {}
     for role, name in params.columns.items():
@@ -362,7 +364,10 @@ def parse(piece: ParseInput) -> Parsed:
     """
     used = set[str]()
     unit, wanted = prepared(piece.unit, piece.layout)
-    rows, quarantine = shaped(records(unit, wanted, used), wanted, unit, piece.key)
+    items = records(unit, wanted, used)
+    if piece.sample < 1:
+        items = drawn(items, piece.key, piece.sample)
+    rows, quarantine = shaped(items, wanted, unit, piece.key)
     digest = _digest(unit) or _values_digest(rows, wanted.input.name)
     metadata = {
         "name": unit.name,
@@ -373,6 +378,24 @@ def parse(piece: ParseInput) -> Parsed:
     if unit.dialect and not unit.dialect.header:
         metadata["columns"] = list(unit.dialect.names)
     return Parsed(rows, quarantine, metadata)
+
+
+def drawn(items: formats.Found, key: str, share: float) -> formats.Found:
+    """Yield some of the records of a unit, the same ones each time.
+
+    A hash of the position draws them, so a record that was drawn stays when the unit grows.
+
+    Args:
+        items: of the unit.
+        key: of the unit.
+        share: of the records, 0-1.
+    """
+    limit = share * 2**64
+    for item in items:
+        position = f"{key}/{item.file}/{item.row}"
+        digest = hashlib.blake2b(position.encode(), digest_size=8).digest()
+        if int.from_bytes(digest, "big") < limit:
+            yield item
 
 
 def _read(inputs: Sequence[ParseInput], cache: Cache, journal: Journal) -> list[Parsed]:
@@ -437,6 +460,7 @@ def _key(piece: ParseInput, digest: str) -> str:
                 unit.target_value,
                 unit.split,
                 piece.key,
+                piece.sample,
                 unit.header,
                 unit.column_names,
                 unit.unlabelled,

@@ -29,8 +29,8 @@ from components.tasks.base import (
     Scorer,
     TargetInfo,
 )
-from components.tasks.shared.baselines.classification.baselines import Prior, linear_arrays
 from components.tasks.image_classification.schema import ImageClean
+from components.tasks.shared.baselines.classification.baselines import Prior, linear_arrays
 
 Floats = NDArray[np.float32]
 # Strengths that are tried on validation rows, from strong to weak penalties.

@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from torch.nn import functional as F
 
 from components.tasks.base import Batch
-from components.tasks.shared.loss.classification.loss import ClassificationLearning
 from components.tasks.image_classification.schema import OnlineTransforms
+from components.tasks.shared.loss.classification.loss import ClassificationLearning
 
 
 class ImageLearning(ClassificationLearning):

@@ -11,8 +11,8 @@ from components.core.params import Strict
 from components.models.base import PruningSpec
 from components.models.convnet.config import ConvNetConfig
 from components.tasks.base import ARCHITECTURE, NETS, Architecture, Encoder, Graph
-from components.tasks.shared.loss.classification.params import LossParams
 from components.tasks.image_classification.encode import ImageEncoder
+from components.tasks.shared.loss.classification.params import LossParams
 
 if TYPE_CHECKING:
     import torch

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from components.tasks.shared.schema.classification.rules import ClassNames
 from components.tasks.shared.encode.tables.table_encoder import TableEncoder, TableEncoding
+from components.tasks.shared.schema.classification.rules import ClassNames
 
 
 class ClassTableEncoder(TableEncoder):

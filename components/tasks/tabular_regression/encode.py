@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from components.tasks.shared.schema.regression.number_targets import StandardizedNumbers
 from components.tasks.shared.encode.tables.table_encoder import TableEncoder, TableEncoding
+from components.tasks.shared.schema.regression.number_targets import StandardizedNumbers
 
 
 class NumberTableEncoder(TableEncoder):

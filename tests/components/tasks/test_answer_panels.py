@@ -5,7 +5,10 @@ from __future__ import annotations
 from components.core.svg import Plot
 from components.metrics.selective_prediction import abstention_table
 from components.tasks.base import Case
-from components.tasks.shared.evaluator.classification.answer_panels import ClassificationReport, confusion_counts
+from components.tasks.shared.evaluator.classification.answer_panels import (
+    ClassificationReport,
+    confusion_counts,
+)
 from components.tasks.shared.evaluator.classification.evaluator import Answer
 
 REPORT = ClassificationReport()

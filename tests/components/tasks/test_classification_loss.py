@@ -8,9 +8,9 @@ import torch
 from stage_runner import IMAGE
 
 from components.tasks import base
+from components.tasks.image_classification.schema import OnlineTransforms
 from components.tasks.shared.loss.classification.loss import ClassificationLearning
 from components.tasks.shared.loss.classification.params import LossParams
-from components.tasks.image_classification.schema import OnlineTransforms
 
 STUDENT = np.array([[2.0, -1.0, 0.5], [0.0, 0.3, -2.0], [1.0, 1.0, 1.0], [-3.0, 2.0, 0.0]])
 TEACHER = np.array([[1.0, 0.0, -1.0], [2.0, 2.5, 0.0], [-1.0, 4.0, 0.2], [0.0, 1.0, 0.0]])

@@ -21,8 +21,12 @@ from components.fields.image import decode
 from components.fields.patches import FilterBank, draw_filters, features
 from components.orchestration.pipeline_params import section_model
 from components.tasks import base
-from components.tasks.classification import baselines as classification
-from components.tasks.shared.baselines.classification.baselines import STRENGTHS, fit_linear, linear_arrays
+from components.tasks.shared.baselines.classification import baselines as classification
+from components.tasks.shared.baselines.classification.baselines import (
+    STRENGTHS,
+    fit_linear,
+    linear_arrays,
+)
 from components.tasks.text_classification import baselines
 from components.tasks.text_classification.baselines import blocks_for
 

@@ -1,0 +1,1 @@
+"""Baselines that the facet baselines.py of several tasks is made of."""

@@ -1,0 +1,1 @@
+"""Code of `gristmill new`, which no stage runs: .dvcignore hides it."""

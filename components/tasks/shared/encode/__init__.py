@@ -1,0 +1,1 @@
+"""Encoders that the facet encode.py of several tasks is made of."""

@@ -1,0 +1,1 @@
+"""Evaluators and reports that the facet evaluator.py of several tasks is made of."""

@@ -1,0 +1,1 @@
+"""Losses that the facet loss.py of several tasks is made of."""

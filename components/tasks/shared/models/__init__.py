@@ -1,0 +1,1 @@
+"""Architectures that the facet models.py of several tasks is made of."""

@@ -1,0 +1,1 @@
+"""Roles, checks and targets that the facet schema.py of several tasks is made of."""

@@ -136,7 +136,9 @@ def test_the_naive_split_is_fitted_once_with_what_the_baseline_chose(
 
     classes = reviews.manifest()["classes"]
     files = fitted(reviews, classes)
-    monkeypatch.setattr("components.tasks.shared.baselines.classification.baselines.fit_linear", counted)
+    monkeypatch.setattr(
+        "components.tasks.shared.baselines.classification.baselines.fit_linear", counted
+    )
     naive_claim(job(reviews), {"classes": classes}, 0.5, files)
     assert fits == list(json.loads(files["encoder/tfidf.json"])["models"].values())
 

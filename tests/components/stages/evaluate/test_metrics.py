@@ -13,7 +13,10 @@ from sklearn import metrics as sk
 
 from components.metrics import bootstrap
 from components.tasks.base import Case
-from components.tasks.shared.evaluator.classification.evaluator import Answer, ClassificationEvaluator
+from components.tasks.shared.evaluator.classification.evaluator import (
+    Answer,
+    ClassificationEvaluator,
+)
 from components.training import evaluation
 
 NAMES = ["差", "中", "好", "很好"]

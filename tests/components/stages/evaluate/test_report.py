@@ -28,13 +28,16 @@ from components.stages.evaluate import plots
 from components.stages.evaluate.metric_scale import MetricScale
 from components.stages.evaluate.report import ReportData, ShownCase, WorstCases, write_report
 from components.tasks.base import Case, ReportPanel
-from components.tasks.classification import confusion_plots
+from components.tasks.shared.evaluator.classification import confusion_plots
 from components.tasks.shared.evaluator.classification.answer_panels import (
     ClassificationReport,
     class_panels,
     coverage_section,
 )
-from components.tasks.shared.evaluator.classification.evaluator import Answer, ClassificationEvaluator
+from components.tasks.shared.evaluator.classification.evaluator import (
+    Answer,
+    ClassificationEvaluator,
+)
 from tests import hostile
 
 HOSTILE = '<script>alert("x")</script><img src=https://evil.example/x.png>$\\frac$]]>&\x0b'

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
+import zipfile
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -19,6 +21,7 @@ import pytest
 from PIL import Image
 
 from components.core.errors import InputError
+from components.orchestration.pipeline_params import section_model
 from components.stages.ingest import compressed
 from components.stages.ingest.dialects import header_verdict
 from tests.components.stages.ingest.conftest import Ingest, Result
@@ -221,6 +224,31 @@ def test_a_folder_takes_each_table_once(tmp_path: Path, ingest: Ingest) -> None:
     )
 
 
+def test_a_sample_is_a_share_of_the_rows_that_stays_when_the_file_grows(
+    tmp_path: Path, ingest: Ingest
+) -> None:
+    lines = [f"text {number},{'xy'[number % 2]}\n" for number in range(3000)]
+    (tmp_path / "a.csv").write_text("text,label\n" + "".join(lines[:2000]))
+    (tmp_path / "b.csv").write_text("text,label\n" + "".join(lines))
+    every = pairs(ingest(source=files("a.csv")))
+    few = pairs(ingest(source=files("a.csv"), sample=0.2))
+    more = pairs(ingest(source=files("a.csv"), sample=0.5))
+    assert len(every) == 2000
+    assert 320 < len(few) < 480 and 900 < len(more) < 1100
+    assert set(few) < set(more) < set(every)
+    (tmp_path / "b.csv").replace(tmp_path / "a.csv")
+    grown = pairs(ingest(source=files("a.csv"), sample=0.2))
+    assert grown[: len(few)] == few and len(grown) > len(few)
+
+
+def test_a_param_that_is_not_set_leaves_the_hash_of_the_section_alone() -> None:
+    section = section_model("ingest", "text_classification")
+    source = {"kind": "files", "path": "a.csv"}
+    assert "sample" not in section.model_validate({"source": source}).model_dump()
+    sampled = section.model_validate({"source": source, "sample": 0.5})
+    assert sampled.model_dump()["sample"] == 0.5
+
+
 # -- compressed
 def zstd(content: bytes) -> bytes:
     """Compress in two frames, as concatenated files are."""
@@ -231,11 +259,23 @@ def zstd(content: bytes) -> bytes:
     )
 
 
+def zipped(content: bytes, *others: str) -> bytes:
+    """Return a zip of one file, and of empty others."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("__MACOSX/._a.csv", b"resource fork")
+        archive.writestr("a.csv", content)
+        for name in others:
+            archive.writestr(name, b"")
+    return stream.getvalue()
+
+
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress,
     ".bz2": bz2.compress,
     ".xz": lzma.compress,
     ".zst": zstd,
+    ".zip": zipped,
 }
 
 
@@ -248,6 +288,29 @@ def test_compressed_tables_in_any_encoding(tmp_path: Path, ingest: Ingest, suffi
     )
     assert pairs(ingest(source=files(f"a.csv{suffix}"))) == REVIEWS
     assert pairs(ingest(source=files(f"b.jsonl{suffix}"), out="b")) == [("a", "x"), ("b", "y")]
+
+
+def test_a_zip_of_several_files_is_refused(tmp_path: Path, ingest: Ingest) -> None:
+    (tmp_path / "a.csv.zip").write_bytes(zipped(b"text,label\na,x\n", "b.csv"))
+    with pytest.raises(InputError, match=r"a.csv.zip: is not a whole .zip file: it holds 2 files"):
+        ingest(source=files("a.csv.zip"))
+    (tmp_path / "a.zip").write_bytes(zipped(b"text,label\na,x\n"))
+    with pytest.raises(InputError, match="unpack it, and give the folder"):
+        ingest(source=files("a.zip"))
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_a_compressed_table_in_a_package(
+    tmp_path: Path, ingest: Ingest, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    (tmp_path / "c.txt").write_text("carrier==1")
+    (tmp_path / "carrier" / "data").mkdir(parents=True)
+    content = PACKERS[suffix](b"text,label\na,x\nb,y\n")
+    (tmp_path / "carrier" / "data" / f"a.csv{suffix}").write_bytes(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    source = {"kind": "package", "path": "c.txt", "package": "carrier"}
+    result = ingest(source={**source, "table": f"data/a.csv{suffix}"})
+    assert pairs(result) == [("a", "x"), ("b", "y")]
 
 
 def test_compressed_parquet(tmp_path: Path, ingest: Ingest) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from components.tasks import regression
+from components.tasks.shared.evaluator import regression
 from components.tasks.shared.evaluator.regression.number_feedback import NumberFeedback
 
 SCRIPT = (Path(regression.__file__).parent / "answer.js").read_text(encoding="utf-8")

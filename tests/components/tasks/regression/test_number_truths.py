@@ -13,7 +13,11 @@ import pytest
 from pydantic import ValidationError
 from scipy.stats import mannwhitneyu
 
-from components.tasks.shared.evaluator.regression.number_feedback import AbsoluteErrors, NumberFeedback, NumberTruth
+from components.tasks.shared.evaluator.regression.number_feedback import (
+    AbsoluteErrors,
+    NumberFeedback,
+    NumberTruth,
+)
 
 FEEDBACK = NumberFeedback()
 TARGETS = {"center": [3932.8], "scale": [3989.4], "range": [326.0, 18823.0]}

@@ -17,7 +17,10 @@ from components.tasks.shared.evaluator.tables.column_importance import (
     partial_dependence,
     permutation_importance,
 )
-from components.tasks.shared.evaluator.tables.importance_panels import dependence_panels, inspection_section
+from components.tasks.shared.evaluator.tables.importance_panels import (
+    dependence_panels,
+    inspection_section,
+)
 
 RNG = np.random.default_rng(0)
 ROWS = 500

@@ -16,7 +16,11 @@ from table_samples import ENCODING, diamonds, fitted
 
 from components.core.tables import write_table
 from components.fields.base import Reject
-from components.tasks.shared.encode.tables.number_scaling import NumberScaler, fit_scaling, most_knots
+from components.tasks.shared.encode.tables.number_scaling import (
+    NumberScaler,
+    fit_scaling,
+    most_knots,
+)
 from components.training.batches import EncodedRows
 
 ROW: dict[str, list[Any]] = {

@@ -1,0 +1,1 @@
+"""Baselines of tasks with targets that are classes."""

@@ -1,0 +1,1 @@
+"""Baselines of tasks with inputs that are columns of a table."""

@@ -14,7 +14,6 @@ from pydantic import BaseModel, Field
 from components.core.files import to_json
 from components.core.params import Strict
 from components.tasks.base import NO_INPUTS, Arrays, Baseline, Scorer, TargetInfo
-from components.tasks.shared.encode.tables.table_columns import TableColumns
 from components.tasks.shared.baselines.tables.blended_scores import (
     EnsembleConfig,
     TableRows,
@@ -24,6 +23,7 @@ from components.tasks.shared.baselines.tables.blended_scores import (
     importance,
     regression_scorer,
 )
+from components.tasks.shared.encode.tables.table_columns import TableColumns
 from components.tasks.shared.schema.tables.kinds import parse_inputs
 
 _COLUMNS_FILE = "columns.json"

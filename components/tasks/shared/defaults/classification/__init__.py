@@ -1,0 +1,1 @@
+"""Params of a new pipeline of tasks with targets that are classes."""

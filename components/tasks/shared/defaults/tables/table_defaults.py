@@ -32,7 +32,11 @@ from components.tasks.shared.defaults.tables.column_kinds import (
     guess_column,
     is_amount,
 )
-from components.tasks.shared.defaults.tables.target_leaks import leaking_columns, names_leak, number_leak
+from components.tasks.shared.defaults.tables.target_leaks import (
+    leaking_columns,
+    names_leak,
+    number_leak,
+)
 from components.tasks.shared.schema.tables.kinds import LONGEST_NAME, MOST_INPUTS, RESERVED
 
 # Names of the column to predict.

@@ -1,0 +1,1 @@
+"""Encoder of tasks with inputs that are columns of a table."""

@@ -18,7 +18,7 @@ from components.tasks.base import (
     WorstAnswer,
     WorstAnswers,
 )
-from components.tasks.classification import confusion_plots
+from components.tasks.shared.evaluator.classification import confusion_plots
 
 
 class ClassificationReport:

@@ -1,0 +1,1 @@
+"""Evaluator of tasks with targets that are numbers."""

@@ -31,7 +31,7 @@ from components.tasks.base import (
     WorstAnswer,
     WorstAnswers,
 )
-from components.tasks.regression import error_plots
+from components.tasks.shared.evaluator.regression import error_plots
 from components.tasks.shared.evaluator.regression.error_plots import CoverageRow
 
 # Ranges of true values in the plot of DVC.

@@ -1,0 +1,1 @@
+"""Evaluator of tasks with inputs that are columns of a table."""

@@ -10,7 +10,11 @@ import numpy as np
 
 from components.metrics.regression import rmse
 from components.tasks.base import Case, ReportSection
-from components.tasks.shared.evaluator.tables.column_importance import Columns, Values, answers_by_columns
+from components.tasks.shared.evaluator.tables.column_importance import (
+    Columns,
+    Values,
+    answers_by_columns,
+)
 from components.tasks.shared.evaluator.tables.importance_panels import inspection_section
 from components.tasks.shared.evaluator.tables.query import Query, columns_of
 

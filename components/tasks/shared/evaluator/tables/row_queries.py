@@ -15,8 +15,8 @@ from components.core import escaping
 from components.core.errors import InputError
 from components.metrics.distributions import MOST_NAMES, OTHER
 from components.tasks.base import INPUTS, Case
-from components.tasks.shared.schema.tables.kinds import RESERVED, Input, NumberInput, parse_inputs
 from components.tasks.shared.evaluator.tables.query import Query, columns_of
+from components.tasks.shared.schema.tables.kinds import RESERVED, Input, NumberInput, parse_inputs
 
 # Most columns whose values are slices, most values of a column, and fewest rows of a value.
 _MOST_COLUMNS = 12

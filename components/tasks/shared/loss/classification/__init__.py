@@ -1,0 +1,1 @@
+"""Loss of tasks with targets that are classes."""

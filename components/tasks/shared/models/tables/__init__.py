@@ -1,0 +1,1 @@
+"""Architectures of tasks with inputs that are columns of a table."""

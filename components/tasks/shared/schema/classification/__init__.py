@@ -1,0 +1,1 @@
+"""Schema of tasks with targets that are classes."""

@@ -1,0 +1,1 @@
+"""Schema of tasks with inputs that are columns of a table."""
