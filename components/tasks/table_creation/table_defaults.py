@@ -215,9 +215,8 @@ class TableDefaults:
         return lines
 
     def settings(self, measured: TableMeasurements) -> Sequence[Setting]:
-        """Return the cleaning, the network and the effort for this table."""
-        cleaning = Setting("clean.near_duplicates", 1.0, "similar rows are no copies")
-        return [cleaning, *_network(measured.train_rows)]
+        """Return the network and the effort for this table."""
+        return _network(measured.train_rows)
 
     def losses(
         self,
