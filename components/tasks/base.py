@@ -66,6 +66,8 @@ INPUTS = "inputs"
 NO_INPUTS: Mapping[str, Any] = MappingProxyType({})
 # Entry of clean's manifest: rows with equal inputs are cases of their own, in several splits.
 ROWS_ARE_CASES = "rows_are_cases"
+# Entry of clean's manifest: the source names groups of rows, beside rows that are alike.
+HAS_GROUPS = "has_groups"
 # The slice of these rows among the cases.
 FEEDBACK_SLICE = "from: feedback"
 

@@ -69,11 +69,13 @@ class Groups:
         names: (rows that stay,) name of the group of each row.
         draws: seeded hash of each group.
         pairs: number of pairs of similar rows.
+        are_named: whether the source names groups.
     """
 
     names: list[str]
     draws: Mapping[str, bytes]
     pairs: int
+    are_named: bool
 
 
 def decide_rows(rows: Usable, params: CleanParams) -> RowDecisions:
@@ -159,9 +161,10 @@ def group_rows(
         bands = {name: rows.bands(name, kept) for name in base.input_names(schema)}
         pairs = lsh_pairs(bands, similar, clusters)
         cache.save()
-    _join_equal(clusters, rows.groups(kept))
+    named = dict(rows.groups(kept))
+    _join_equal(clusters, named.items())
     if are_cases:
-        own_names = _case_names(rows, kept)
+        own_names = _case_names(rows, kept, named)
         own_draws = [draw(name, seed) for name in own_names]
     else:
         own_names = rows.column("group", kept)
@@ -171,21 +174,25 @@ def group_rows(
         roots = _first_drawn(roots, own_draws)
     names = [own_names[root] for root in roots]
     draws = {own_names[root]: own_draws[root] for root in roots}
-    return Groups(names, draws, pairs)
+    return Groups(names, draws, pairs, bool(named))
 
 
-def _case_names(rows: Usable, kept: Rows) -> list[str]:
+def _case_names(rows: Usable, kept: Rows, named: Mapping[int, str]) -> list[str]:
     """Return a name for each row that stays, as a case of its own.
 
     Rows with equal inputs, targets and groups of the source are numbered, so that the names are
     the same in any order.
+
+    Args:
+        rows: usable rows.
+        kept: (positions,) the rows that stay.
+        named: position -> group of the source.
     """
-    groups = dict(rows.groups(kept))
     inputs = rows.column("group", kept)
     numbers: Counter[str] = Counter()
     names = []
     for position, target in enumerate(rows.targets(kept)):
-        content = f"{inputs[position]}/{target}/{groups.get(position)}"
+        content = f"{inputs[position]}/{target}/{named.get(position)}"
         text = f"{content}/{numbers[content]}"
         numbers[content] += 1
         names.append(hashlib.sha256(text.encode()).hexdigest()[:_NAME_DIGITS])

@@ -39,7 +39,7 @@ from components.stages.clean.row_decisions import (
 from components.stages.clean.split import RowSplits
 from components.stages.clean.unique_rows import gather
 from components.stages.clean.unlabeled import split_unlabeled
-from components.stages.clean.usable_rows import Usable, rejected_rows, usable_rows
+from components.stages.clean.usable_rows import TIME, Usable, rejected_rows, usable_rows
 from components.tasks import base
 
 _SPLITS = ("train", "validation", "test")
@@ -100,10 +100,9 @@ def run(job: Job) -> None:
     rules.check(targets, params, causes)
     division = _divide(job, frozen, rows, kept, grouped, rules.strata(targets))
 
-    are_cases = rows_are_cases(rows, params)
     accounting.add(_split_entries(rows, kept, division, params))
 
-    columns = _schema(schema)
+    columns = _schema(schema, by_time=splits_by_time(rows, params))
     target = target_of(schema)
     parts = _parts(rows, kept, division, columns)
     unlabeled, repeated = split_unlabeled(*rows.unlabelled(), rows.all_keys(), target, columns)
@@ -132,11 +131,18 @@ def run(job: Job) -> None:
         "equality": equality,
         "account": [entry.as_dict() for entry in accounting.entries],
         **base.inputs_entry(chosen),
-        **({base.ROWS_ARE_CASES: True} if are_cases else {}),
+        **_flags(
+            {base.ROWS_ARE_CASES: rows_are_cases(rows, params), base.HAS_GROUPS: grouped.are_named}
+        ),
         **rules.describe(targets_of, decisions.merged),
     }
     _write(job, schema, all_parts, manifest, rejected)
     memo.close()
+
+
+def _flags(flags: Mapping[str, bool]) -> dict[str, bool]:
+    """Return the flags that are set."""
+    return {name: True for name, value in flags.items() if value}
 
 
 def _divide(
@@ -284,7 +290,10 @@ def _parts(
     for split in _SPLITS:
         positions = division.order[splits[division.order] == split]
         groups = [division.groups[position] for position in positions.tolist()]
-        parts[split] = _part(rows.table(kept[positions]), split, groups, schema)
+        table = rows.table(kept[positions])
+        if TIME in schema.names:
+            table = table.append_column(TIME, pa.array(rows.moments(kept[positions])))
+        parts[split] = _part(table, split, groups, schema)
     return parts
 
 
@@ -407,11 +416,18 @@ def _frozen(job: Job, rows: Usable) -> FrozenSplit | None:
     return frozen
 
 
-def _schema(schema: base.Schema) -> pa.Schema:
-    """Return the schema of the clean table."""
+def _schema(schema: base.Schema, *, by_time: bool) -> pa.Schema:
+    """Return the schema of the clean table.
+
+    Args:
+        schema: of the pipeline.
+        by_time: whether rows are split by time, and have one.
+    """
     columns = [("id", pa.string())]
     for role in schema.roles:
         if role.role in ("input", "target"):
             columns.append((role.name, role.field.arrow))
     columns += [("split", pa.string()), ("group", pa.string())]
+    if by_time:
+        columns.append((TIME, pa.float64()))
     return pa.schema(columns)

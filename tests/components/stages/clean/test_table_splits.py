@@ -158,6 +158,25 @@ def test_an_old_row_with_the_inputs_of_a_later_one_stays_in_the_past(tmp_path: P
     assert leaked_rows(job) == 0
 
 
+def test_only_a_split_by_time_writes_times(tmp_path: Path) -> None:
+    run(tmp_path / "hash", flats(60))
+    assert "time" not in read_table(tmp_path / "hash" / "clean").column_names
+    rows = [*flats(60), {"size": 7.0, "city": "south", "target": None, "time": DAY}]
+    run(tmp_path / "time", rows, split_by="time", unlabelled="keep")
+    train = read_table(tmp_path / "time" / "clean", "train")
+    assert train["time"].to_pylist() == [target / 7 * DAY for target in train["target"].to_pylist()]
+    assert read_table(tmp_path / "time" / "clean", "unlabelled")["time"].to_pylist() == [None]
+
+
+def test_groups_of_the_source_are_told_from_equal_rows(tmp_path: Path) -> None:
+    run(tmp_path / "equal", [*flats(60), *flats(20)])
+    assert base.HAS_GROUPS not in read_manifest(tmp_path / "equal" / "clean")
+    rows = flats(60)
+    rows[3]["group"] = "one street"
+    run(tmp_path / "named", rows)
+    assert read_manifest(tmp_path / "named" / "clean")[base.HAS_GROUPS]
+
+
 def test_embargoed_rows_have_a_count_of_their_own(tmp_path: Path) -> None:
     run(tmp_path, flats(100), split_by="time", embargo_days=3)
     books = read_manifest(tmp_path / "clean")["books"]
