@@ -24,7 +24,7 @@ from components.stages.clean.duplicates import STAYS, has_few_inputs
 from components.stages.clean.params import CleanParams, NearDuplicates
 from components.stages.clean.row_decisions import decide_rows, group_rows, split_rows
 from components.stages.clean.unique_rows import UniqueRows
-from components.stages.clean.usable_rows import Usable, usable_rows
+from components.stages.clean.usable_rows import TIME, Usable, usable_rows
 from components.stages.ingest.source_rows import RefusedRow, Unit, usable_splits
 from components.tasks import base
 from components.tasks.base import CleanedTargets, Conflicts, Setting
@@ -71,6 +71,8 @@ class DryClean:
     usable: list[dict[str, Any]] = field(default_factory=list)
     # position of each usable row in the source, and its group there
     origins: list[tuple[str, str | None]] = field(default_factory=list)
+    # times of the usable rows in seconds, where ingest.columns names one
+    times: list[float | None] = field(default_factory=list)
     # whether near-duplicates are searched
     compared: bool = True
     # whether rows with equal inputs stay
@@ -201,6 +203,8 @@ def _add_usable(dry: DryClean, row: Mapping[str, Any], cleaned: Mapping[str, Any
     targets[cleaned["target"]] += 1
     dry.usable.append({**cleaned, "content": cleaned["key"]})
     dry.origins.append((row["origin"], row["group"]))
+    if TIME in row:
+        dry.times.append(row[TIME])
 
 
 def _add_refused(dry: DryClean, row: Mapping[str, Any], cleaned: Mapping[str, Any]) -> None:
@@ -344,5 +348,7 @@ def _usable(dry: DryClean, schema: base.Schema) -> Usable:
         "origin": pa.array([origin for origin, _ in dry.origins], pa.string()),
         "group": pa.array([group for _, group in dry.origins], pa.string()),
     }
+    if dry.times:
+        raw[TIME] = pa.array(dry.times, pa.float64())
     unique_rows = UniqueRows(contents, np.arange(count))
     return usable_rows(pa.table(raw), unique_rows, schema)
