@@ -39,7 +39,7 @@ from components.tasks.tables.inputs.kinds import LONGEST_NAME, MOST_INPUTS, RESE
 _TARGETS = frozenset(
     ("target", "label", "labels", "class", "y", "outcome", "标签", "类别", "目标", "目标值")
 )
-_CONFLICTS = "rows with equal inputs: keep_all, in one split"
+_CONFLICTS = "rows with equal inputs: keep_all"
 # Columns that each raw table has beside its inputs.
 _READ_ALWAYS = {
     "id": "read as the id of a row",
