@@ -45,8 +45,9 @@ from components.tasks.shared.baselines.tables.blended_scores import (
     fit_regression,
     regression_scorer,
 )
-from components.tasks.shared.baselines.tables.boosting import feature_matrix, make_folds
+from components.tasks.shared.baselines.tables.boosting import feature_matrix
 from components.tasks.shared.baselines.tables.linear import fit_logistic, fit_ridge, log_shares
+from components.tasks.shared.baselines.tables.row_folds import make_folds
 
 Floats = NDArray[np.float64]
 PLOTNINE = "plotnine==0.15.9"

@@ -139,6 +139,8 @@ def section_model(section: str, task: str) -> type[BaseModel]:
         base.evaluator(task),
     )
     parts = [facet.options[section] for facet in facets if section in facet.options]
+    if section == "clean" and schema.split.near_duplicates:
+        parts.append(module.NearDuplicates)
     if not parts:
         return shared  # type: ignore[no-any-return]
     return create_model(f"{section.capitalize()}Section", __base__=(*parts, shared))

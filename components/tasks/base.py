@@ -64,6 +64,10 @@ FEEDBACK = "feedback-"
 # Entry of manifests with the inputs that a pipeline chose.
 INPUTS = "inputs"
 NO_INPUTS: Mapping[str, Any] = MappingProxyType({})
+# Entry of clean's manifest: rows with equal inputs are cases of their own, in several splits.
+ROWS_ARE_CASES = "rows_are_cases"
+# Entry of clean's manifest: the source names groups of rows, beside rows that are alike.
+HAS_GROUPS = "has_groups"
 # The slice of these rows among the cases.
 FEEDBACK_SLICE = "from: feedback"
 
@@ -213,8 +217,8 @@ class TargetRules(Protocol):
 
         "drop": none of them stays. "majority": the first row with the most frequent target stays;
         a tie drops all. "keep": the first row with each target stays, all in one group.
-        "keep_all": all rows stay, those with equal inputs in one group. Rows of a table with few
-        different inputs repeat each other without being copies.
+        "keep_all": all rows stay, those with equal inputs in one group. Where most inputs are
+        frequent, and in a split by time, each row is a case of its own.
 
         Args:
             options: the params of `clean`.

@@ -189,7 +189,7 @@ def others(value: Any) -> Iterator[Any]:
             "fsdp",
         } - {value}
     elif value is None:
-        yield from (1, 0.5, "somewhere", {})
+        yield from (1, 0.5, "somewhere", {}, {"count": 5, "number": 1})
     elif isinstance(value, bool):
         yield not value
     elif isinstance(value, int):

@@ -20,11 +20,11 @@ from components.stages.clean.cleaning import (
     target_role,
     unique_rows_schema,
 )
-from components.stages.clean.duplicates import STAYS
-from components.stages.clean.params import CleanParams
+from components.stages.clean.duplicates import STAYS, has_few_inputs
+from components.stages.clean.params import CleanParams, NearDuplicates
 from components.stages.clean.row_decisions import decide_rows, group_rows, split_rows
 from components.stages.clean.unique_rows import UniqueRows
-from components.stages.clean.usable_rows import Usable, usable_rows
+from components.stages.clean.usable_rows import TIME, Usable, usable_rows
 from components.stages.ingest.source_rows import RefusedRow, Unit, usable_splits
 from components.tasks import base
 from components.tasks.base import CleanedTargets, Conflicts, Setting
@@ -71,6 +71,8 @@ class DryClean:
     usable: list[dict[str, Any]] = field(default_factory=list)
     # position of each usable row in the source, and its group there
     origins: list[tuple[str, str | None]] = field(default_factory=list)
+    # times of the usable rows in seconds, where ingest.columns names one
+    times: list[float | None] = field(default_factory=list)
     # whether near-duplicates are searched
     compared: bool = True
     # whether rows with equal inputs stay
@@ -93,6 +95,12 @@ class DryClean:
         """Return the number of rows that repeat another one with the same target."""
         agreeing = [counts for counts in self.targets_of.values() if len(counts) == 1]
         return sum(counts.total() - 1 for counts in agreeing)
+
+    @property
+    def has_few_inputs(self) -> bool:
+        """Return whether most rows have inputs that others have, too."""
+        counts = [targets.total() for targets in self.targets_of.values()]
+        return has_few_inputs(np.repeat(np.arange(len(counts)), counts))
 
     def targets(self, boilerplate: int, conflicts: Conflicts) -> Counter[Any]:
         """Return the number of rows of each target that clean leaves.
@@ -173,7 +181,7 @@ def clean_rows(first: FirstRows, schema: base.Schema, params: CleanParams, seed:
     dry.keeps_all = schema.targets.conflicts(params) == "keep_all"
     row_params = row_wise(schema, params)
     if not dry.compared:
-        row_params = row_params.model_copy(update={"near_duplicates": 1.0})
+        row_params = _uncompared(row_params)
     for row in first.rows:
         cleaned = clean_row(row, fields, schema, row_params, seed)
         if cleaned["fate"] == USABLE:
@@ -183,11 +191,20 @@ def clean_rows(first: FirstRows, schema: base.Schema, params: CleanParams, seed:
     return dry
 
 
+def _uncompared(params: CleanParams) -> CleanParams:
+    """Return the params without a search for near-duplicates."""
+    if not isinstance(params, NearDuplicates):
+        return params
+    return params.model_copy(update={"near_duplicates": 1.0})
+
+
 def _add_usable(dry: DryClean, row: Mapping[str, Any], cleaned: Mapping[str, Any]) -> None:
     targets = dry.targets_of.setdefault(cleaned["key"], Counter())
     targets[cleaned["target"]] += 1
     dry.usable.append({**cleaned, "content": cleaned["key"]})
     dry.origins.append((row["origin"], row["group"]))
+    if TIME in row:
+        dry.times.append(row[TIME])
 
 
 def _add_refused(dry: DryClean, row: Mapping[str, Any], cleaned: Mapping[str, Any]) -> None:
@@ -257,7 +274,7 @@ def check_division(
     if not dry.usable:
         return []
     if not dry.compared:
-        params = params.model_copy(update={"near_duplicates": 1.0})
+        params = _uncompared(params)
     rows = _usable(dry, schema)
     dedup_status = decide_rows(rows, params).dedup_status
     staying = np.flatnonzero(dedup_status == STAYS)
@@ -265,14 +282,17 @@ def check_division(
     rules = schema.targets
     groups = group_rows(task, params, seed, rows, staying, Cache(None, print))
     if not dry.whole:
+        if not isinstance(params, NearDuplicates):
+            return []
         return _alike_strata(dry, rules, targets, groups.names)
     try:
         rules.check(targets, params, [])
         strata = rules.strata(targets)
-        splits, leaking = split_rows(rows, staying, groups, strata, params)
+        division = split_rows(rows, staying, groups, strata, params)
+        dropped = division.dropped
         train_targets = []
-        for position, (target, split) in enumerate(zip(targets, splits, strict=True)):
-            if split == "train" and position not in leaking:
+        for position, (target, split) in enumerate(zip(targets, division.splits, strict=True)):
+            if split == "train" and position not in dropped:
                 train_targets.append(target)
         rules.check_train(train_targets, targets)
     except InputError as error:
@@ -328,5 +348,7 @@ def _usable(dry: DryClean, schema: base.Schema) -> Usable:
         "origin": pa.array([origin for origin, _ in dry.origins], pa.string()),
         "group": pa.array([group for _, group in dry.origins], pa.string()),
     }
+    if dry.times:
+        raw[TIME] = pa.array(dry.times, pa.float64())
     unique_rows = UniqueRows(contents, np.arange(count))
     return usable_rows(pa.table(raw), unique_rows, schema)

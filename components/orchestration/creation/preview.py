@@ -108,7 +108,11 @@ def rows_line(intake: Intake, dry: DryClean, values: str) -> list[tuple[str, str
         counts = f"{dry.conflicts:,}{among}"
         lines.append((f"equal inputs with different {values}", f"{counts}: clean.conflicts"))
     if dry.duplicates:
-        stays = "all stay, in one split" if dry.keeps_all else "one of each stays"
+        stays = "one of each stays"
+        if dry.keeps_all:
+            stays = "all stay, in one split"
+            if dry.has_few_inputs:
+                stays = "all stay, each a case of its own"
         lines.append(("repeated rows", f"{dry.duplicates:,}{among}: {stays}"))
     return lines
 

@@ -78,7 +78,8 @@ def rows_of(
     """
     assert isinstance(params.source, Files), "of other sources nothing is guessed"
     value_map = schema.targets.value_map(params)
-    wanted = layout(schema.roles, params.columns, params.max_bytes_per_value, value_map)
+    limit = params.max_bytes_per_value
+    wanted = layout(schema.roles, params.columns, limit, value_map, params.time_order)
     units = _sampled(source_files.units(params.source, root, schema.targets.words), intake)
     intake.units = units
     keys = unit_keys([unit.name for unit in units])

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from components.core.cache import cache_key
 from components.fields.base import Field, NoValue, Reject
-from components.stages.clean.params import CleanParams
+from components.stages.clean.params import CleanParams, near_duplicate_threshold
 from components.stages.clean.split import draw
 from components.stages.clean.unlabeled import is_for_training
 from components.tasks import base
@@ -36,6 +36,7 @@ _OF_ALL_ROWS = (
     "test_share",
     "split_by",
     "embargo_days",
+    "fold",
     "frozen_split",
 )
 
@@ -71,7 +72,7 @@ def row_wise(schema: base.Schema, params: CleanParams) -> CleanParams:
     names = list(_OF_ALL_ROWS)
     if "clean" in schema.targets.options:
         names += schema.targets.options["clean"].model_fields
-    if params.near_duplicates < 1:
+    if near_duplicate_threshold(params) < 1:
         names.append("near_duplicates")
     fields = type(params).model_fields
     return params.model_copy(update={name: fields[name].default for name in names})
@@ -198,7 +199,7 @@ def clean_row(
         "target": value,
         "split": split,
     }
-    if params.near_duplicates < 1:
+    if near_duplicate_threshold(params) < 1:
         for name in inputs:
             bands = fields[name].signature(values[name])
             cleaned[f"bands.{name}"] = None if bands is None else bands.tobytes()

@@ -25,6 +25,10 @@ _MAX_PAIRWISE = 30
 # threshold that shares as many is rare.
 _MAX_PARTNERS = 64
 _MAX_FAILURES = 8
+# Rows with equal inputs from which on they are no copies of each other, and the share of all rows
+# that have so frequent inputs where a table has few different inputs.
+_FREQUENT = 5
+_FREQUENT_SHARE = 0.5
 Rows = NDArray[np.int64]
 Bands = NDArray[np.uint64]
 
@@ -72,6 +76,16 @@ def reasons(conflict_reason: str) -> Sequence[str]:
         conflict_reason: of rows with equal inputs and different targets.
     """
     return ("", "duplicate", conflict_reason, "boilerplate")
+
+
+def has_few_inputs(keys: Rows) -> bool:
+    """Return whether most rows have inputs that five rows or more have.
+
+    Args:
+        keys: (rows,) equal for rows whose inputs count as the same.
+    """
+    frequent = np.bincount(keys)[keys] >= _FREQUENT
+    return bool(frequent.mean() > _FREQUENT_SHARE)
 
 
 def resolve_duplicates(keys: Rows, targets: Rows, splits: Rows, conflicts: str) -> NDArray[np.int8]:

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from components.core.errors import InputError
 from components.core.files import atomic, sha256
 from components.core.tables import read_manifest, read_table
 from components.stages.clean.params import CleanParams
+from components.stages.clean.split import SECONDS_OF_A_DAY, RowSplits, around_test
 from components.tasks import base
 
 _PARTS = ("test", "validation", "train")
@@ -138,7 +141,7 @@ def divide(
     feedback: Collection[int],
     params: CleanParams,
     seed: int,
-) -> tuple[list[str], set[int]]:
+) -> RowSplits:
     """Return the parts of rows of which some are in a frozen split.
 
     A new row is for train; or for validation, if the seeded hash of its group says so, which does
@@ -155,8 +158,7 @@ def divide(
         seed: of the hash.
 
     Returns:
-        (positions,) parts; and positions that must be dropped, because they are similar to a row
-        of test, or as train rows to one of validation.
+        The parts. Leaking rows are similar to a row of test, or as train rows to one of validation.
     """
     parts = [""] * len(groups)
     held: dict[str, set[str]] = defaultdict(set)
@@ -179,7 +181,49 @@ def divide(
         like_validation = part == "train" and group in held["validation"]
         if like_test or like_validation:
             leaking.add(position)
-    return parts, leaking
+    return RowSplits(parts, leaking)
+
+
+def divide_by_time(
+    frozen: FrozenSplit,
+    held_rows: Mapping[int, int],
+    groups: Sequence[str],
+    *,
+    feedback: Collection[int],
+    moments: NDArray[np.float64],
+    params: CleanParams,
+    seed: int,
+) -> RowSplits:
+    """Return the parts of rows by time, around the test rows of a frozen split.
+
+    Test stays. Train and validation are drawn from the other rows by time, those of the frozen
+    split too. A share of the feedback is for test, as in `divide`.
+
+    Args:
+        frozen: the split.
+        held_rows: position -> row of the split.
+        groups: (positions,) equal for rows that are similar.
+        feedback: positions of rows whose targets clients sent.
+        moments: (positions,) in seconds, NaN where there is none.
+        params: shares and embargo.
+        seed: of the hash.
+
+    Raises:
+        InputError: no row of train or of validation is left.
+    """
+    tested = np.zeros(len(groups), bool)
+    for position, row in held_rows.items():
+        tested[position] = frozen.splits[row] == "test"
+    embargo = params.embargo_days * SECONDS_OF_A_DAY
+    by_time = around_test(groups, moments, tested, params.validation_share, embargo)
+    held = {groups[position] for position in held_rows}
+    mixed = {group for position, group in enumerate(groups) if position not in feedback}
+    splits = list(by_time.splits)
+    for position in feedback:
+        group = groups[position]
+        if group not in held | mixed and _new_part(group, True, params, seed) == "test":
+            splits[position] = "test"
+    return RowSplits(splits, by_time.leaking, by_time.embargoed, by_time.after_test)
 
 
 def _new_part(group: str, is_feedback: bool, params: CleanParams, seed: int) -> str:

@@ -17,7 +17,7 @@ from components.core.job import Journal
 from components.core.tables import MANIFEST, read_table
 from components.fields.base import Field, Summary
 from components.stages.clean.duplicates import BOILERPLATE, CONFLICTING, DUPLICATE, Rows
-from components.stages.clean.params import CleanParams
+from components.stages.clean.params import CleanParams, near_duplicate_threshold
 from components.stages.clean.row_decisions import RowDecisions
 from components.stages.clean.usable_rows import Usable
 from components.tasks import base
@@ -261,7 +261,7 @@ def grouped(pairs: int, rows: int) -> list[Entry]:
 
 
 def leaking(count: int, of: int, params: CleanParams) -> list[Entry]:
-    """Return how many rows were dropped because a held-out row is similar or comes soon after.
+    """Return how many rows were dropped because a held-out row is similar or of their group.
 
     Args:
         count: rows that were dropped.
@@ -270,16 +270,66 @@ def leaking(count: int, of: int, params: CleanParams) -> list[Entry]:
     """
     if not count:
         return []
-    if params.split_by == "time":
-        message = (
-            f"{count:,} of {of:,} rows left out: just before validation or test: clean.embargo_days"
-        )
-        return [Entry("embargo", count, of, message, removes=True)]
-    message = (
-        f"{count:,} of {of:,} rows dropped: similar to a row of test or validation: "
-        "clean.near_duplicates"
-    )
+    reason = "similar to a row of test or validation: clean.near_duplicates"
+    if near_duplicate_threshold(params) == 1:
+        reason = "with the inputs or the group of a row of test or validation: ingest.columns.group"
+    message = f"{count:,} of {of:,} rows dropped: {reason}"
     return [Entry("leaking", count, of, message, removes=True)]
+
+
+def embargoed(count: int, of: int, params: CleanParams) -> list[Entry]:
+    """Return how many rows were left out because their time is too near validation or test.
+
+    Args:
+        count: rows that were left out.
+        of: rows that were split.
+        params: of clean.
+    """
+    if not count:
+        return []
+    reason = "just before validation or test"
+    if params.frozen_split is not None:
+        reason = "from the time of the frozen test rows, or just before validation"
+        if params.embargo_days:
+            reason = "near the time of the frozen test rows, or just before validation"
+    message = f"{count:,} of {of:,} rows left out: {reason}: clean.embargo_days"
+    return [Entry("embargo", count, of, message, removes=True)]
+
+
+def after_test(count: int, of: int) -> list[Entry]:
+    """Return how many rows of train and validation are later than the frozen test rows.
+
+    Args:
+        count: these rows.
+        of: rows of train and validation.
+    """
+    if not count:
+        return []
+    message = (
+        f"{count:,} of {of:,} rows of train and validation are later than the test rows, which a "
+        "frozen split keeps: metrics of test are not those of the future. "
+        "clean.frozen_split: null tests the latest rows"
+    )
+    return [Entry("after_test", count, of, message)]
+
+
+def shared_inputs(count: int, of: int, different: int, rows: int) -> list[Entry]:
+    """Return how many held-out rows have the inputs of a row of an earlier split.
+
+    Args:
+        count: these rows.
+        of: rows of validation and test.
+        different: number of different inputs.
+        rows: number of rows that were split.
+    """
+    if not count:
+        return []
+    message = (
+        f"{count:,} of {of:,} rows of validation and test have the inputs of a row of an earlier "
+        f"split: {rows:,} rows have {different:,} different inputs, and each row is a case of its "
+        "own. ingest.columns.group keeps rows in one split"
+    )
+    return [Entry("shared_inputs", count, of, message)]
 
 
 def _conflicts(rows: Usable, conflicting: Rows) -> str:

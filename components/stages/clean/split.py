@@ -1,18 +1,85 @@
-"""Splits of the rows: seeded, stratified, by group, by time."""
+"""Splits of the rows: seeded, stratified, by group, by time, in folds."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from components.core.errors import InputError
 
+SECONDS_OF_A_DAY = 86_400
 # Train, validation and test.
 _SPLITS = 3
+
+
+@dataclass(frozen=True)
+class RowSplits:
+    """Split of each row, and the rows that no split gets.
+
+    Args:
+        splits: (rows,) 'train' | 'validation' | 'test'.
+        leaking: positions of rows that are similar to a row of a later split.
+        embargoed: positions of rows whose time is too near a later split.
+        after_test: rows of train and validation that are later than all rows of test.
+    """
+
+    splits: Sequence[str]
+    leaking: set[int] = field(default_factory=set)
+    embargoed: set[int] = field(default_factory=set)
+    after_test: int = 0
+
+    @property
+    def dropped(self) -> set[int]:
+        """Return the positions of the rows that no split gets."""
+        return self.leaking | self.embargoed
+
+
+@dataclass(frozen=True)
+class _Strata:
+    """Groups by the rarest stratum that they have rows of.
+
+    Args:
+        group_of: (rows,) number of the group of each row.
+        sizes: (groups,) rows of each group.
+        members: of each stratum, the rarest first: numbers of its groups, by their hash.
+    """
+
+    group_of: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    members: Sequence[Sequence[int]]
+
+
+def _by_stratum(
+    groups: Sequence[str],
+    strata: Sequence[str],
+    draws: Mapping[str, bytes],
+) -> _Strata:
+    """Return the groups by stratum.
+
+    Args:
+        groups: (rows,) group names.
+        strata: (rows,) stratum names.
+        draws: hash of each group.
+    """
+    counts = Counter(strata)
+    # The rarest first.
+    by_frequency = sorted(counts, key=lambda name: (counts[name], name))
+    rank = {name: number for number, name in enumerate(by_frequency)}
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    group_of = np.array([numbers[group] for group in groups])
+    rarest = np.full(len(numbers), len(rank))
+    np.minimum.at(rarest, group_of, [rank[stratum] for stratum in strata])
+    digests = [draws[group] for group in numbers]
+    members = []
+    for number in rank.values():
+        chosen = np.flatnonzero(rarest == number).tolist()
+        members.append(sorted(chosen, key=digests.__getitem__))
+    return _Strata(group_of, np.bincount(group_of), members)
 
 
 def draw(group: str, seed: int) -> bytes:
@@ -37,35 +104,98 @@ def stratified(
         groups: (rows,) group names.
         strata: (rows,) stratum names.
         validation: share of the rows of each stratum, 0-1.
-        test: share of the rows of each stratum, 0-1.
+        test: share of the rows of each stratum, 0-1. 0: none is test.
         draws: hash of each group.
 
     Returns:
         (rows,) 'train' | 'validation' | 'test'.
     """
-    counts = Counter(strata)
-    # The rarest first.
-    by_frequency = sorted(counts, key=lambda name: (counts[name], name))
-    rank = {name: number for number, name in enumerate(by_frequency)}
-    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-    group_of = np.array([numbers[group] for group in groups])
-    sizes = np.bincount(group_of)
-    rarest = np.full(len(numbers), len(rank))
-    np.minimum.at(rarest, group_of, [rank[stratum] for stratum in strata])
-    digests = [draws[group] for group in numbers]
-    group_splits = np.empty(len(numbers), object)
-    for number in rank.values():
-        members = np.flatnonzero(rarest == number)
+    by_stratum = _by_stratum(groups, strata, draws)
+    sizes = by_stratum.sizes
+    least_share = min(share for share in (validation, test) if share)
+    group_splits = np.empty(len(sizes), object)
+    for members in by_stratum.members:
         total = int(sizes[members].sum())
-        limit = max(1, round(total * min(validation, test) / 4))
-        by_hash = sorted(members.tolist(), key=digests.__getitem__)
+        limit = max(1, round(total * least_share / 4))
         # Large groups come last, which is into train: a stock phrase with a hundred variants must
         # not fill the test split.
-        small = [group for group in by_hash if sizes[group] <= limit]
-        large = [group for group in by_hash if sizes[group] > limit]
+        small = [group for group in members if sizes[group] <= limit]
+        large = [group for group in members if sizes[group] > limit]
         order = small + large
         group_splits[order] = _assign(sizes[order].tolist(), total, validation, test)
-    splits: list[str] = group_splits[group_of].tolist()
+    splits: list[str] = group_splits[by_stratum.group_of].tolist()
+    return splits
+
+
+def folds_of(
+    groups: Sequence[str],
+    strata: Sequence[str],
+    count: int,
+    draws: Mapping[str, bytes],
+) -> list[int]:
+    """Return the fold of each row; rows of one group share it.
+
+    The folds have about as many rows of each stratum. They depend on the rows and on the seed of
+    the hash, and not on the order of the rows.
+
+    Args:
+        groups: (rows,) group names.
+        strata: (rows,) stratum names.
+        count: number of folds.
+        draws: hash of each group.
+
+    Returns:
+        (rows,) 1 to `count`.
+    """
+    by_stratum = _by_stratum(groups, strata, draws)
+    sizes = by_stratum.sizes
+    fold_of = np.zeros(len(sizes), np.int64)
+    totals = [0] * count
+    for members in by_stratum.members:
+        rows = [0] * count
+        # Small groups even out what large ones leave.
+        for group in sorted(members, key=lambda member: -sizes[member]):
+            fold = min(range(count), key=lambda number: (rows[number], totals[number]))
+            rows[fold] += int(sizes[group])
+            totals[fold] += int(sizes[group])
+            fold_of[group] = fold + 1
+    folds: list[int] = fold_of[by_stratum.group_of].tolist()
+    return folds
+
+
+def by_fold(
+    groups: Sequence[str],
+    strata: Sequence[str],
+    folds: Sequence[int],
+    *,
+    number: int,
+    validation: float,
+    draws: Mapping[str, bytes],
+) -> list[str]:
+    """Return the split of each row: test is one fold, and validation is drawn from the others.
+
+    Args:
+        groups: (rows,) group names.
+        strata: (rows,) stratum names.
+        folds: (rows,) of `folds_of`.
+        number: the fold that is test.
+        validation: share of all rows, 0-1.
+        draws: hash of each group.
+
+    Returns:
+        (rows,) 'train' | 'validation' | 'test'.
+    """
+    rest = [position for position, fold in enumerate(folds) if fold != number]
+    drawn = stratified(
+        [groups[position] for position in rest],
+        [strata[position] for position in rest],
+        validation * len(folds) / max(1, len(rest)),
+        0.0,
+        draws,
+    )
+    splits = ["test"] * len(folds)
+    for position, split in zip(rest, drawn, strict=True):
+        splits[position] = split
     return splits
 
 
@@ -75,7 +205,7 @@ def by_time(
     validation: float,
     test: float,
     embargo: float,
-) -> tuple[list[str], set[int]]:
+) -> RowSplits:
     """Return the split of each row by time: the latest rows are test, those before validation.
 
     A group counts with its latest row, and rows of one moment are in one split. So nothing that
@@ -88,33 +218,27 @@ def by_time(
         test: share of the rows, 0-1.
         embargo: seconds before validation and before test whose rows are left out.
 
-    Returns:
-        (rows,) 'train' | 'validation' | 'test', and the positions of rows that are left out.
-
     Raises:
-        InputError: the rows are of too few moments for three splits.
+        InputError: the rows are of too few moments for three splits, or the embargo leaves too few.
     """
-    own = np.nan_to_num(np.asarray(moments, dtype=float), nan=-np.inf)
-    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-    group_of = np.array([numbers[group] for group in groups])
-    latest = np.full(len(numbers), -np.inf)
-    np.maximum.at(latest, group_of, own)
-    time = latest[group_of]
+    own, time = _times(groups, moments)
     rows = len(time)
     values, counts = np.unique(time, return_counts=True)
-    # Rows at a moment or later.
-    later = counts[::-1].cumsum()[::-1]
-    test_start = _start(values, later, max(1, round(rows * test)))
-    held_out = round(rows * test) + max(1, round(rows * validation))
-    validation_start = _start(values, later, max(held_out, int((time >= test_start).sum()) + 1))
-    splits = np.where(time >= validation_start, "validation", "train")
-    splits = np.where(time >= test_start, "test", splits)
-    if len(set(splits.tolist())) < _SPLITS:
+    if len(values) < _SPLITS:
         raise InputError(
             f"has {len(values):,} different times in {rows:,} rows: too few for three splits",
             where="ingest.columns.time",
             remedy="name a column with finer times, or set clean.split_by: hash",
         )
+    # Rows at a moment or later.
+    later = counts[::-1].cumsum()[::-1]
+    # Two moments are left for validation and for train.
+    test_start = max(_start(values, later, round(rows * test)), float(values[2]))
+    before = values[values < test_start]
+    tested = int((time >= test_start).sum())
+    validation_start = _start(before, later[: len(before)] - tested, round(rows * validation))
+    splits = np.where(time >= validation_start, "validation", "train")
+    splits = np.where(time >= test_start, "test", splits)
     near_test = (splits == "validation") & (own > test_start - embargo)
     near_validation = (splits == "train") & (own > validation_start - embargo)
     left_out: set[int] = set()
@@ -127,18 +251,93 @@ def by_time(
             where="clean.embargo_days",
             remedy="state fewer days, or larger shares of validation and test",
         )
-    return splits.tolist(), left_out
+    return RowSplits(splits.tolist(), embargoed=left_out)
+
+
+def around_test(
+    groups: Sequence[str],
+    moments: NDArray[np.float64],
+    tested: NDArray[np.bool_],
+    validation: float,
+    embargo: float,
+) -> RowSplits:
+    """Return the split of each row around test rows that are fixed.
+
+    The latest of the other rows are validation, those before them train, also where they are later
+    than the test rows. Rows from the time of the test rows, and near it on both sides, are left out
+    (purging and embargo, López de Prado 2018). Without later rows the result is that of `by_time`.
+
+    Args:
+        groups: (rows,) group names.
+        moments: (rows,) in seconds; NaN counts as the oldest.
+        tested: (rows,) whether a row is of the fixed test split; at least one.
+        validation: share of the rows, 0-1.
+        embargo: seconds around test and before validation whose rows are left out.
+
+    Raises:
+        InputError: no row of train or of validation is left.
+    """
+    own, time = _times(groups, moments)
+    names = np.array(groups)
+    _, test_times = _times(names[tested].tolist(), moments[tested])
+    start = test_times.min()
+    end = test_times.max()
+    leaking = ~tested & np.isin(names, names[tested])
+    others = ~tested & ~leaking
+    values, counts = np.unique(time[others], return_counts=True)
+    validation_start = np.inf
+    if len(values) > 1:
+        later = counts[::-1].cumsum()[::-1]
+        validation_start = _start(values, later, round(len(time) * validation))
+    splits = np.where(time >= validation_start, "validation", "train")
+    splits = np.where(tested, "test", splits)
+    in_test = (own >= start) & (own <= end)
+    near_test = (own > start - embargo) & (own < end + embargo)
+    near_validation = (splits == "train") & (own > validation_start - embargo)
+    too_near = in_test | near_test
+    if embargo:
+        too_near |= near_validation
+    embargoed = others & too_near
+    remaining = splits[~leaking & ~embargoed]
+    if len(set(remaining.tolist())) < _SPLITS:
+        raise InputError(
+            f"leaves no row of train or of validation out of {len(time):,}",
+            where="clean.frozen_split",
+            remedy="set clean.frozen_split: null for a split made anew, or state fewer "
+            "clean.embargo_days",
+        )
+    return RowSplits(
+        splits.tolist(),
+        leaking=set(np.flatnonzero(leaking).tolist()),
+        embargoed=set(np.flatnonzero(embargoed).tolist()),
+        after_test=int((others & ~embargoed & (own > end)).sum()),
+    )
+
+
+def _times(
+    groups: Sequence[str], moments: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return (rows,) the time of each row, and the time of the latest row of its group."""
+    own = np.nan_to_num(np.asarray(moments, dtype=float), nan=-np.inf)
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    group_of = np.array([numbers[group] for group in groups])
+    latest = np.full(len(numbers), -np.inf)
+    np.maximum.at(latest, group_of, own)
+    return own, latest[group_of]
 
 
 def _start(values: NDArray[np.float64], later: NDArray[np.int64], rows: int) -> float:
     """Return the latest moment from which on there are at least so many rows.
 
+    Without so many rows it is the second moment, so that the oldest rows are left for train.
+
     Args:
-        values: (k,) moments, ascending.
+        values: (k,) moments, ascending; at least two.
         later: (k,) rows at each of them or later.
-        rows: at least one.
+        rows: how many.
     """
-    return float(values[np.flatnonzero(later >= min(rows, later[0]))[-1]])
+    enough = np.flatnonzero(later >= max(1, rows))
+    return float(values[max(1, enough[-1] if len(enough) else 0)])
 
 
 def check_strata(
@@ -173,7 +372,7 @@ def _assign(sizes: Sequence[int], total: int, validation: float, test: float) ->
     """Return the split of each group of a stratum.
 
     Test is filled first, then validation, until each has its share. The last two groups leave
-    something for validation and train.
+    something for validation and train. Without a share of test, nothing is test.
 
     Args:
         sizes: (groups,) rows of each group.
@@ -181,7 +380,7 @@ def _assign(sizes: Sequence[int], total: int, validation: float, test: float) ->
         validation: share of the rows, 0-1.
         test: share of the rows, 0-1.
     """
-    test_target = max(1, round(total * test))
+    test_target = max(1, round(total * test)) if test else 0
     validation_target = max(1, round(total * validation))
     test_rows = 0
     validation_rows = 0

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from components.core.cache import Cache
+from components.core.errors import InputError
 from components.core.files import to_json, write_atomic
 from components.core.job import Job
 from components.core.tables import read_manifest, read_table, write_table
@@ -24,12 +26,20 @@ from components.stages.clean.duplicates import (
     Rows,
     reasons,
 )
-from components.stages.clean.frozen_split import FrozenSplit, divide, read
+from components.stages.clean.frozen_split import FrozenSplit, divide, divide_by_time, read
 from components.stages.clean.params import CleanParams
-from components.stages.clean.row_decisions import Groups, decide_rows, group_rows, split_rows
+from components.stages.clean.row_decisions import (
+    Groups,
+    decide_rows,
+    group_rows,
+    rows_are_cases,
+    split_rows,
+    splits_by_time,
+)
+from components.stages.clean.split import RowSplits
 from components.stages.clean.unique_rows import gather
 from components.stages.clean.unlabeled import split_unlabeled
-from components.stages.clean.usable_rows import Usable, rejected_rows, usable_rows
+from components.stages.clean.usable_rows import TIME, Usable, rejected_rows, usable_rows
 from components.tasks import base
 
 _SPLITS = ("train", "validation", "test")
@@ -40,16 +50,14 @@ class _Division:
     """The split of the rows that stay.
 
     Args:
-        order: (rows,) positions in the order of the output, without leaking ones.
-        splits: (positions,) split of each.
+        order: (rows,) positions in the order of the output, without those that no split gets.
+        row_splits: of the positions.
         groups: (positions,) group of each.
-        leaking: number of rows that are dropped because they are similar to a held-out row.
     """
 
     order: Rows
-    splits: Sequence[str]
+    row_splits: RowSplits
     groups: Sequence[str]
-    leaking: int
 
 
 def run(job: Job) -> None:
@@ -92,11 +100,12 @@ def run(job: Job) -> None:
     rules.check(targets, params, causes)
     division = _divide(job, frozen, rows, kept, grouped, rules.strata(targets))
 
-    columns = _schema(schema)
+    accounting.add(_split_entries(rows, kept, division, params))
+
+    columns = _schema(schema, by_time=splits_by_time(rows, params))
     target = target_of(schema)
     parts = _parts(rows, kept, division, columns)
     unlabeled, repeated = split_unlabeled(*rows.unlabelled(), rows.all_keys(), target, columns)
-    accounting.add(row_accounting.leaking(division.leaking, len(kept), params))
     rejected += rows.described(np.flatnonzero(dedup_status > DUPLICATE), dedup_status)
     reason_counts = Counter(entry["reason"] for entry in rejected)
     all_parts = parts | unlabeled
@@ -107,8 +116,11 @@ def run(job: Job) -> None:
         "rows_out": sum(part.num_rows for part in all_parts.values()),
         "quarantined": sum(n for reason, n in reason_counts.items() if reason != boilerplate),
         "filtered": reason_counts[boilerplate],
-        "deduplicated": duplicates + division.leaking + repeated,
+        "deduplicated": duplicates + len(division.row_splits.leaking) + repeated,
     }
+    embargoed = len(division.row_splits.embargoed)
+    if embargoed:
+        totals["embargoed"] = embargoed
     _check_totals(totals)
     targets_of = {split: part[target].to_pylist() for split, part in parts.items()}
     rules.check_train(targets_of["train"], targets)
@@ -119,10 +131,18 @@ def run(job: Job) -> None:
         "equality": equality,
         "account": [entry.as_dict() for entry in accounting.entries],
         **base.inputs_entry(chosen),
+        **_flags(
+            {base.ROWS_ARE_CASES: rows_are_cases(rows, params), base.HAS_GROUPS: grouped.are_named}
+        ),
         **rules.describe(targets_of, decisions.merged),
     }
     _write(job, schema, all_parts, manifest, rejected)
     memo.close()
+
+
+def _flags(flags: Mapping[str, bool]) -> dict[str, bool]:
+    """Return the flags that are set."""
+    return {name: True for name, value in flags.items() if value}
 
 
 def _divide(
@@ -144,16 +164,16 @@ def _divide(
     """
     positions = list(range(len(kept)))
     if frozen is None:
-        splits, leaking = split_rows(rows, kept, grouped, strata, job.params)
+        row_splits = split_rows(rows, kept, grouped, strata, job.params)
         groups: Sequence[str] = grouped.names
     else:
-        held, groups, splits, leaking = _as_frozen(job, frozen, rows, kept, grouped.names)
+        held, groups, row_splits = _as_frozen(job, frozen, rows, kept, grouped.names)
         # In the order of the frozen split, wherever the source has put the rows since.
         last = len(frozen.keys)
         positions.sort(key=lambda position: held.get(position, last))
     order = np.array(positions)
-    order = order[~np.isin(order, list(leaking))]
-    return _Division(order, splits, groups, len(leaking))
+    order = order[~np.isin(order, list(row_splits.dropped))]
+    return _Division(order, row_splits, groups)
 
 
 def _as_frozen(
@@ -162,7 +182,7 @@ def _as_frozen(
     rows: Usable,
     kept: Rows,
     groups: Sequence[str],
-) -> tuple[dict[int, int], list[str], list[str], set[int]]:
+) -> tuple[dict[int, int], list[str], RowSplits]:
     """Return the split of the rows that stay by a frozen split.
 
     A row that is held out keeps the name of its group.
@@ -174,7 +194,7 @@ def _as_frozen(
         groups: (positions,) names of their groups.
 
     Returns:
-        Position -> row of the frozen split; groups; splits; positions of leaking rows.
+        Position -> row of the frozen split; groups; splits.
     """
     all_ids = rows.ids()
     ids = [all_ids[row] for row in kept.tolist()]
@@ -183,12 +203,72 @@ def _as_frozen(
     for position, name in enumerate(ids):
         if name.startswith(base.FEEDBACK):
             feedback.add(position)
-    splits, leaking = divide(frozen, held, groups, feedback, job.params, job.seed)
+    if splits_by_time(rows, job.params):
+        row_splits = divide_by_time(
+            frozen,
+            held,
+            groups,
+            feedback=feedback,
+            moments=rows.moments(kept),
+            params=job.params,
+            seed=job.seed,
+        )
+    else:
+        row_splits = divide(frozen, held, groups, feedback, job.params, job.seed)
     names = list(groups)
     for position, row in held.items():
-        if splits[position] != "train":
+        if row_splits.splits[position] != "train":
             names[position] = frozen.groups[row]
-    return held, names, splits, leaking
+    return held, names, row_splits
+
+
+def _split_entries(
+    rows: Usable,
+    kept: Rows,
+    division: _Division,
+    params: CleanParams,
+) -> list[row_accounting.Entry]:
+    """Return what the split did to rows.
+
+    Args:
+        rows: all usable rows.
+        kept: (positions,) rows that stay.
+        division: their splits.
+        params: of clean.
+    """
+    row_splits = division.row_splits
+    splits = np.array(row_splits.splits)[division.order]
+    entries = row_accounting.leaking(len(row_splits.leaking), len(kept), params)
+    entries += row_accounting.embargoed(len(row_splits.embargoed), len(kept), params)
+    if rows_are_cases(rows, params):
+        entries += _shared_inputs(rows, kept, division, splits)
+    entries += row_accounting.after_test(row_splits.after_test, int((splits != "test").sum()))
+    return entries
+
+
+def _shared_inputs(
+    rows: Usable,
+    kept: Rows,
+    division: _Division,
+    splits: NDArray[np.str_],
+) -> list[row_accounting.Entry]:
+    """Return how many held-out rows have the inputs of a row of an earlier split.
+
+    Args:
+        rows: all usable rows.
+        kept: (positions,) rows that stay.
+        division: their splits.
+        splits: in the order of the output.
+    """
+    keys = rows.key_ids[kept[division.order]]
+    earlier = np.empty(0, np.int64)
+    shared = 0
+    for split in _SPLITS:
+        own = keys[splits == split]
+        shared += int(np.isin(own, earlier).sum())
+        earlier = np.union1d(earlier, own)
+    held_out = int((splits != "train").sum())
+    return row_accounting.shared_inputs(shared, held_out, len(earlier), len(keys))
 
 
 def _parts(
@@ -205,12 +285,15 @@ def _parts(
         division: their splits and groups.
         schema: of the clean table.
     """
-    splits = np.array(division.splits)
+    splits = np.array(division.row_splits.splits)
     parts = {}
     for split in _SPLITS:
         positions = division.order[splits[division.order] == split]
         groups = [division.groups[position] for position in positions.tolist()]
-        parts[split] = _part(rows.table(kept[positions]), split, groups, schema)
+        table = rows.table(kept[positions])
+        if TIME in schema.names:
+            table = table.append_column(TIME, pa.array(rows.moments(kept[positions])))
+        parts[split] = _part(table, split, groups, schema)
     return parts
 
 
@@ -287,11 +370,14 @@ def _write(
     for split, part in parts.items():
         report[split] = part.num_rows
     write_atomic(job.outputs["report"], to_json(report))
-    job.journal.log(
+    summary = (
         f"{totals['rows_in']:,} rows: {totals['rows_out']:,} kept, "
         f"{totals['deduplicated']:,} duplicates, {totals['filtered']:,} boilerplate, "
         f"{totals['quarantined']:,} quarantined"
     )
+    if "embargoed" in totals:
+        summary += f", {totals['embargoed']:,} left out by time"
+    job.journal.log(summary)
 
 
 def _frozen(job: Job, rows: Usable) -> FrozenSplit | None:
@@ -302,16 +388,26 @@ def _frozen(job: Job, rows: Usable) -> FrozenSplit | None:
     path = job.params.frozen_split
     if path is None:
         return None
-    if rows.splits.any():
+    if rows.has_splits:
         job.journal.log("the source says itself what is test: clean.frozen_split is not needed")
         return None
     frozen = read(job.root / path, path)
     claimed = frozen.claim(rows.keys(), rows.ids())
+    # By time, train and validation are divided anew.
+    by_time = splits_by_time(rows, job.params)
     for row, frozen_row in claimed.items():
-        rows.splits[row] = OWN_SPLITS.index(frozen.splits[frozen_row])
+        split = frozen.splits[frozen_row]
+        if split == "test" or not by_time:
+            rows.splits[row] = OWN_SPLITS.index(split)
     tests = frozen.splits.count("test")
     claimed_splits = [frozen.splits[frozen_row] for frozen_row in claimed.values()]
     present = claimed_splits.count("test")
+    if not present:
+        raise InputError(
+            f"none of its {tests:,} test rows is in the source",
+            where=f"clean.frozen_split: {path}",
+            remedy="set clean.frozen_split: null for a split made anew",
+        )
     unknown = len(rows.target_ids) - len(claimed)
     job.journal.log(
         f"the split is kept: {present:,} of its {tests:,} test rows are in the source, "
@@ -320,11 +416,18 @@ def _frozen(job: Job, rows: Usable) -> FrozenSplit | None:
     return frozen
 
 
-def _schema(schema: base.Schema) -> pa.Schema:
-    """Return the schema of the clean table."""
+def _schema(schema: base.Schema, *, by_time: bool) -> pa.Schema:
+    """Return the schema of the clean table.
+
+    Args:
+        schema: of the pipeline.
+        by_time: whether rows are split by time, and have one.
+    """
     columns = [("id", pa.string())]
     for role in schema.roles:
         if role.role in ("input", "target"):
             columns.append((role.name, role.field.arrow))
     columns += [("split", pa.string()), ("group", pa.string())]
+    if by_time:
+        columns.append((TIME, pa.float64()))
     return pa.schema(columns)

@@ -50,6 +50,11 @@ def split_unlabeled(
     }
     columns = {}
     for name in schema.names:
-        columns[name] = added[name] if name in added else chosen[name]
+        if name in added:
+            columns[name] = added[name]
+        elif name in chosen.column_names:
+            columns[name] = chosen[name]
+        else:
+            columns[name] = pa.nulls(len(first), schema.field(name).type)
     table = pa.table(columns, schema=schema)
     return {SPLIT: table}, rows.num_rows - len(first)

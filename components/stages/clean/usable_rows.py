@@ -19,7 +19,7 @@ from components.stages.clean.unique_rows import UniqueRows
 from components.tasks import base
 
 _EXCERPT = 200
-# Column of the raw table, where ingest.columns names one.
+# Column of the raw table, where ingest.columns names one, and of the clean table in a split by time.
 TIME = "time"
 
 
@@ -37,6 +37,7 @@ class Usable:
         target_ids: (rows,) numbers of `target_values`.
         target_values: the different targets.
         splits: (rows,) the source's own, numbers of OWN_SPLITS.
+        has_splits: whether the source names a split of any row.
     """
 
     raw: pa.Table
@@ -48,6 +49,7 @@ class Usable:
     target_ids: Rows
     target_values: list[Any]
     splits: Rows
+    has_splits: bool
 
     def keys(self, rows: Rows | None = None) -> list[str]:
         """Return the SHA-256 of the keys of some rows, or of all.
@@ -229,6 +231,7 @@ def usable_rows(raw: pa.Table, unique_rows: UniqueRows, schema: base.Schema) -> 
         target_ids=target_ids,
         target_values=target_values,
         splits=numbers[splits],
+        has_splits=bool(numbers[splits].any()),
     )
 
 

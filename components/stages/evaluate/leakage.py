@@ -20,16 +20,22 @@ from components.training import evaluation
 def leaked_rows(job: Job) -> int:
     """Return the number of rows of validation and test that are in an earlier split too.
 
-    They are counted anew from the output of clean.
+    They are counted anew from the output of clean. Rows with equal inputs are the same, or where
+    each row is a case of its own, rows of one group.
     """
     schema = _schema(job)
     fields = schema.fields(job.sections["clean"])
     inputs = base.input_names(schema)
+    by_group = _rows_are_cases(job)
+    columns = ["group"] if by_group else inputs
     seen: set[str] = set()
     leaked = 0
     for split in ("train", "validation", "test"):
-        table = read_table(job.inputs["clean"], split, inputs)
-        keys = [base.row_key(fields, inputs, row) for row in table.to_pylist()]
+        table = read_table(job.inputs["clean"], split, columns)
+        if by_group:
+            keys = table["group"].to_pylist()
+        else:
+            keys = [base.row_key(fields, inputs, row) for row in table.to_pylist()]
         leaked += sum(key in seen for key in keys)
         seen.update(keys)
     return leaked
@@ -51,7 +57,7 @@ def naive_claim(
 
     Returns:
         {"honest", "naive": of the report metric, "leaked_rows", "test_rows"}. A leaked row is a
-        test row with an equal row in train.
+        test row with an equal row in train; there is no number where these are cases of their own.
     """
     test, validation, train = _random_split(job, _naive_rows(job, targets))
     predictor = _fit_baseline(job, train, validation, targets, fitted)
@@ -63,7 +69,7 @@ def naive_claim(
     return {
         "honest": honest,
         "naive": metric.value(stats),
-        "leaked_rows": _rows_in_train(job, test, train),
+        "leaked_rows": None if _rows_are_cases(job) else _rows_in_train(job, test, train),
         "test_rows": len(cases),
     }
 
@@ -126,6 +132,11 @@ def _rows_in_train(job: Job, test: pa.Table, train: pa.Table) -> int:
     train_keys = {base.row_key(fields, inputs, row) for row in train_rows}
     test_rows = test.select(inputs).to_pylist()
     return sum(base.row_key(fields, inputs, row) in train_keys for row in test_rows)
+
+
+def _rows_are_cases(job: Job) -> bool:
+    """Return whether rows with equal inputs are cases of their own."""
+    return bool(read_manifest(job.inputs["clean"]).get(base.ROWS_ARE_CASES))
 
 
 def _schema(job: Job) -> base.Schema:

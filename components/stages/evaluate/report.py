@@ -66,8 +66,8 @@ class ReportData:
         test_cases: number of cases of the test split.
         confidence: of all intervals.
         counts: rows {"raw", "quarantined": {reason: n}, "exact_duplicates", "conflicting",
-            "filtered", "clean"}, {"near_duplicate_pairs"}, which stay on one side of the split,
-            {"equality"}: how duplicates are alike, and {"conflict_reason"}.
+            "filtered", "embargoed", "clean"}, {"near_duplicate_pairs"}, which stay on one side of
+            the split, {"equality"}: how duplicates are alike, and {"conflict_reason"}.
         account: rows {"stage", "what", "rows", "of", "message"} of what happened to the rows, in
             order. Where something was cut, {"share_lost"} too.
         quarantine: reason -> a few of the values refused for it, as plain text.
@@ -255,6 +255,7 @@ def _steps(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
         "exact_duplicates": f"duplicates: {counts.get('equality') or 'equal'}",
         "conflicting": (counts.get("conflict_reason") or "conflicts").replace("_", " "),
         "filtered": "filtered",
+        "embargoed": "too near validation or test in time",
     }
     for key, name in names.items():
         if is_finite(counts.get(key)):

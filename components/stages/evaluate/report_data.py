@@ -105,6 +105,7 @@ def _counts(clean: Mapping[str, Any], conflict_reason: str) -> dict[str, Any]:
         "conflicting": reasons.get(conflict_reason, 0),
         "conflict_reason": conflict_reason,
         "filtered": row_accounting["filtered"],
+        "embargoed": row_accounting.get("embargoed"),
         "clean": row_accounting["rows_out"],
         "near_duplicate_pairs": clean["near_duplicate_pairs"],
         "equality": clean["equality"],

@@ -346,3 +346,40 @@ def test_a_name_that_two_columns_have(root: Path, tmp_path: Path) -> None:
         csv.writer(stream).writerows([["area", "area", "city", "price"], *rows])
     with pytest.raises(GristmillError, match="2 columns named 'area'"):
         create(root, "p", None, data, target="price")
+
+
+def test_a_table_may_be_split_by_time(root: Path, tmp_path: Path) -> None:
+    first = date(2024, 1, 1)
+    columns = homes(90)
+    columns["sold"] = [(first + timedelta(days=day)).strftime("%d.%m.%Y") for day in range(90)]
+    data = table(tmp_path / "a.csv", columns)
+    settings = ["clean.split_by=time", "ingest.columns.time=sold", "ingest.time_order=dmy"]
+    create(root, "p", None, data, target="price", options=NewOptions(settings=settings))
+    one_day = {**columns, "sold": ["01.01.2024"] * 90}
+    data = table(tmp_path / "b.csv", one_day)
+    with pytest.raises(GristmillError, match="1 different times in 90 rows"):
+        create(root, "q", None, data, target="price", options=NewOptions(settings=settings))
+
+
+def test_repeated_rows_of_few_inputs_are_cases_of_their_own(root: Path, tmp_path: Path) -> None:
+    columns = homes(90)
+    columns["price"] = [price + 1000 * (number % 3) for number, price in enumerate([100, 200] * 45)]
+    columns["area"] = [10 + number % 2 for number in range(90)]
+    columns["city"] = ["Lyon", "Nice", "Paris"] * 30
+    lines = create(root, "p", None, table(tmp_path / "a.csv", columns), target="price")
+    assert any("all stay, each a case of its own" in line for line in lines)
+    lines = create(root, "q", None, table(tmp_path / "b.csv", homes()), target="price")
+    assert not any("case of its own" in line for line in lines)
+
+
+def test_no_param_or_remedy_speaks_of_near_duplicates(root: Path, tmp_path: Path) -> None:
+    columns = homes()
+    lines = create(root, "p", None, table(tmp_path / "a.csv", columns), target="price")
+    text = (root / "pipelines/p/params.yaml").read_text(encoding="utf-8")
+    assert "near_duplicates" not in text
+    assert not any("near_dup" in line or "near-dup" in line for line in lines)
+    columns["group"] = [number % 2 for number in range(ROWS)]
+    data = table(tmp_path / "b.csv", columns)
+    with pytest.raises(GristmillError, match="only 2 independent group") as caught:
+        create(root, "q", None, data, target="price")
+    assert "near_duplicates" not in caught.value.remedy

@@ -87,7 +87,7 @@ def test_each_class_is_a_stratum() -> None:
     assert RULES.strata(["b", "a", "b"]) == ["b", "a", "b"]
     error = RULES.too_few_groups("b", 2)
     assert error.what.startswith("class 'b' has only 2 independent group(s) of rows")
-    assert "clean.near_duplicates: 1.0" in error.remedy
+    assert "ingest.labels" in error.remedy
 
 
 def test_the_manifest_has_the_classes_and_their_rows() -> None:

@@ -497,3 +497,29 @@ def test_pictures_made_smaller_are_counted(tmp_path: Path) -> None:
     )
     assert account["image_shrunk"]["share_lost"] == pytest.approx(8 / 9, abs=1e-6)
     assert "image_gray" not in account
+
+
+def test_folds_of_texts_test_each_row_once_with_each_class(tmp_path: Path) -> None:
+    rows = sentences(90)
+    close = [{**row, "text": row["text"] + "!"} for row in rows[:12]]
+    tested = []
+    for number in (1, 2, 3):
+        fold = {"fold": {"count": 3, "number": number}}
+        runner = StageRunner.make(tmp_path / str(number), [*rows, *close], clean=fold).clean()
+        test = runner.rows("clean", "test")
+        assert {row["label"] for row in test} == {"差评", "好评"}
+        held_out = {row["group"] for row in test}
+        assert not held_out & {row["group"] for row in runner.rows("clean", "train")}
+        tested += [row["id"] for row in test]
+    assert sorted(tested) == sorted(row["id"] for row in runner.rows("clean"))
+    assert len(tested) == len(set(tested))
+
+
+def test_too_few_groups_of_texts_may_be_near_duplicates(tmp_path: Path) -> None:
+    rows = sentences(60)
+    text = max((row["text"] for row in rows if row["label"] == "差评"), key=len)
+    alike = [{"text": f"{text}{mark}", "label": "差评"} for mark in "甲乙丙丁戊己庚辛壬癸"]
+    others = [row for row in rows if row["label"] == "好评"]
+    with pytest.raises(InputError, match="independent group") as caught:
+        StageRunner.make(tmp_path, [*others, *alike]).clean()
+    assert "clean.near_duplicates: 1.0" in caught.value.remedy

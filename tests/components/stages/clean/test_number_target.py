@@ -23,7 +23,7 @@ from components.fields.category import Category
 from components.fields.text import Text
 from components.stages.clean import stage
 from components.stages.clean.frozen_split import freeze
-from components.stages.clean.params import CleanParams
+from components.stages.clean.params import CleanParams, NearDuplicates
 from components.tasks import base
 from components.tasks.base import FixedInputs, Options, Role, SplitRule
 
@@ -136,7 +136,7 @@ class NumberSchema(FixedInputs):
         return {"text": Text(), "price": Number()}
 
 
-SECTION = create_model("CleanSection", __base__=(NumberClean, CleanParams))
+SECTION = create_model("CleanSection", __base__=(NumberClean, NearDuplicates, CleanParams))
 
 
 @pytest.fixture(autouse=True)

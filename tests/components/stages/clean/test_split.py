@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.core.errors import InputError
-from components.stages.clean.split import by_time, check_strata, draw, stratified
+from components.stages.clean.split import (
+    by_fold,
+    by_time,
+    check_strata,
+    draw,
+    folds_of,
+    stratified,
+)
 from components.tasks.shared.schema.classification.rules import ClassTargets
 
 Rows = list[tuple[str, str]]  # (group, label)
@@ -116,7 +123,7 @@ def test_a_class_of_fewer_than_three_groups_is_refused_with_a_remedy(groups: int
         InputError, match=rf"class 'b' has only {groups} independent group"
     ) as caught:
         divide(rows)
-    assert "clean.near_duplicates: 1.0" in caught.value.remedy
+    assert "bring more data" in caught.value.remedy
 
 
 def test_rows_of_one_stratum_are_split_by_their_shares() -> None:
@@ -124,26 +131,34 @@ def test_rows_of_one_stratum_are_split_by_their_shares() -> None:
     assert counts == {"train": 700, "test": 200, "validation": 100}
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 400)), min_size=30, max_size=120),
-    st.floats(0.05, 0.3),
-    st.floats(0.05, 0.3),
-)
+@st.composite
+def moving(draw: st.DrawFn) -> list[tuple[str, int]]:
+    """Rows of a group and a moment, of which few or many are different."""
+    latest = draw(st.sampled_from([0, 1, 2, 3, 8, 400]))
+    rows = draw(
+        st.lists(st.tuples(st.integers(0, 30), st.integers(0, latest)), min_size=1, max_size=120)
+    )
+    width = draw(st.sampled_from([1, 50, 1000]))
+    return [(f"{group}-{moment // width}", moment) for group, moment in rows]
+
+
+@settings(max_examples=200, deadline=None)
+@given(moving(), st.floats(0.05, 0.3), st.floats(0.05, 0.3))
 def test_by_time_nothing_of_the_future_is_learned_from(
-    rows: list[tuple[int, int]], validation: float, test: float
+    rows: list[tuple[str, int]], validation: float, test: float
 ) -> None:
-    groups = [f"{group}-{moment // 50}" for group, moment in rows]
+    groups = [group for group, _ in rows]
     moments = np.array([float(moment) for _, moment in rows])
-    try:
-        splits, left_out = by_time(groups, moments, validation, test, 0)
-    except InputError:
-        assert len(set(moments)) < len(rows)
+    latest = {name: max(moments[np.array(groups) == name]) for name in groups}
+    if len(set(latest.values())) < 3:
+        with pytest.raises(InputError, match="different times"):
+            by_time(groups, moments, validation, test, 0)
         return
-    assert not left_out
+    divided = by_time(groups, moments, validation, test, 0)
+    splits = divided.splits
+    assert not divided.dropped
     assert set(splits) == {"train", "validation", "test"}
     assert all(len(set(found)) == 1 for found in _by_group(groups, splits).values())
-    latest = {name: max(moments[np.array(groups) == name]) for name in groups}
     times = {part: [] for part in ("train", "validation", "test")}
     for group, split in zip(groups, splits, strict=True):
         times[split].append(latest[group])
@@ -161,14 +176,54 @@ def _by_group(groups: list[str], splits: list[str]) -> dict[str, list[str]]:
 def test_by_time_shares_embargo_and_missing_times() -> None:
     groups = [str(number) for number in range(100)]
     days = np.arange(100.0) * 86_400
-    splits, left_out = by_time(groups, days, 0.1, 0.2, 0)
-    assert Counter(splits) == {"train": 70, "validation": 10, "test": 20}
-    splits, left_out = by_time(groups, days, 0.1, 0.2, 3 * 86_400)
-    assert left_out == {68, 69, 78, 79}
+    divided = by_time(groups, days, 0.1, 0.2, 0)
+    assert Counter(divided.splits) == {"train": 70, "validation": 10, "test": 20}
+    divided = by_time(groups, days, 0.1, 0.2, 3 * 86_400)
+    assert divided.embargoed == {68, 69, 78, 79}
     with pytest.raises(InputError, match="leaves no row of train or of validation"):
         by_time(groups, days, 0.1, 0.2, 30 * 86_400)
     days[99] = np.nan
-    splits, _ = by_time(groups, days, 0.1, 0.2, 0)
-    assert splits[99] == "train"
+    assert by_time(groups, days, 0.1, 0.2, 0).splits[99] == "train"
     with pytest.raises(InputError, match="2 different times in 100 rows"):
         by_time(groups, np.array([1.0, 2.0] * 50), 0.1, 0.1, 0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(grouped(), st.integers(2, 7), st.integers(0, 99), st.randoms(use_true_random=False))
+def test_folds_are_a_partition_with_whole_groups_in_any_order(
+    rows: Rows, count: int, seed: int, random: np.random.RandomState
+) -> None:
+    groups = [group for group, _ in rows]
+    strata = [label for _, label in rows]
+    draws = {group: draw(group, seed) for group in groups}
+    folds = folds_of(groups, strata, count, draws)
+    assert set(folds) <= set(range(1, count + 1))
+    assert all(len(set(found)) == 1 for found in _by_group(groups, folds).values())
+    tested = Counter()
+    for number in sorted(set(folds)):
+        splits = by_fold(groups, strata, folds, number=number, validation=0.1, draws=draws)
+        assert all(len(set(found)) == 1 for found in _by_group(groups, splits).values())
+        # Each class has groups in three folds or more, so the others hold two of them.
+        assert count == 2 or {"validation", "train"} <= set(splits)
+        tested.update(position for position, split in enumerate(splits) if split == "test")
+    assert tested == Counter(range(len(rows)))
+    shuffled = list(range(len(rows)))
+    random.shuffle(shuffled)
+    others = folds_of(
+        [groups[position] for position in shuffled],
+        [strata[position] for position in shuffled],
+        count,
+        draws,
+    )
+    assert others == [folds[position] for position in shuffled]
+
+
+def test_folds_have_like_shares_of_each_stratum_and_validation_its_share_of_all_rows() -> None:
+    rows = [(f"g{i}", "rare" if i % 10 == 0 else "common") for i in range(1000)]
+    groups = [group for group, _ in rows]
+    strata = [label for _, label in rows]
+    draws = {group: draw(group, 7) for group in groups}
+    folds = folds_of(groups, strata, 5, draws)
+    assert set(Counter(zip(strata, folds, strict=True)).values()) == {20, 180}
+    splits = by_fold(groups, strata, folds, number=3, validation=0.1, draws=draws)
+    assert Counter(splits) == {"train": 700, "validation": 100, "test": 200}

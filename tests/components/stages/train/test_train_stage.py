@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -81,3 +82,27 @@ def test_pretraining_comes_first_and_the_fit_starts_from_it(
         "network",
         "trivial",
     ]
+
+
+class SawRowsError(Exception):
+    """The columns that a baseline was fitted to."""
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_baselines_get_the_groups_that_the_source_names(
+    named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{**row, "group": f"user {i // 2}"} for i, row in enumerate(sentences(120))]
+    if not named:
+        rows = sentences(120)
+    runner = StageRunner.make(tmp_path, rows, tokenize={"vocabulary_size": 300}).all()
+
+    def fit(rows: Any, *_: Any, **__: Any) -> None:
+        raise SawRowsError(rows.column_names)
+
+    baselines = SimpleNamespace(baselines={"classical": SimpleNamespace(fit=fit)})
+    monkeypatch.setattr(train.base, "baselines", lambda task: baselines)
+    job = runner.job("train", ["clean", "tokens"], ["trained", "curve", "report"])
+    with pytest.raises(SawRowsError) as saw:
+        train.run(job)
+    assert ("group" in saw.value.args[0]) == named

@@ -20,7 +20,6 @@ from components.tasks.shared.baselines.tables.boosting import (
     boost,
     default_learning_rate,
     feature_matrix,
-    make_folds,
 )
 from components.tasks.shared.baselines.tables.linear import (
     Floats,
@@ -30,6 +29,7 @@ from components.tasks.shared.baselines.tables.linear import (
     fit_logistic,
     fit_ridge,
 )
+from components.tasks.shared.baselines.tables.row_folds import choose_folds
 from components.tasks.shared.baselines.tables.trees import Trees, joined_trees
 
 # Rows beyond which one fold is left out of the trees, once, instead of each in turn.
@@ -86,15 +86,36 @@ class TableRows:
         numbers: (n, p), NaN where one is missing.
         categories: (n, q) indices, 0 for a missing or unknown one.
         sizes: (q,) number of indices of each category column.
+        groups: (n,) numbers of groups, from 0, whose rows are in one fold; None: each for itself.
+        moments: (n,) in seconds, if folds are blocks of time; NaN where there is none.
     """
 
     numbers: Floats
     categories: Ints
     sizes: Sequence[int]
+    groups: Ints | None = None
+    moments: Floats | None = None
 
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.numbers)
+
+    def folds(self, count: int, seed: int, strata: Ints | None = None) -> Folds:
+        """Return the folds of the rows.
+
+        Args:
+            count: most folds.
+            seed: of the draw.
+            strata: (n,) class indices.
+        """
+        return choose_folds(
+            len(self),
+            count,
+            seed,
+            strata=strata,
+            groups=self.groups,
+            moments=self.moments,
+        )
 
 
 @dataclass(frozen=True)
@@ -249,7 +270,10 @@ def _problem(
 
 
 def _tree_folds(folds: Folds, rows: int) -> Folds:
-    """Return the folds that are left out of trees: one of many rows, each of few."""
+    """Return the folds that are left out of trees: one of many rows, each of few.
+
+    The first one is the latest block, if folds are blocks of time.
+    """
     return folds[:1] if rows > MANY_ROWS else folds
 
 
@@ -274,7 +298,7 @@ def fit_regression(
     """
     standardized = (target - center) / scale
     count, plain_variants, log_variants = _plan(len(rows), config)
-    folds = make_folds(len(rows), count, config.seed)
+    folds = rows.folds(count, config.seed)
     plain = _fit_numbers(rows, standardized, folds, config, plain_variants)
     judged = np.concatenate(list(_tree_folds(folds, len(rows))))
     answers = plain.scores[:, :, 0]
@@ -428,7 +452,7 @@ def fit_classification(
     arrays["present"] = present.astype(np.int64)
     if count == 1:
         return arrays
-    folds = make_folds(len(rows), min(config.folds, len(rows)), config.seed, local)
+    folds = rows.folds(min(config.folds, len(rows)), config.seed, local)
     linear, linear_scores = fit_logistic(rows.numbers, rows.categories, rows.sizes, local, folds)
     outputs = count
     if count == 2:

@@ -157,21 +157,6 @@ def boost(
     return joined_trees(parts).scaled(1 / len(parts)), scores
 
 
-def make_folds(rows: int, count: int, seed: int, strata: Ints | None = None) -> list[Ints]:
-    """Return the numbers of the rows of each fold.
-
-    Args:
-        rows: their number.
-        count: number of folds.
-        seed: of the draw.
-        strata: (n,) class indices, of which each fold gets like shares.
-    """
-    order = np.random.default_rng(seed).permutation(rows)
-    if strata is not None:
-        order = order[np.argsort(strata[order], kind="stable")]
-    return [np.sort(order[start::count]) for start in range(count)]
-
-
 def default_learning_rate(rows: int) -> float:
     """Return the learning rate for a number of rows."""
     return 0.1 if rows > _MANY_ROWS else 0.05

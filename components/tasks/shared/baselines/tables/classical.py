@@ -100,12 +100,20 @@ def _table_rows(rows: pa.Table, inputs: Mapping[str, Any]) -> tuple[TableRows, T
     """Return train rows as numbers and category indices, and the columns fitted on them.
 
     Args:
-        rows: of the clean table.
+        rows: of the clean table, with `group` if the source names groups, and with `time` if rows
+            are split by time.
         inputs: of the pipeline, as JSON.
     """
     columns = TableColumns.fit(rows, parse_inputs(inputs))
     numbers, categories = columns.matrix(rows)
-    return TableRows(numbers, categories, columns.sizes), columns
+    groups = None
+    if "group" in rows.column_names:
+        names = rows["group"].combine_chunks().dictionary_encode()
+        groups = names.indices.to_numpy().astype(np.int64)
+    moments = None
+    if "time" in rows.column_names:
+        moments = rows["time"].to_numpy()
+    return TableRows(numbers, categories, columns.sizes, groups, moments), columns
 
 
 class NumberEnsemble(_Ensemble):

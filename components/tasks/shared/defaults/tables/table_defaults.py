@@ -43,7 +43,7 @@ from components.tasks.shared.schema.tables.kinds import LONGEST_NAME, MOST_INPUT
 _TARGETS = frozenset(
     ("target", "label", "labels", "class", "y", "outcome", "标签", "类别", "目标", "目标值")
 )
-_CONFLICTS = "rows with equal inputs: keep_all, in one split"
+_CONFLICTS = "rows with equal inputs: keep_all"
 # Columns that each raw table has beside its inputs.
 _READ_ALWAYS = {
     "id": "read as the id of a row",
@@ -219,9 +219,8 @@ class TableDefaults:
         return lines
 
     def settings(self, measured: TableMeasurements) -> Sequence[Setting]:
-        """Return the cleaning, the network and the effort for this table."""
-        cleaning = Setting("clean.near_duplicates", 1.0, "similar rows are no copies")
-        return [cleaning, *_network(measured.train_rows)]
+        """Return the network and the effort for this table."""
+        return _network(measured.train_rows)
 
     def losses(
         self,

@@ -170,8 +170,7 @@ class CleanLabels:
             f"class {stratum!r} has only {groups} independent group(s) of rows, "
             "too few for one in each split",
             where="clean",
-            remedy="if its rows are much alike but no copies, set clean.near_duplicates: 1.0; "
-            "else bring more data, or leave the class out with ingest.labels",
+            remedy="bring more data, or leave the class out with ingest.labels",
         )
 
     def describe(

@@ -269,8 +269,7 @@ class CleanNumbers:
         return InputError(
             f"the rows form only {groups} independent group(s), too few for one in each split",
             where="clean",
-            remedy="if rows are much alike but no copies, set clean.near_duplicates: 1.0; "
-            "else bring more data, or map no group column",
+            remedy="bring more data, or map no group column",
         )
 
     def describe(
