@@ -32,13 +32,10 @@ from components.tasks.table_creation.column_kinds import (
     guess_column,
     is_amount,
 )
+from components.tasks.table_creation.likely_targets import TARGET_NAMES, likely_targets
 from components.tasks.table_creation.target_leaks import leaking_columns, names_leak, number_leak
 from components.tasks.tables.inputs.kinds import LONGEST_NAME, MOST_INPUTS, RESERVED
 
-# Names of the column to predict.
-_TARGETS = frozenset(
-    ("target", "label", "labels", "class", "y", "outcome", "标签", "类别", "目标", "目标值")
-)
 _CONFLICTS = "rows with equal inputs: keep_all, in one split"
 # Columns that each raw table has beside its inputs.
 _READ_ALWAYS = {
@@ -126,10 +123,8 @@ class TableDefaults:
         raise NotImplementedError
 
     def likely_targets(self, source: SourceStats) -> Sequence[str]:
-        """Return the columns that are named like one to predict, that of the role's name first."""
-        if self.role in source.columns:
-            return [self.role]
-        return [name for name in source.columns if name.casefold() in _TARGETS]
+        """Return the columns that may be the one to predict, several where that is doubtful."""
+        return likely_targets(source, self.role)
 
     def choose_inputs(
         self, source: SourceStats, target: str, rows: Mapping[str, Sequence[Any]]
@@ -275,7 +270,7 @@ class ClassTableDefaults(ClassDefaults, TableDefaults):
 class NumberTableDefaults(TableDefaults):
     """Facet defaults.py of regression of tables."""
 
-    target_names: Sequence[Collection[str]] = (_TARGETS,)
+    target_names: Sequence[Collection[str]] = (TARGET_NAMES,)
     renames: str | None = None
     descriptions: Mapping[str, str] = {
         "clean.conflicts": f"{_CONFLICTS} | drop | keep",
@@ -344,7 +339,7 @@ class NumberTableDefaults(TableDefaults):
         if not numbers:
             what = f"has no row with a number among {measured.rows:,}"
         elif min(numbers) == max(numbers):
-            what = f"is {numbers[0]:g} in all of its {len(numbers):,} rows: nothing can be learned"
+            what = f"is {numbers[0]:g} in all {len(numbers):,} rows with a number that were read"
         elif measured.is_whole and len(numbers) < _LEAST_ROWS:
             what = f"has a number in {len(numbers):,} rows; {_LEAST_ROWS} are needed"
         if what:
