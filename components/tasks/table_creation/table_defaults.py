@@ -55,6 +55,9 @@ _STEPS = 2_500
 _LEAST_EPOCHS = 8
 _MOST_EPOCHS = 60
 _PARALLEL_ROWS = 20_000
+# Default and largest limit of the characters of a question.
+_CHARACTERS = 20_000
+_MOST_CHARACTERS = 10_000_000
 # Shares of the rows outside the train split.
 _TRAIN_SHARE = 0.8
 _STUDENT = {"architecture": "mlp", "nets": {"mlp": {"hidden": [32, 32]}}}
@@ -74,6 +77,7 @@ class TableMeasurements:
         classes: rows by class, where the target is a name.
         numbers: targets of the rows that have one, where they are numbers.
         missing: input -> rows without a value.
+        longest: characters of the texts of a row, at most.
     """
 
     total: int
@@ -81,6 +85,7 @@ class TableMeasurements:
     classes: ClassCounts = field(default_factory=ClassCounts)
     numbers: list[float] = field(default_factory=list)
     missing: dict[str, int] = field(default_factory=dict)
+    longest: int = 0
 
     @property
     def is_whole(self) -> bool:
@@ -189,6 +194,8 @@ class TableDefaults:
         for row in rows:
             measured.rows += 1
             self.add_target(measured, row[self.role])
+            texts = [len(item) for item in row.values() if isinstance(item, str)]
+            measured.longest = max(measured.longest, sum(texts))
             for name, item in row.items():
                 if item is None and name not in RESERVED:
                     measured.missing[name] = measured.missing.get(name, 0) + 1
@@ -212,7 +219,7 @@ class TableDefaults:
     def settings(self, measured: TableMeasurements) -> Sequence[Setting]:
         """Return the cleaning, the network and the effort for this table."""
         cleaning = Setting("clean.near_duplicates", 1.0, "similar rows are no copies")
-        return [cleaning, *_network(measured.train_rows)]
+        return [cleaning, *_network(measured.train_rows), *_limits(measured.longest)]
 
     def losses(
         self,
@@ -400,6 +407,15 @@ def _no_inputs(left_out: Mapping[str, str]) -> InputError:
         where="--data",
         remedy="bring columns with values, or name an input: --set ingest.inputs.COLUMN=number",
     )
+
+
+def _limits(longest: int) -> list[Setting]:
+    """Return the limit of a question where rows are longer than the service accepts."""
+    if 2 * longest <= _CHARACTERS:
+        return []
+    characters = min(2 * longest, _MOST_CHARACTERS)
+    reason = f"twice the texts of the longest row, {longest:,}"
+    return [Setting("serve.limits.characters", characters, reason)]
 
 
 def _network(rows: int) -> list[Setting]:
