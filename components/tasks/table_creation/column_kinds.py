@@ -19,6 +19,7 @@ from components.tasks.table_creation.value_remarks import (
     equal_names,
     is_time_of_day,
     missing_number,
+    mixed_percent,
     numbers_in_texts,
 )
 
@@ -47,6 +48,8 @@ _SECOND_UNITS = (1.0, 1e3, 1e6, 1e9)
 _YEAR_FIRST = re.compile(r"\s*\d{3,4}\D")
 _DAY_FIRST = re.compile(r"\s*\d{1,2}\s*[-/.]\s*\d{1,2}\s*[-/.]")
 _LEADING_ZERO = re.compile(r"0\d+")
+# Whole numbers of so many digits are not exact as floats: they are codes.
+_LONG_CODE = re.compile(r"\d{16,}")
 _COMPACT_DATE = re.compile(r"(?:19|20)\d{6}(?:\.0)?")
 _NAME_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_a-zA-Z]+")
 # Last words of the names of ids and codes, whose numbers are names.
@@ -106,11 +109,13 @@ class ColumnValues:
 
     Args:
         column: of the source.
+        decimal: sign of its numbers; None: the values show it.
     """
 
-    def __init__(self, column: ColumnStats) -> None:
+    def __init__(self, column: ColumnStats, decimal: DecimalSign | None = None) -> None:
         self.name = column.name
         self.column = column
+        self._decimal = decimal
 
     @cached_property
     def counts(self) -> Mapping[str, int]:
@@ -152,7 +157,12 @@ class ColumnValues:
     @cached_property
     def decimal(self) -> DecimalSign:
         """Return the decimal sign of the numbers."""
-        return guess_decimal(self.counts)[0]
+        return self._decimal or self.decimal_shown[0]
+
+    @cached_property
+    def decimal_shown(self) -> tuple[DecimalSign, int]:
+        """Return the decimal sign of the numbers, and how many values show it."""
+        return guess_decimal(self.counts)
 
     @cached_property
     def numbers(self) -> Mapping[str, float]:
@@ -233,15 +243,20 @@ def _parsed(texts: Iterable[str], parse: Callable[[str], float | None]) -> Mappi
 
 
 def guess_column(column: ColumnStats, rows: int) -> Guess:
+    """Return the kind of a column alone, with the reason; see `guess_values`."""
+    return guess_values(ColumnValues(column), rows)
+
+
+def guess_values(values: ColumnValues, rows: int) -> Guess:
     """Return the kind of a column, with the reason.
 
     Args:
-        column: of the source.
+        values: of the column.
         rows: that were read of the source.
     """
+    column = values.column
     if column.is_picture:
         return Guess("picture", "holds pictures, which are no input of tables")
-    values = ColumnValues(column)
     if not values.counts and not column.long:
         return Guess("empty", "is empty")
     if len(values.counts) == 1 and not column.long:
@@ -329,7 +344,7 @@ def _number(values: ColumnValues) -> Guess | None:
         counts_rows = least in (0, 1) and most - least + 1 == len(numbers)
         if counts_rows and len(numbers) >= _FEW_ROWS:
             return Guess("id", f"numbers the rows: {span}")
-    if is_whole and values.is_named_id:
+    if is_whole and (values.is_named_id or any(map(_LONG_CODE.fullmatch, numbers))):
         if values.differ > _DIFFERENT:
             return Guess("id", f"an id: nearly all values differ, {span}")
         return Guess("category", f"ids or codes, {values.count_text} different ones")
@@ -338,7 +353,8 @@ def _number(values: ColumnValues) -> Guess | None:
     reason = f"numbers, {span}"
     if values.decimal == ",":
         reason += ", decimal comma"
-    remarks = missing_number(values.counts, numbers) + _others(values, numbers, "numbers")
+    remarks = missing_number(values.counts, numbers) + mixed_percent(values.counts)
+    remarks += _others(values, numbers, "numbers")
     return Guess("number", reason + remarks, decimal=values.decimal)
 
 
@@ -370,3 +386,24 @@ def _text(values: ColumnValues) -> Guess:
     reason = f"{values.count_text} names"
     remark = numbers_in_texts(values.counts, values.numbers) or equal_names(values.counts)
     return Guess("category", f"{reason}; {remark}" if remark else reason)
+
+
+def values_of(columns: Mapping[str, ColumnStats]) -> dict[str, ColumnValues]:
+    """Return the values of columns, with one decimal sign where not all of them show theirs.
+
+    12.500 alone may be a number of three decimals. Beside 12,5 the point separates thousands.
+    """
+    values = {name: ColumnValues(column) for name, column in columns.items()}
+    signs = set()
+    undecided = []
+    for name, column in values.items():
+        if column.share(column.numbers) < _MOST:
+            continue
+        if column.decimal_shown[1]:
+            signs.add(column.decimal)
+        elif any("." in text for text in column.counts):
+            undecided.append(name)
+    if signs == {","}:
+        for name in undecided:
+            values[name] = ColumnValues(columns[name], decimal=",")
+    return values

@@ -14,7 +14,6 @@ from components.fields.number import DecimalSign
 from components.tasks.base import (
     ChosenInputs,
     CleanedTargets,
-    ColumnStats,
     Fit,
     Question,
     Setting,
@@ -29,8 +28,9 @@ from components.tasks.classification.defaults import (
 from components.tasks.table_creation.column_kinds import (
     ColumnValues,
     Guess,
-    guess_column,
+    guess_values,
     is_amount,
+    values_of,
 )
 from components.tasks.table_creation.likely_targets import TARGET_NAMES, likely_targets
 from components.tasks.table_creation.target_leaks import leaking_columns, names_leak, number_leak
@@ -140,10 +140,11 @@ class TableDefaults:
             InputError: no column can be an input.
         """
         guesses = {}
-        for name, column in source.columns.items():
+        values_of_columns = values_of(source.columns)
+        for name, values in values_of_columns.items():
             if name != target:
-                guesses[name] = guess_column(column, source.rows)
-        leaks = self.leaks(rows, target, source.columns[target], guesses)
+                guesses[name] = guess_values(values, source.rows)
+        leaks = self.leaks(rows, values_of_columns[target], guesses)
         inputs: dict[str, Any] = {}
         columns: dict[str, str] = {}
         reasons = {}
@@ -160,22 +161,20 @@ class TableDefaults:
                 columns[role] = name
         if not inputs:
             raise _no_inputs(left_out)
-        settings = self.settings_of_source(ColumnValues(source.columns[target]))
+        settings = self.settings_of_source(values_of_columns[target])
         return ChosenInputs(inputs, columns, reasons, left_out, settings)
 
     def leaks(
         self,
         rows: Mapping[str, Sequence[Any]],
-        target: str,
-        column: ColumnStats,
+        target: ColumnValues,
         guesses: Mapping[str, Guess],
     ) -> Mapping[str, str]:
         """Return the columns that give the target away, and how.
 
         Args:
             rows: column -> (n,) values of the first rows.
-            target: the column to predict.
-            column: its statistics.
+            target: values of the column to predict.
             guesses: kinds of the other columns.
         """
         raise NotImplementedError
@@ -253,13 +252,12 @@ class ClassTableDefaults(ClassDefaults, TableDefaults):
     def leaks(
         self,
         rows: Mapping[str, Sequence[Any]],
-        target: str,
-        column: ColumnStats,  # noqa: ARG002
+        target: ColumnValues,
         guesses: Mapping[str, Guess],
     ) -> Mapping[str, str]:
         """Return the columns that copy or determine the class."""
         candidates = {name: None for name, guess in guesses.items() if guess.input is not None}
-        return leaking_columns(rows, target, candidates, names_leak)
+        return leaking_columns(rows, target.name, candidates, names_leak)
 
     def add_target(self, measured: TableMeasurements, value: Any) -> None:
         """Count the class of a row."""
@@ -298,8 +296,7 @@ class NumberTableDefaults(TableDefaults):
     def leaks(
         self,
         rows: Mapping[str, Sequence[Any]],
-        target: str,
-        column: ColumnStats,
+        target: ColumnValues,
         guesses: Mapping[str, Guess],
     ) -> Mapping[str, str]:
         """Return the columns that copy, order or determine the number."""
@@ -307,8 +304,7 @@ class NumberTableDefaults(TableDefaults):
         for name, guess in guesses.items():
             if guess.input is not None and guess.kind != "time":
                 candidates[name] = guess.decimal if guess.kind == "number" else None
-        decimal = ColumnValues(column).decimal
-        return leaking_columns(rows, target, candidates, number_leak, decimal)
+        return leaking_columns(rows, target.name, candidates, number_leak, target.decimal)
 
     def settings_of_source(self, values: ColumnValues) -> Sequence[Setting]:
         """Return the decimal sign of the target."""

@@ -47,6 +47,21 @@ def missing_number(counts: Mapping[str, int], numbers: Mapping[str, float]) -> s
     return remarks
 
 
+def mixed_percent(counts: Mapping[str, int]) -> str:
+    """Return a remark about numbers with and without a percent sign in one column, or "".
+
+    Args:
+        counts: value -> rows.
+    """
+    percents = [text for text in counts if text.strip().endswith(("%", "％"))]
+    if not percents or len(percents) == len(counts):
+        return ""
+    rows = sum(counts[text] for text in percents)
+    return (
+        f"; {rows:,} rows have a percent sign, so that {percents[0]} is a hundredth of its number"
+    )
+
+
 def equal_names(counts: Mapping[str, int]) -> str:
     """Return a remark about names that differ in capitals or spaces alone, or "".
 

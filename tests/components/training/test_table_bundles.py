@@ -13,10 +13,12 @@ import pytest
 from safetensors.numpy import save
 from small_bundles import CLASSES, card, edit_card, exchange
 
-from components.core.bundles import write_bundle
-from components.core.errors import BundleError
+from components.core.bundles import read_bundle, write_bundle
+from components.core.errors import BundleError, InputError
 from components.fields.base import Reject
 from components.inference.predictor import ARRAYS, Predictor, load
+from components.orchestration.batch.batch_input import read_chunks, requested_columns
+from components.orchestration.batch.batch_worker import Model, Piece, score
 from components.serving.http.batching import outcomes_of
 from components.tasks import base
 
@@ -125,3 +127,27 @@ def test_each_row_of_a_request_is_judged_by_itself(
     assert [reject.reason for reject in rejected] == [reason]
     answers = [outcome.label for outcome in outcomes if not isinstance(outcome, Reject)]
     assert sorted(answers) == sorted(CLASSES)
+
+
+def test_a_json_line_without_a_column_has_an_empty_value_there(
+    bundle: Path, tmp_path: Path
+) -> None:
+    rows = [{"size": 0.9}, {"city": "Bonn"}, {"size": 0.1, "city": "Bonn"}, {"size": "big"}]
+    source = tmp_path / "rows.jsonl"
+    source.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    wanted = requested_columns(base.schema(TASK).with_inputs(INPUTS).roles, None, {}, None)
+    (chunk,) = read_chunks(source, wanted)
+    model = Model("digest", "sample version 1", [read_bundle(bundle)])
+    _, table = score(Piece(0, chunk, wanted.columns, wanted.limit, model))
+    reasons = table["predicted_reason"].to_pylist()
+    assert reasons == [None, None, None, "size_not_a_number"]
+    answers = table["predicted_label"].to_pylist()
+    assert (answers[0], answers[2], answers[3]) == (CLASSES[1], CLASSES[0], None)
+
+
+def test_a_file_without_a_column_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "rows.csv"
+    source.write_text("size\n1\n2\n", encoding="utf-8")
+    wanted = requested_columns(base.schema(TASK).with_inputs(INPUTS).roles, None, {}, None)
+    with pytest.raises(InputError, match="has no column 'city'"):
+        list(read_chunks(source, wanted))

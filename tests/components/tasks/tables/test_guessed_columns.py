@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from components.stages.ingest.sample import ColumnSample
-from components.tasks.table_creation.column_kinds import ColumnValues, guess_column, is_amount
+from components.tasks.table_creation.column_kinds import (
+    ColumnValues,
+    guess_column,
+    guess_values,
+    is_amount,
+    values_of,
+)
 from components.tasks.table_creation.likely_targets import likely_targets
 from components.tasks.table_creation.target_leaks import ComparedColumn, names_leak, number_leak
 from components.tasks.table_creation.target_leaks import numbers_of as numbers
@@ -86,6 +92,9 @@ def source(**columns: Sequence[Any]) -> Source:
         ("year", [1990 + n % 30 for n in UNIQUE], "number"),
         ("stock", [n if n % 20 else "not available" for n in UNIQUE], "number"),
         ("stock", [n if n % 20 else "暂无" for n in UNIQUE], "number"),
+        ("card", [4_000_000_000_000_000 + n for n in UNIQUE], "id"),
+        ("merchant", [4_000_000_000_000_000 + n for n in MANY], "category"),
+        ("energy", [n * 1e20 for n in UNIQUE], "number"),
     ],
 )
 def test_the_kind_of_a_column_needs_values_that_fit_its_name(
@@ -108,6 +117,10 @@ def test_the_kind_of_a_column_needs_values_that_fit_its_name(
             "; 999 in 40 rows may mean a missing value",
         ),
         ([n % 998 for n in UNIQUE] + [999] * 9, "numbers, 0 to 999"),
+        (
+            [f"{n}%" if n % 4 else n for n in range(ROWS)],
+            "; 150 rows have a percent sign, so that 1% is a hundredth of its number",
+        ),
         (["Paris", "paris", "Lyon"] * 60, "3 names; 'Paris' and 'paris' count as different ones"),
         ([f"{n % 30} kg" for n in UNIQUE], "30 names; with the unit 'kg' they are no numbers"),
         ([f"{n}.5平米" for n in UNIQUE], "with the unit '平米' they are no numbers"),
@@ -127,6 +140,24 @@ def test_values_beyond_the_first_ones_may_repeat() -> None:
     assert not ColumnValues(column("id", values)).all_differ
     assert guess_column(column("id", values), len(values)).kind == "id"
     assert "nearly all" in guess_column(column("id", values), len(values)).reason
+
+
+@pytest.mark.parametrize(
+    ("other", "decimal", "largest"),
+    [
+        (["12,5", "0,25"], ",", "12500"),
+        (["12.5", "0.25"], ".", "12.5"),
+        (["12", "a"], ".", "12.5"),
+    ],
+)
+def test_a_point_separates_thousands_beside_decimal_commas(
+    other: list[str], decimal: str, largest: str
+) -> None:
+    columns = source(other=other * 100, a=["1.234", "12.500"] * 100).columns
+    guess = guess_values(values_of(columns)["a"], ROWS)
+    assert guess.kind == "number"
+    assert guess.decimal == decimal
+    assert f"to {largest}" in guess.reason
 
 
 @pytest.mark.parametrize(
