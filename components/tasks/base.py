@@ -1506,7 +1506,10 @@ class ChoosesInputs(Protocol):
     """A Defaults of a task whose pipelines choose their inputs."""
 
     def likely_targets(self, source: SourceStats) -> Sequence[str]:
-        """Return the columns that are named like one to predict."""
+        """Return the columns that may be the one to predict by their names.
+
+        Several mean that a guess would be doubtful.
+        """
 
     def choose_inputs(
         self, source: SourceStats, target: str, rows: Mapping[str, Sequence[Any]]

@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 # Numbers that stand for a missing value in many tables.
-_SENTINELS = frozenset((-1.0, *(sign * (10.0**n - 1) for sign in (1, -1) for n in range(1, 7))))
+_NINES = [float("9" * digits) for digits in range(1, 7)]
+_SENTINELS = frozenset((-1.0, *_NINES, *(-number for number in _NINES)))
 # Share of the rows from which such a number is frequent, and its distance from all others as a
 # share of their range.
 _FREQUENT = 0.01
@@ -57,9 +58,7 @@ def mixed_percent(counts: Mapping[str, int]) -> str:
     if not percents or len(percents) == len(counts):
         return ""
     rows = sum(counts[text] for text in percents)
-    return (
-        f"; {rows:,} rows have a percent sign, so that {percents[0]} is a hundredth of its number"
-    )
+    return f"; {rows:,} rows have a percent sign and are read as hundredths"
 
 
 def equal_names(counts: Mapping[str, int]) -> str:

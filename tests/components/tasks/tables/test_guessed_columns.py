@@ -119,7 +119,7 @@ def test_the_kind_of_a_column_needs_values_that_fit_its_name(
         ([n % 998 for n in UNIQUE] + [999] * 9, "numbers, 0 to 999"),
         (
             [f"{n}%" if n % 4 else n for n in range(ROWS)],
-            "; 150 rows have a percent sign, so that 1% is a hundredth of its number",
+            "; 150 rows have a percent sign and are read as hundredths",
         ),
         (["Paris", "paris", "Lyon"] * 60, "3 names; 'Paris' and 'paris' count as different ones"),
         ([f"{n % 30} kg" for n in UNIQUE], "30 names; with the unit 'kg' they are no numbers"),
