@@ -46,7 +46,7 @@ def numbers(values: Sequence[float]) -> dict[str, Any]:
 
 def _rounded(values: NDArray[np.float64]) -> list[float]:
     """Return numbers with nine decimals, and small ones with fifteen significant digits."""
-    rounded = values.round(9).tolist()
+    rounded: list[float] = values.round(9).tolist()
     for position in np.flatnonzero(np.abs(values) < _SMALL):
         rounded[position] = float(f"{values[position]:.14e}")
     return rounded
