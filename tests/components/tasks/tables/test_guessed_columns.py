@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from components.stages.ingest.sample import ColumnSample
+from components.tasks.base import defaults
 from components.tasks.table_creation.column_kinds import (
     ColumnValues,
     guess_column,
@@ -223,3 +224,13 @@ def test_what_gives_the_target_away_is_said_without_rounding_up() -> None:
         number_leak(known, ComparedColumn(exchanged, numbers(exchanged, ".")))
         == "its order is nearly that of the target"
     )
+
+
+@pytest.mark.parametrize(
+    ("lengths", "limit"), [([4_000, 5_000], None), ([4_000, 9_000], 26_000), ([10**7, 0], 10**7)]
+)
+def test_long_rows_raise_the_limit_of_a_question(lengths: list[int], limit: int | None) -> None:
+    facet = defaults("tabular_regression")
+    rows = [{"a": "x" * length, "b": "y" * 4_000, "target": 1.0} for length in lengths]
+    settings = {setting.path: setting.value for setting in facet.settings(facet.measure(rows, 2))}
+    assert settings.get("serve.limits.characters") == limit
