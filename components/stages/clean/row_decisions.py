@@ -194,6 +194,13 @@ def split_rows(
             remedy="map no split column, so that one is made",
         )
     leaking = _leaking(groups.names, splits)
+    if len(leaking) == splits.count("train"):
+        causes = f": {len(leaking):,} are in a group with rows of another split" if leaking else ""
+        raise InputError(
+            f"no train row is left{causes}",
+            where="ingest.columns.split",
+            remedy="map no split column, or no group column",
+        )
     if "validation" not in splits:
         _add_validation(splits, leaking, groups, strata, params)
     return splits, leaking
