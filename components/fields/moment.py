@@ -21,9 +21,13 @@ from components.fields.number import MISSING, plain_digits
 DateOrder = Literal["ymd", "dmy", "mdy"]
 _DATE = re.compile(r"(\d{1,4})\s*([-/.年])\s*(\d{1,2})\s*(?:\2|月)\s*(\d{1,4})\s*日?")
 _COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})")
+# A month without a day, which is read as its first day.
+_MONTH = re.compile(r"(\d{4})(?:[-/](\d{1,2})|年(\d{1,2})月)")
+# Seconds have up to nine decimals, as nanoseconds do.
 _CLOCK = re.compile(
-    r"(\d{1,2})[:时h](\d{2})(?:[:分](\d{2})(?:[.,](\d{1,6}))?)?[分秒]?\s*(am|pm|上午|下午)?"
-    r"\s*(z|utc|gmt|[+-]\d{2}:?\d{2})?"
+    r"(上午|下午)?\s*"
+    r"(\d{1,2})[:时h](\d{2})(?:[:分](\d{2})(?:[.,](\d{1,9}))?)?[分秒]?\s*(am|pm|上午|下午)?"
+    r"\s*(z|utc|gmt|[+-]\d{2}(?::?\d{2})?)?"
 )
 _NAMED = re.compile(
     r"(?:(\d{1,2})[\s.-]+)?([a-z]{3,9})\.?[\s.-]+(?:(\d{1,2})(?:st|nd|rd|th)?,?\s+)?(\d{4})"
@@ -42,6 +46,8 @@ _LAST_DAY = 100_000.0
 # Seconds since 1970: from 2001 to 2286. Milliseconds are a thousand times as many.
 _SECONDS = (1e9, 1e10)
 _LONGEST = 100
+# Hours that a zone is from UTC, at most.
+_FARTHEST = 14
 # The years 1 to 9999 in seconds since 1970.
 _RANGE = (-62_135_596_800.0, 253_402_300_799.0)
 
@@ -204,6 +210,9 @@ def parse_moment(text: str, order: DateOrder = "ymd") -> float | None:
         return None
     with suppress(ValueError, Reject):
         return _of_number(float(plain))
+    month = _MONTH.fullmatch(plain)
+    if month:
+        return _of_parts(int(month[1]), int(month[2] or month[3]), 1, text)
     day, rest = _day_of(plain, order, text)
     rest = rest.strip().removeprefix("t").strip(" ,")
     if not rest:
@@ -262,19 +271,53 @@ def _seconds_of_day(clock: re.Match[str], text: str) -> float:
     Raises:
         Reject: there is no such time.
     """
-    hours, minutes, seconds, fraction, half, zone = clock.groups()
-    hour = int(hours)
-    if half in ("pm", "下午") and hour < 12:
-        hour += 12
-    elif half in ("am", "上午") and hour == 12:
-        hour = 0
-    if hour > 24 or int(minutes) > 59 or int(seconds or 0) > 60:
+    before, hours, minutes, seconds, fraction, after, zone = clock.groups()
+    hour = _hour(int(hours), before, after)
+    minute = int(minutes)
+    second = int(seconds or 0) + float(f"0.{fraction or 0}")
+    # ISO 8601 has 24:00 for the end of a day. A leap second ends an hour.
+    ends_day = hour == 24 and not minute and not second
+    ends_hour = minute == 59 and second < 61
+    if hour is None or hour > 23 + ends_day or minute > 59 or second >= 60 + ends_hour:
         raise Reject("not_a_date", text[:_LONGEST])
-    total = hour * 3600.0 + int(minutes) * 60 + int(seconds or 0) + float(f"0.{fraction or 0}")
-    if zone and zone[0] in "+-":
-        sign = -1 if zone[0] == "-" else 1
-        total -= sign * (int(zone[1:3]) * 3600 + int(zone[-2:]) * 60)
-    return total
+    return hour * 3600.0 + minute * 60 + second - _offset(zone or "", text)
+
+
+def _hour(hour: int, before: str | None, after: str | None) -> int | None:
+    """Return the hour of a day, or None where the half of the day contradicts it.
+
+    Args:
+        hour: as it is written.
+        before: the half of the day in front of the hour.
+        after: the half of the day behind the minutes.
+    """
+    half = before or after
+    if half is None:
+        return hour
+    if before and after:
+        return None
+    if half in ("pm", "下午"):
+        # 14:05 pm says the same twice.
+        return hour + 12 if 0 < hour < 12 else hour or None
+    if hour > 12:
+        return None
+    return hour % 12
+
+
+def _offset(zone: str, text: str) -> float:
+    """Return how many seconds a zone such as +08:00 is ahead of UTC; 0 of other texts.
+
+    Raises:
+        Reject: no zone is so far from UTC.
+    """
+    if zone[:1] not in ("+", "-"):
+        return 0.0
+    hours = int(zone[1:3])
+    minutes = int(zone[3:].removeprefix(":") or 0)
+    if hours + minutes / 60 > _FARTHEST or minutes > 59:
+        raise Reject("not_a_date", text[:_LONGEST])
+    seconds = hours * 3600.0 + minutes * 60
+    return -seconds if zone[0] == "-" else seconds
 
 
 def guess_order(texts: Iterable[str]) -> tuple[DateOrder, int]:

@@ -37,10 +37,16 @@ MISSING = frozenset(
         ".",
         "missing",
         "unknown",
+        "not available",
+        "not applicable",
+        "undefined",
         "无",
         "空",
         "缺失",
         "未知",
+        "不详",
+        "暂无",
+        "暂无数据",
     )
 )
 # Signs and codes of currencies, before or after a number.

@@ -113,11 +113,14 @@ class Predictor:
             rows: at least one row.
 
         Raises:
-            Reject: the content of a row is of no use.
+            Reject: the content of a row is of no use, or the rows have different columns.
             BundleError: the model does not give one answer per row.
         """
         columns = {}
-        for name in rows[0].row:
+        names = rows[0].row.keys()
+        if any(prepared.row.keys() != names for prepared in rows):
+            raise Reject("different_columns")
+        for name in names:
             columns[name] = [prepared.row[name] for prepared in rows]
         answers = self.evaluator.answers(self._scorer, self._join(columns), self.card.targets)
         if len(answers) != len(rows):
@@ -215,6 +218,10 @@ def _baseline(card: Card, files: Mapping[str, bytes], folder: Path) -> Predictor
         for name, values in arrays.items():
             _check_finite(name, bool(np.isfinite(values).all()), folder / ARRAYS)
         scorer = baseline.scorer(arrays)
+    inputs = _card_inputs(card, folder)
+    with _reading(folder, "has parts that do not fit each other"):
+        if isinstance(baseline, base.ChecksFiles):
+            baseline.check_files(arrays, bundled_encoder_files(files), inputs)
     return Predictor(card, featurize, _only_numbers(scorer, card, folder))
 
 
@@ -252,7 +259,24 @@ def _encoder(card: Card, files: Mapping[str, bytes], folder: Path) -> Any:
             raise BundleError(
                 "has other targets than the card", where=str(folder / "encoder"), remedy=REMEDY
             )
+    inputs = _card_inputs(card, folder)
+    if inputs and isinstance(encoder, base.StatesInputs) and encoder.inputs != inputs:
+        raise BundleError(
+            "has other inputs than the card", where=str(folder / "encoder"), remedy=REMEDY
+        )
     return encoder
+
+
+def _card_inputs(card: Card, folder: Path) -> Mapping[str, Any]:
+    """Return the inputs that a card states; empty where it states none.
+
+    Raises:
+        BundleError: they are not valid.
+    """
+    with _reading(folder / CARD, "has inputs that cannot be used"):
+        stated = card.profile.get(base.INPUTS, base.NO_INPUTS)
+        return base.schema(card.task).with_inputs(stated).chosen
+    return {}
 
 
 def bundled_encoder_files(files: Mapping[str, bytes]) -> dict[str, bytes]:

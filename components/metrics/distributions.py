@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # the number of quantiles stored of a number
@@ -20,6 +21,9 @@ MOST_VALUES = 2000
 MOST_ROWS = 10**12
 # Whole numbers up to it fit 64 bits; larger ones would make arrays of objects.
 _LARGEST = 1e18
+
+# Nine decimals of smaller numbers would be fewer than six digits.
+_SMALL = 1e-4
 
 Rows = Annotated[int, Field(ge=1, le=MOST_ROWS)]
 Count = Annotated[int, Field(ge=0, le=MOST_ROWS)]
@@ -35,9 +39,17 @@ def numbers(values: Sequence[float]) -> dict[str, Any]:
     return {
         "kind": "numbers",
         "rows": len(ranked),
-        "edges": edges.round(9).tolist(),
+        "edges": _rounded(edges),
         "below": np.searchsorted(ranked, edges, side="right").tolist(),
     }
+
+
+def _rounded(values: NDArray[np.float64]) -> list[float]:
+    """Return numbers with nine decimals, and small ones with fifteen significant digits."""
+    rounded: list[float] = values.round(9).tolist()
+    for position in np.flatnonzero(np.abs(values) < _SMALL):
+        rounded[position] = float(f"{values[position]:.14e}")
+    return rounded
 
 
 def names(values: Iterable[str]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class LimitParams(Strict):
         20_000,
         ge=1,
         le=10_000_000,
-        description="Most characters of a text or of an image's base64.",
+        description="Most characters of a text, an image's base64, or all values of a row.",
     )
     pixels: int = Field(4_000_000, ge=64, le=100_000_000, description="Most pixels of an image.")
     body_bytes: int = Field(

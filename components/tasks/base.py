@@ -70,6 +70,8 @@ ROWS_ARE_CASES = "rows_are_cases"
 HAS_GROUPS = "has_groups"
 # The slice of these rows among the cases.
 FEEDBACK_SLICE = "from: feedback"
+# Kinds of slices that tasks make of targets and ids.
+_OWN_SLICES = frozenset(("class", "from"))
 
 # Descriptions of params that every task declares for itself.
 ARCHITECTURE = "Architecture of the network (its params are below nets)."
@@ -421,6 +423,13 @@ class Encoder(Protocol):
 
 
 @runtime_checkable
+class StatesInputs(Protocol):
+    """An Encoder that knows the inputs of its pipeline, `Schema.chosen`."""
+
+    inputs: Mapping[str, Any]
+
+
+@runtime_checkable
 class Shortens(Protocol):
     """An Encoder that cuts rows beyond a length."""
 
@@ -697,6 +706,25 @@ class Baseline(Protocol):
         """Return a scorer whose graph 'forward' gives {'logits': (n, d)}."""
 
 
+@runtime_checkable
+class ChecksFiles(Protocol):
+    """A Baseline whose arrays and encoder files must fit each other and the inputs of the card."""
+
+    def check_files(
+        self, arrays: Arrays, files: Mapping[str, bytes], inputs: Mapping[str, Any]
+    ) -> None:
+        """Refuse parts of a bundle that do not fit each other.
+
+        Args:
+            arrays: of the bundle, which `scorer` has accepted.
+            files: encoder files, which `featurizer` has accepted.
+            inputs: of the card, `Schema.chosen`; empty where it has none.
+
+        Raises:
+            ValueError: it says what does not fit.
+        """
+
+
 class Baselines(Protocol):
     """Facet baselines.py: 'trivial' and 'classical'."""
 
@@ -743,6 +771,21 @@ class Case(Generic[Q]):
     query: Q
     truth: Any
     slices: Mapping[str, str]
+
+
+def renamed_slices(slices: Mapping[str, str]) -> dict[str, str]:
+    """Return kind of slice -> value, where columns have no name of a kind that tasks make.
+
+    The name of a slice is "kind: value", so a kind that begins like that is another, too.
+
+    Args:
+        slices: of a row, whose kinds may be columns of a user.
+    """
+    result = {}
+    for kind, value in slices.items():
+        is_taken = kind.partition(":")[0] in _OWN_SLICES
+        result[f"column {kind}" if is_taken else kind] = value
+    return result
 
 
 class TaskEvaluator(Protocol):
@@ -1467,7 +1510,10 @@ class ChoosesInputs(Protocol):
     """A Defaults of a task whose pipelines choose their inputs."""
 
     def likely_targets(self, source: SourceStats) -> Sequence[str]:
-        """Return the columns that are named like one to predict."""
+        """Return the columns that may be the one to predict by their names.
+
+        Several mean that a guess would be doubtful.
+        """
 
     def choose_inputs(
         self, source: SourceStats, target: str, rows: Mapping[str, Sequence[Any]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -176,10 +177,11 @@ def first_names(seen: SourceColumns, shown: int = _SHOWN) -> str:
         seen: the columns of the source.
         shown: number of the first columns.
     """
-    return _listed(list(seen.columns), shown)
+    return listed(list(seen.columns), shown)
 
 
-def _listed(names: Sequence[str], shown: int) -> str:
+def listed(names: Sequence[str], shown: int) -> str:
+    """Return the first names for a message, and the number of the others."""
     text = ", ".join(map(repr, names[:shown]))
     if len(names) > shown:
         text += f" and {len(names) - shown:,} more"
@@ -327,7 +329,7 @@ def only_column(
         )
     reason = ": no column is left for it"
     if choices:
-        reason = f": there are {_listed(choices, _LISTED)}"
+        reason = f": there are {listed(choices, _LISTED)}"
     raise GristmillError(
         f"which column holds {what} cannot be told{reason}",
         where="--data",
@@ -395,7 +397,9 @@ def column_notes(
         if share < _LEAK:
             continue
         outcome = f"as an input it gives the {value} away" if name in inputs else "not an input"
-        notes[name] = f"tells the {value} in {share:.0%} of the rows; {outcome}"
+        # Rounded down, so that nearly all rows are not called all.
+        percent = math.floor(share * 100)
+        notes[name] = f"tells the {value} in {percent}% of the rows; {outcome}"
     return notes
 
 
@@ -408,7 +412,7 @@ def _constant_notes(seen: SourceColumns) -> dict[str, str]:
         value, count = column.values.most_common(1)[0]
         if count / column.filled < _CONSTANT:
             continue
-        notes[name] = "always the same"
+        notes[name] = "the same in all rows with a value"
         if column.distinct > 1:
             notes[name] = f"nearly always {value!r}"
     return notes

@@ -11,6 +11,7 @@ from components.orchestration.creation.column_guess import (
     Ask,
     NamedColumns,
     check_column,
+    listed,
     only_column,
     records,
 )
@@ -26,8 +27,9 @@ _LEAST_ROWS = 200
 INPUTS_PATH = "ingest.inputs"
 # Columns that each raw table reads, whatever the task.
 _READ_ALWAYS = ("id", "group", "split")
-# Columns that a comment names.
+# Columns that a comment names, and a remark.
 _SHOWN = 30
+_LISTED = 10
 
 
 def no_table() -> InputError:
@@ -71,7 +73,14 @@ def choose_target(
         return named.target
     candidates = facet.likely_targets(seen)
     free = [name for name in seen.columns if name not in _READ_ALWAYS]
-    return only_column(candidates, free, "--target", f"the {role}", ask)
+    target = only_column(candidates, free, "--target", f"the {role}", ask)
+    if candidates == [target]:
+        others = listed([name for name in free if name != target], _LISTED)
+        seen.notes.append(
+            f"{target!r} is taken for the column to predict because of its name; "
+            f"--target COLUMN names another: {others}"
+        )
+    return target
 
 
 def choose_inputs(
@@ -88,6 +97,10 @@ def choose_inputs(
     """
     count = min(max(_COMPARED // len(seen.columns), _LEAST_ROWS), _MOST_ROWS)
     rows: dict[str, list[Any]] = {name: [] for name in seen.columns}
+    if count < seen.rows or not seen.complete:
+        seen.notes.append(
+            f"whether a column gives the target away was looked at in the first {count:,} rows"
+        )
     for values in records(source, root, count):
         for name, column in rows.items():
             column.append(values.get(name))

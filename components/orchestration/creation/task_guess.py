@@ -73,7 +73,8 @@ def guess_task(source: Files, root: Path, target: str | None, ask: Ask) -> TaskG
     if guess is not None:
         return guess
     if seen.is_table and target is None and ask is not None:
-        target = ask("which column is to be predicted?", list(seen.columns))
+        choices = _likely_targets(seen) or list(seen.columns)
+        target = ask("which column is to be predicted?", choices)
         guess = _best(seen, target)
         if guess is not None:
             return TaskGuess(guess.task, guess.reason, guess.others, target)
@@ -115,11 +116,28 @@ def _best(seen: SourceColumns, target: str | None) -> TaskGuess | None:
     return TaskGuess(best, fits[best].reason, others)
 
 
+def _likely_targets(seen: SourceColumns) -> list[str]:
+    """Return the columns of which several may be the one to predict, as the tasks guess."""
+    likely: dict[str, None] = {}
+    for task in base.tasks():
+        facet = base.defaults(task)
+        if isinstance(facet, base.ChoosesInputs):
+            likely |= dict.fromkeys(facet.likely_targets(seen))
+    return list(likely)
+
+
 def _no_task(seen: SourceColumns, target: str | None) -> InputError:
     """Return the error of a source whose task cannot be told."""
     if not seen.is_table:
         return InputError(
             "no task is for such files", where="--data", remedy="name the task: --task TASK"
+        )
+    likely = _likely_targets(seen)
+    if target is None and likely:
+        return InputError(
+            f"the column to predict could be {' or '.join(map(repr, likely))}",
+            where="--data",
+            remedy="say which: --target COLUMN",
         )
     if target is None:
         return InputError(

@@ -65,7 +65,7 @@ class GateParams(Strict):
         0.15,
         gt=0,
         le=1,
-        description="Largest calibration error on test: root mean square over ten bins.",
+        description="Largest error of stated probabilities, or of intervals' coverage, on test.",
     )
     slice_drop: float = Field(
         0.2,

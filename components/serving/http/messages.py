@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
+from functools import partial
 from typing import Annotated, Any, Literal, Protocol
 
 from annotated_types import MaxLen
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    RootModel,
+    Tag,
+    create_model,
+)
+from pydantic_core import PydanticCustomError
 
 from components.core.bundles import Card
 from components.core.params import Strict
@@ -115,14 +126,22 @@ class Part(Strict):
     weight: float
 
 
-def limited(query: type[BaseModel], characters: int, name: str = "Query") -> type[BaseModel]:
+def limited(
+    query: type[BaseModel], characters: int, name: str = "Query", of_all: int | None = None
+) -> type[BaseModel]:
     """Return a task's query whose strings are no longer than the service accepts.
 
     Args:
         query: of the task.
         characters: of each string at most.
         name: of the new model.
+        of_all: characters of all strings together at most, of a query that is a mapping; None: as
+            many as of a string.
     """
+    if issubclass(query, RootModel):
+        check = AfterValidator(partial(_check_total, most=characters if of_all is None else of_all))
+        root: Any = Annotated[query.model_fields["root"].rebuild_annotation(), check]
+        return create_model(name, __base__=query, __doc__=query.__doc__, root=(root, ...))
     changed: dict[str, Any] = {}
     for field_name, field in query.model_fields.items():
         if field.annotation is str:
@@ -133,6 +152,18 @@ def limited(query: type[BaseModel], characters: int, name: str = "Query") -> typ
             limited_field.metadata = [MaxLen(min([characters, *longest])), *others]
             changed[field_name] = (str, limited_field)
     return create_model(name, __base__=query, __doc__=query.__doc__, **changed)
+
+
+def _check_total(values: Mapping[str, Any], most: int) -> Mapping[str, Any]:
+    """Return values whose strings have not too many characters together.
+
+    Raises:
+        PydanticCustomError: they have more.
+    """
+    if sum(len(value) for value in values.values() if isinstance(value, str)) > most:
+        message = "Values should have at most {most} characters together"
+        raise PydanticCustomError("too_many_characters", message, {"most": most})
+    return values
 
 
 def request_type(query: type[BaseModel], max_items: int) -> Any:

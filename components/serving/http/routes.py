@@ -189,7 +189,8 @@ def _add_predict(router: APIRouter, context: AppContext) -> None:
 def _add_explain(router: APIRouter, context: AppContext) -> None:
     rules: Any = context.evaluator
     limits = context.params.limits
-    query: Any = limited(rules.Query, min(CHARACTERS, limits.characters), "Explained")
+    shortest = min(CHARACTERS, limits.characters)
+    query: Any = limited(rules.Query, shortest, "Explained", of_all=limits.characters)
 
     @router.post(
         "/v1/explain",

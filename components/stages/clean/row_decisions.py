@@ -364,6 +364,13 @@ def _canonical_splits(
             remedy="map no split column, so that one is made",
         )
     leaking = _leaking(groups.names, splits)
+    if len(leaking) == splits.count("train"):
+        causes = f": {len(leaking):,} are in a group with rows of another split" if leaking else ""
+        raise InputError(
+            f"no train row is left{causes}",
+            where="ingest.columns.split",
+            remedy="map no split column, or no group column",
+        )
     if "validation" not in splits:
         _add_validation(splits, leaking, groups, strata, params)
     return RowSplits(splits, leaking)

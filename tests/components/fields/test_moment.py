@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from components.fields.base import Reject
-from components.fields.moment import Moment, guess_order, parse_moment
+from components.fields.moment import Moment, MomentText, guess_order, parse_moment
 
 DAY = datetime(2026, 11, 27, tzinfo=UTC).timestamp()
 FORMS = {
@@ -25,8 +25,34 @@ FORMS = {
     "2026-11-27 14:05:06.25": 14 * 3600 + 306.25,
     "2026-11-27 14:05:06+08:00": 6 * 3600 + 306,
     "2026-11-27 12:30 am": 1800,
+    "2026-11-27T14:05:06.1234567Z": 14 * 3600 + 306.1234567,
+    "2026-11-27 14:05:06,123456789": 14 * 3600 + 306.123456789,
+    "2026-11-27 14:05:06+08": 6 * 3600 + 306,
+    "2026-11-27 14:05-0330": 17 * 3600 + 2100,
+    "2026年11月27日 下午3:05": 15 * 3600 + 300,
+    "2026-11-27 14:05 pm": 14 * 3600 + 300,
+    "2026-11-27 24:00": 24 * 3600,
+    "2026-11-27T24:00:00.000": 24 * 3600,
+    "2026-11-27 23:59:60": 24 * 3600,
+    "2026-11": -26 * 24 * 3600,
+    "2026年11月": -26 * 24 * 3600,
     "2026-11-27 下午": None,
     "2026-11-27 25:00": None,
+    "2026-11-27 24:30": None,
+    "2026-11-27 24:00:01": None,
+    "2026-11-27 24:00:00.5": None,
+    "2026-11-27 12:60": None,
+    "2026-11-27 12:30:60": None,
+    "2026-11-27 12:30:61": None,
+    "2026-11-27 12:30:15.1234567890": None,
+    "2026-11-27 13:30 am": None,
+    "2026-11-27 0:30 pm": None,
+    "2026-11-27 上午9:30 pm": None,
+    "2026-11-27 12:30+15:00": None,
+    "2026-11-27 12:30+08:60": None,
+    "2026-11-27 12:3": None,
+    "2026-00": None,
+    "2012/13": None,
     "2026-13-01": None,
     "2026-02-30": None,
     "9:30": None,
@@ -117,3 +143,9 @@ def test_the_order_is_guessed_from_what_shows_it(
     texts: list[str], expected: tuple[str, int]
 ) -> None:
     assert guess_order(texts) == expected
+
+
+def test_the_text_of_a_moment_is_rounded_to_microseconds() -> None:
+    text = MomentText().normalize("2026-11-27 14:05:06.123456789")
+    assert text == "2026-11-27 14:05:06.123457"
+    assert MomentText().normalize(text) == text

@@ -224,7 +224,7 @@ def test_of_a_label_and_its_number_the_words_are_taken(root: Path, tmp_path: Pat
     lines = create(root, "a", TEXT, data)
     assert made(root, "a")[0]["ingest"]["columns"]["label"] == "class_name"
     assert any("class_no" in line and "tells the label in 100%" in line for line in lines)
-    assert any("language" in line and "always the same" in line for line in lines)
+    assert any("language" in line and "the same in all rows" in line for line in lines)
 
 
 def test_set_overrides_and_is_checked(root: Path, tmp_path: Path) -> None:

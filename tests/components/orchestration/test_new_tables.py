@@ -124,6 +124,17 @@ def test_without_a_target_nothing_is_guessed(root: Path, tmp_path: Path) -> None
         create(root, "p", None, table(tmp_path / "a.csv", homes()), target="prize")
 
 
+def test_a_doubtful_target_is_not_guessed(root: Path, tmp_path: Path) -> None:
+    columns = homes()
+    data = table(tmp_path / "a.csv", columns | {"y": columns["area"]})
+    with pytest.raises(GristmillError, match="could be 'y' or 'price'") as error:
+        create(root, "p", None, data)
+    assert "--target COLUMN" in error.value.remedy
+    data = table(tmp_path / "b.csv", {"a": columns["area"], "y": columns["price"]})
+    lines = create(root, "p", None, data)
+    assert any("'y' is taken for the column to predict" in line and "'a'" in line for line in lines)
+
+
 def test_the_group_of_a_row_is_no_target(root: Path, tmp_path: Path) -> None:
     data = table(tmp_path / "a.csv", homes() | {"group": ["x", "y"] * (ROWS // 2)})
     with pytest.raises(GristmillError, match="is read as the group of a row"):
@@ -161,7 +172,7 @@ def test_columns_of_no_use_and_leaks_are_left_out(root: Path, tmp_path: Path) ->
     text = " ".join((root / "pipelines/p/params.yaml").read_text().replace("#", "").split())
     for reason in (
         "row (numbers the rows: 0 to 59)",
-        "country (is 'France' in all rows)",
+        "country (is 'France' in all 60 rows that were read)",
         "nothing (is empty)",
         "name (an id or a name: nearly all values differ)",
         "note (a text column is no input of tables yet)",
@@ -307,7 +318,7 @@ def test_a_table_of_categories(root: Path, tmp_path: Path) -> None:
 
 def test_targets_that_nothing_can_be_learned_of(root: Path, tmp_path: Path) -> None:
     constant = table(tmp_path / "constant.csv", homes() | {"price": [7.5] * ROWS})
-    with pytest.raises(GristmillError, match=r"7\.5 in all of its 60 rows"):
+    with pytest.raises(GristmillError, match=r"7\.5 in all 60 rows with a number"):
         create(root, "p", REGRESSION, constant, target="price")
     few = table(tmp_path / "few.csv", homes(10))
     with pytest.raises(GristmillError, match="a number in 10 rows; 20 are needed"):

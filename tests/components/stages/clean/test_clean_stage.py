@@ -224,6 +224,7 @@ def test_canonical_rows_are_not_boilerplate(tmp_path: Path) -> None:
     ("splits", "message"),
     [
         (lambda row, i: "train" if i % 2 else "dev", "names no test rows"),
+        (lambda row, i: "test", "no train row is left"),
         (
             lambda row, i: "test" if row["label"] == "差评" else "train",
             "no train row is left of: 差评",

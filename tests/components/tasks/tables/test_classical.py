@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from components.tasks.shared.baselines.tables.classical import (
     TableClassical,
     column_importance,
 )
+from components.tasks.shared.schema.tables.kinds import inputs_json, parse_inputs
 
 INPUTS: dict[str, Any] = {"carat": {"kind": "number"}, "cut": {"kind": "category"}}
 OPTIONS = TableClassical(classical=EnsembleParams(folds=3, trees=40))
@@ -58,6 +61,47 @@ def test_classes_from_rows_to_answers() -> None:
     features = baseline.featurizer(files)({"carat": [0.4, 2.8], "cut": ["Fair", "Ideal"]})
     logits = baseline.scorer(load(save(arrays)))("forward", features)["logits"]
     assert logits.argmax(1).tolist() == [0, 1]
+
+
+@pytest.fixture(scope="module")
+def fitted_classes() -> Any:
+    """Arrays and files of a small classifier."""
+    targets = {"classes": ["cheap", "dear"]}
+    return ClassEnsemble().fit(rows_of(300), targets, OPTIONS, Strict(), 7, inputs=INPUTS)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda columns: columns.append(columns[0] | {"name": "depth"}), "are 2 numbers and 1 c"),
+        (lambda columns: columns.append(columns[1] | {"name": "color"}), "are 1 numbers and 2 c"),
+        (lambda columns: columns.pop(), "are 1 numbers and 0 categories, and the arrays"),
+        (lambda columns: columns[1]["fitted"]["values"].pop(), "other numbers of categories"),
+        (lambda columns: columns.reverse(), "other inputs than the card"),
+        (lambda columns: columns[0].update(name="weight"), "other inputs than the card"),
+    ],
+)
+def test_columns_that_disagree_with_the_arrays_are_refused(
+    fitted_classes: Any, change: Callable[[Any], object], message: str
+) -> None:
+    arrays, files = fitted_classes
+    chosen = inputs_json(parse_inputs(INPUTS))
+    ClassEnsemble().check_files(arrays, files, chosen)
+    metadata = json.loads(files["columns.json"])
+    change(metadata["columns"])
+    changed = {"columns.json": json.dumps(metadata).encode()}
+    if "card" not in message:
+        chosen = {}
+    with pytest.raises(ValueError, match=message):
+        ClassEnsemble().check_files(arrays, changed, chosen)
+
+
+def test_a_split_of_another_kind_of_column_is_refused(fitted_classes: Any) -> None:
+    arrays, files = fitted_classes
+    name = "plain.trees.feature"
+    broken = {**arrays, name: 1 - arrays[name]}
+    with pytest.raises(ValueError, match="at a column of categories"):
+        ClassEnsemble().check_files(broken, files, {})
 
 
 def test_a_query_without_a_column_is_refused() -> None:

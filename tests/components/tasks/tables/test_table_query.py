@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from pydantic import TypeAdapter, ValidationError
 from table_samples import diamonds, fitted
 
 from components.fields.base import Reject
-from components.serving.http.messages import limited, request_type
+from components.serving.http.messages import limited, mistakes, request_type
+from components.tasks.base import evaluator
 from components.tasks.shared.evaluator.tables.query import Query, columns_of
 from components.tasks.shared.evaluator.tables.row_queries import RowQueries
 
@@ -71,7 +73,11 @@ def test_queries_of_one_call_have_the_same_columns() -> None:
     with pytest.raises(Reject) as caught:
         columns_of([ask(), ask(color="E")])
     assert caught.value.reason == "different_columns"
-    assert "'color'" in caught.value.detail
+    assert caught.value.detail == "row 2 has a column 'color', and row 1 has none"
+    fewer = Query.model_validate({name: ROW[name] for name in ("carat", "cut", "sold")})
+    with pytest.raises(Reject) as caught:
+        columns_of([ask(), ask(), fewer])
+    assert caught.value.detail == "row 3 has no column 'depth', and row 1 has one"
     with pytest.raises(Reject) as caught:
         columns_of([Query({})])
     assert caught.value.reason == "no_columns"
@@ -85,6 +91,42 @@ def test_a_clean_row_as_a_query_gives_the_features_of_training() -> None:
     sent = [Query.model_validate_json(query.model_dump_json()) for query in queries]
     features = encoder.collate(encoder.rows(columns_of(sent)))["features"]
     assert features.tolist() == encoder.encode(rows)["features"].to_pylist()
+
+
+def test_the_characters_of_a_row_are_limited_together() -> None:
+    query = limited(Query, 10)
+    body: TypeAdapter[Any] = TypeAdapter(request_type(query, 4))
+    fits = {"a": "x" * 6, "b": "y" * 4, "c": 123456, "d": None}
+    assert body.validate_python({"inputs": [fits]}).inputs[0].root == fits
+    with pytest.raises(ValidationError) as caught:
+        body.validate_python({"inputs": [fits, {**fits, "b": "y" * 5}]})
+    assert mistakes(caught.value.errors()) == [
+        {
+            "loc": ["body", "inputs", 1],
+            "msg": "Values should have at most 10 characters together",
+        }
+    ]
+    assert limited(Query, 10, of_all=11).model_validate({**fits, "b": "y" * 5})
+
+
+@pytest.mark.parametrize("name", ["class", "from", "class: a"])
+def test_a_column_does_not_hide_a_slice_of_the_task(name: str) -> None:
+    rows = pa.table(
+        {
+            "id": ["feedback-1", *(str(number) for number in range(59))],
+            name: ["feedback", "source"] * 30,
+            "other": ["a", "b"] * 30,
+            "label": ["good", "bad"] * 30,
+            "target": [1.0, 2.0] * 30,
+        }
+    )
+    for task in ("tabular_classification", "tabular_regression"):
+        cases = list(evaluator(task).cases(rows))
+        assert [case.slices["from"] for case in cases] == ["feedback", *["source"] * 59]
+        assert cases[1].slices.get("class", "bad") == "bad"
+        assert cases[0].slices[f"column {name}"] == "feedback"
+        assert cases[0].slices["other"] == "a"
+        assert cases[0].query.root[name] == "feedback"
 
 
 def test_the_service_takes_one_query_or_several() -> None:

@@ -159,6 +159,22 @@ class AdditiveScores:
         linear = LinearScores.from_arrays(arrays, f"{prefix}.linear.", numbers, categories)
         return cls(linear, Trees.from_arrays(arrays, f"{prefix}.trees."))
 
+    def check_columns(self, numbers: int, sizes: Sequence[int]) -> None:
+        """Refuse columns of other kinds or sizes than those of the model.
+
+        Args:
+            numbers: of columns of numbers of a row.
+            sizes: (q,) number of indices of each category column of a row.
+
+        Raises:
+            ValueError: it says which differ.
+        """
+        design = self.linear.design
+        if [sizes[column] for column in design.kept] != design.sizes.tolist():
+            raise ValueError("the columns have other numbers of categories than the arrays")
+        if (self.trees.by_category != (self.trees.feature >= numbers)).any():
+            raise ValueError("a split by a number is at a column of categories, or the reverse")
+
     def scorer(self, numbers: int, categories: int, outputs: int) -> ScoreRows:
         """Return a function from numbers (n, p) and categories (n, q) to scores (n, outputs).
 
@@ -528,6 +544,29 @@ def classification_scorer(arrays: Mapping[str, NDArray[Any]]) -> ScoreRows:
         return every
 
     return score
+
+
+def check_columns(arrays: Mapping[str, NDArray[Any]], numbers: int, sizes: Sequence[int]) -> None:
+    """Refuse a model of other columns than those of the rows that it is to answer.
+
+    Args:
+        arrays: of a bundle, which a scorer has accepted.
+        numbers: of columns of numbers of a row.
+        sizes: (q,) number of indices of each category column of a row.
+
+    Raises:
+        ValueError: it says what differs.
+    """
+    own_numbers, categories, _ = _head(arrays)
+    if (own_numbers, categories) != (numbers, len(sizes)):
+        raise ValueError(
+            f"the columns are {numbers:,} numbers and {len(sizes):,} categories, "
+            f"and the arrays are of {own_numbers:,} and {categories:,}"
+        )
+    for prefix in ("plain", "log"):
+        if f"{prefix}.trees.leaves" in arrays:
+            model = AdditiveScores.from_arrays(arrays, prefix, numbers, categories)
+            model.check_columns(numbers, sizes)
 
 
 def importance(arrays: Mapping[str, NDArray[Any]]) -> Floats:

@@ -17,6 +17,7 @@ from components.tasks.base import NO_INPUTS, Arrays, Baseline, Scorer, TargetInf
 from components.tasks.shared.baselines.tables.blended_scores import (
     EnsembleConfig,
     TableRows,
+    check_columns,
     classification_scorer,
     fit_classification,
     fit_regression,
@@ -24,7 +25,7 @@ from components.tasks.shared.baselines.tables.blended_scores import (
     regression_scorer,
 )
 from components.tasks.shared.encode.tables.table_columns import TableColumns
-from components.tasks.shared.schema.tables.kinds import parse_inputs
+from components.tasks.shared.schema.tables.kinds import inputs_json, parse_inputs
 
 _COLUMNS_FILE = "columns.json"
 
@@ -94,6 +95,19 @@ class _Ensemble:
             return {"numbers": numbers, "categories": categories}
 
         return prepared
+
+    def check_files(
+        self, arrays: Arrays, files: Mapping[str, bytes], inputs: Mapping[str, Any]
+    ) -> None:
+        """Refuse arrays and columns that do not fit each other or the inputs of the card.
+
+        Raises:
+            ValueError: it says what does not fit.
+        """
+        columns = TableColumns.from_metadata(json.loads(files[_COLUMNS_FILE]))
+        if inputs and inputs_json(columns.inputs) != inputs:
+            raise ValueError(f"{_COLUMNS_FILE} has other inputs than the card")
+        check_columns(arrays, len(columns.numbers), columns.sizes)
 
 
 def _table_rows(rows: pa.Table, inputs: Mapping[str, Any]) -> tuple[TableRows, TableColumns]:

@@ -104,6 +104,11 @@ class Trees:
         """
         return {prefix + item.name: getattr(self, item.name) for item in fields(self)}
 
+    @property
+    def by_category(self) -> NDArray[np.bool_]:
+        """Return (s,) whether each split is by a set of categories."""
+        return (self.kind & _IS_CATEGORY) > 0
+
     def scaled(self, factor: float) -> Trees:
         """Return the trees with all they add multiplied by a factor."""
         return replace(self, value=self.value * factor)
@@ -191,7 +196,7 @@ class Trees:
     def _check_sets(self) -> None:
         """Refuse splits by a category set that their tree has not."""
         tree = np.repeat(np.arange(len(self.leaves)), self.leaves - 1)
-        by_set = (self.kind & _IS_CATEGORY) > 0
+        by_set = self.by_category
         number = self.threshold[by_set]
         exists = (number >= 0) & (number < self.sets[tree[by_set]]) & (number % 1 == 0)
         if not exists.all():

@@ -15,6 +15,13 @@ from components.fields.base import Reject
 from components.fields.moment import DateOrder, guess_order, parse_moment
 from components.fields.number import MISSING, DecimalSign, guess_decimal, parse_number
 from components.tasks.base import ColumnStats
+from components.tasks.shared.defaults.tables.value_remarks import (
+    equal_names,
+    is_time_of_day,
+    missing_number,
+    mixed_percent,
+    numbers_in_texts,
+)
 
 Kind = Literal["number", "category", "time", "text", "id", "constant", "picture", "empty"]
 # Different values of a column that are read as numbers and dates.
@@ -33,16 +40,40 @@ _LONG_TEXT = 30
 _WORDS_OF_A_TEXT = 5.0
 # Share of the rows that a column must have a value in, or lack one in, if it has only one value.
 _SOME = 0.01
+# Days of a spreadsheet and seconds since 1970 that are plausible dates: 1927 and 2001 to 2050.
+_DAYS = (10_000.0, 55_153.0)
+_SECONDS = (1e9, 2.53e9)
+_SECOND_UNITS = (1.0, 1e3, 1e6, 1e9)
 # Texts that begin with a year of four digits.
 _YEAR_FIRST = re.compile(r"\s*\d{3,4}\D")
 _DAY_FIRST = re.compile(r"\s*\d{1,2}\s*[-/.]\s*\d{1,2}\s*[-/.]")
 _LEADING_ZERO = re.compile(r"0\d+")
+# Whole numbers of so many digits are not exact as floats: they are codes.
+_LONG_CODE = re.compile(r"\d{16,}")
 _COMPACT_DATE = re.compile(r"(?:19|20)\d{6}(?:\.0)?")
 _NAME_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_a-zA-Z]+")
-_ID_WORDS = frozenset(("id", "uuid", "guid", "index", "idx", "rowid", "rownum", "unnamed", "pid"))
-_ID_ENDINGS = ("编号", "序号", "号码")
-_TIME_WORDS = frozenset(("date", "datetime", "time", "timestamp", "created", "updated", "at"))
-_TIME_ENDINGS = ("日期", "时间")
+# Last words of the names of ids and codes, whose numbers are names.
+_ID_WORDS = frozenset(
+    (
+        *("id", "uuid", "guid", "rowid", "rownum", "pid", "ssn", "code"),
+        *("zip", "zipcode", "postcode", "postal", "plz", "phone", "telephone", "mobile"),
+    )
+)
+_ID_ENDINGS = ("编号", "序号", "号码", "邮编", "手机号", "手机", "电话")
+# Words after those: phone number.
+_NUMBER_WORDS = frozenset(("number", "no", "nr", "num"))
+# An index numbers the rows if its name says no more: a price index does not.
+_INDEX_WORDS = frozenset(("index", "idx"))
+_ROW_WORDS = frozenset(("row", "record", "line", "sample"))
+# Words of names whose numbers may be dates, and words that make amounts of them.
+_DATE_WORDS = frozenset(("date", "datetime", "timestamp", "dob", "created", "updated"))
+_DATE_ENDINGS = ("日期",)
+_AMOUNT_WORDS = frozenset(
+    (
+        *("diff", "difference", "delta", "gap", "since", "elapsed", "duration", "age", "lag"),
+        *("count", "number", "num", "days", "hours", "minutes", "seconds", "index", "score"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -78,11 +109,13 @@ class ColumnValues:
 
     Args:
         column: of the source.
+        decimal: sign of its numbers; None: the values show it.
     """
 
-    def __init__(self, column: ColumnStats) -> None:
+    def __init__(self, column: ColumnStats, decimal: DecimalSign | None = None) -> None:
         self.name = column.name
         self.column = column
+        self._decimal = decimal
 
     @cached_property
     def counts(self) -> Mapping[str, int]:
@@ -107,15 +140,29 @@ class ColumnValues:
             return f"more than {self.distinct:,}"
         return f"{self.distinct:,}"
 
-    @property
+    @cached_property
     def all_differ(self) -> bool:
-        """Return whether no value comes twice."""
-        return bool(self.rows) and self.rows == len(self.counts)
+        """Return whether no value comes twice, among the first different ones of the source."""
+        counts = [rows for text, rows in self.column.values.items() if not is_missing(text)]
+        return bool(counts) and max(counts) == 1
+
+    @cached_property
+    def differ(self) -> float:
+        """Return the share of different values in the rows that have a short one."""
+        share = self.distinct / max(sum(self.column.values.values()), 1)
+        if self.column.overflow:
+            share = max(share, len(self.counts) / max(self.rows, 1))
+        return share
 
     @cached_property
     def decimal(self) -> DecimalSign:
         """Return the decimal sign of the numbers."""
-        return guess_decimal(self.counts)[0]
+        return self._decimal or self.decimal_shown[0]
+
+    @cached_property
+    def decimal_shown(self) -> tuple[DecimalSign, int]:
+        """Return the decimal sign of the numbers, and how many values show it."""
+        return guess_decimal(self.counts)
 
     @cached_property
     def numbers(self) -> Mapping[str, float]:
@@ -147,15 +194,22 @@ class ColumnValues:
 
     @property
     def is_named_id(self) -> bool:
-        """Return whether the column is named as an id. The column of pandas' index has no name."""
-        last = self.words[-1:] or ["id"]
-        is_unnamed = self.words[:1] == ["unnamed"]
-        return is_unnamed or last[0] in _ID_WORDS or self.name.endswith(_ID_ENDINGS)
+        """Return whether the column is named as an id or a code."""
+        words = [word for word in self.words if not word.isdigit()]
+        if words[-1:] and words[-1] in _NUMBER_WORDS:
+            words = words[:-1]
+        if not words or words[0] == "unnamed":
+            # pandas writes the index of the rows without a name.
+            return self.all_differ
+        if words[-1] in _INDEX_WORDS:
+            return self.all_differ and _ROW_WORDS.issuperset(words[:-1])
+        return words[-1] in _ID_WORDS or self.name.endswith(_ID_ENDINGS)
 
     @property
-    def is_named_time(self) -> bool:
-        """Return whether the column is named as a date or time."""
-        return not _TIME_WORDS.isdisjoint(self.words) or self.name.endswith(_TIME_ENDINGS)
+    def is_named_date(self) -> bool:
+        """Return whether the column is named as a date, and not as a number of days."""
+        is_date = not _DATE_WORDS.isdisjoint(self.words) or self.name.endswith(_DATE_ENDINGS)
+        return is_date and _AMOUNT_WORDS.isdisjoint(self.words)
 
 
 def is_missing(text: str) -> bool:
@@ -189,15 +243,20 @@ def _parsed(texts: Iterable[str], parse: Callable[[str], float | None]) -> Mappi
 
 
 def guess_column(column: ColumnStats, rows: int) -> Guess:
+    """Return the kind of a column alone, with the reason; see `guess_values`."""
+    return guess_values(ColumnValues(column), rows)
+
+
+def guess_values(values: ColumnValues, rows: int) -> Guess:
     """Return the kind of a column, with the reason.
 
     Args:
-        column: of the source.
+        values: of the column.
         rows: that were read of the source.
     """
+    column = values.column
     if column.is_picture:
         return Guess("picture", "holds pictures, which are no input of tables")
-    values = ColumnValues(column)
     if not values.counts and not column.long:
         return Guess("empty", "is empty")
     if len(values.counts) == 1 and not column.long:
@@ -215,9 +274,13 @@ def is_amount(values: ColumnValues) -> bool:
     numbers = values.numbers
     if values.share(numbers) < _MOST or any(map(_LEADING_ZERO.fullmatch, numbers)):
         return False
+    # In a small table few numbers are many.
+    are_many = len(numbers) > values.rows / 2
     if not all(number.is_integer() for number in numbers.values()):
-        return len(numbers) > _FEW_FRACTIONS
-    return len(numbers) > _FEW_NUMBERS and not (values.is_named_id and not values.all_differ)
+        return are_many or len(numbers) > _FEW_FRACTIONS
+    if values.is_named_id and not values.all_differ:
+        return False
+    return are_many or len(numbers) > _FEW_NUMBERS
 
 
 def _of_one_value(values: ColumnValues, rows: int) -> Guess:
@@ -225,15 +288,18 @@ def _of_one_value(values: ColumnValues, rows: int) -> Guess:
     missing = rows - values.rows
     if min(missing, values.rows) >= max(_SOME * rows, 1):
         return Guess("category", f"{value!r} or nothing")
-    return Guess("constant", f"is {value!r} in all rows")
+    where = f"in all {rows:,} rows that were read"
+    if missing:
+        where = f"in the {values.rows:,} rows with a value, of {rows:,} that were read"
+    return Guess("constant", f"is {value!r} {where}")
 
 
 def _time(values: ColumnValues) -> Guess | None:
     """Return that a column holds dates; None where it does not."""
-    # Numbers are dates only where their form or the name of the column says so.
+    # Numbers are dates only where their form says so, or both their size and their name.
     is_number = values.share(values.numbers) >= _MOST
     is_compact = all(map(_COMPACT_DATE.fullmatch, values.counts))
-    if is_number and not is_compact and not values.is_named_time:
+    if is_number and not is_compact and not _are_dates(values):
         return None
     if values.share(values.moments) < _MOST:
         return None
@@ -246,6 +312,18 @@ def _time(values: ColumnValues) -> Guess | None:
     elif order == "mdy":
         reason += ", month before day"
     return Guess("time", reason + _others(values, values.moments, "dates"), order=order)
+
+
+def _are_dates(values: ColumnValues) -> bool:
+    """Return whether numbers are days of a spreadsheet or Unix times of plausible years."""
+    if not values.is_named_date:
+        return False
+    plausible = []
+    for text, number in values.numbers.items():
+        is_day = _DAYS[0] <= number <= _DAYS[1] and is_time_of_day(text, number)
+        if is_day or any(_SECONDS[0] <= number / unit <= _SECONDS[1] for unit in _SECOND_UNITS):
+            plausible.append(text)
+    return values.share(plausible) >= _MOST
 
 
 def _number(values: ColumnValues) -> Guess | None:
@@ -262,18 +340,22 @@ def _number(values: ColumnValues) -> Guess | None:
     is_whole = all(number.is_integer() for number in numbers.values())
     if is_whole and values.all_differ:
         if values.is_named_id:
-            return Guess("id", f"an id: all values differ, {span}")
+            return Guess("id", f"an id: all values that were read differ, {span}")
         counts_rows = least in (0, 1) and most - least + 1 == len(numbers)
         if counts_rows and len(numbers) >= _FEW_ROWS:
             return Guess("id", f"numbers the rows: {span}")
-    if is_whole and values.is_named_id and len(numbers) < values.rows:
-        return Guess("category", f"ids that come again, {values.distinct:,} different ones")
+    if is_whole and (values.is_named_id or any(map(_LONG_CODE.fullmatch, numbers))):
+        if values.differ > _DIFFERENT:
+            return Guess("id", f"an id: nearly all values differ, {span}")
+        return Guess("category", f"ids or codes, {values.count_text} different ones")
     if len(values.counts) == _READ:
         span = f"about {span}"
     reason = f"numbers, {span}"
     if values.decimal == ",":
         reason += ", decimal comma"
-    return Guess("number", reason + _others(values, numbers, "numbers"), decimal=values.decimal)
+    remarks = missing_number(values.counts, numbers) + mixed_percent(values.counts)
+    remarks += _others(values, numbers, "numbers")
+    return Guess("number", reason + remarks, decimal=values.decimal)
 
 
 def _others(values: ColumnValues, parsed: Mapping[str, float], kind: str) -> str:
@@ -293,13 +375,35 @@ def _text(values: ColumnValues) -> Guess:
         words[len(text.split())] += rows
     mean_words = sum(number * rows for number, rows in words.items()) / max(values.rows, 1)
     is_long = column.mean > _LONG_NAME or 2 * column.long > column.filled
-    differ = values.distinct / max(sum(column.values.values()), 1)
-    if column.overflow:
-        differ = max(differ, len(values.counts) / max(values.rows, 1))
+    differ = values.differ
     is_sentence = mean_words > _WORDS_OF_A_TEXT and column.mean > _LONG_TEXT
     if is_long or (is_sentence and differ > 1 / 2):
         return Guess("text", "a text column is no input of tables yet")
     if differ > _DIFFERENT:
         what = "an id" if values.is_named_id else "an id or a name"
-        return Guess("id", f"{what}: nearly all values differ")
-    return Guess("category", f"{values.count_text} names")
+        remark = numbers_in_texts(values.counts, values.numbers)
+        return Guess("id", remark or f"{what}: nearly all values differ")
+    reason = f"{values.count_text} names"
+    remark = numbers_in_texts(values.counts, values.numbers) or equal_names(values.counts)
+    return Guess("category", f"{reason}; {remark}" if remark else reason)
+
+
+def values_of(columns: Mapping[str, ColumnStats]) -> dict[str, ColumnValues]:
+    """Return the values of columns, with one decimal sign where not all of them show theirs.
+
+    12.500 alone may be a number of three decimals. Beside 12,5 the point separates thousands.
+    """
+    values = {name: ColumnValues(column) for name, column in columns.items()}
+    signs = set()
+    undecided = []
+    for name, column in values.items():
+        if column.share(column.numbers) < _MOST:
+            continue
+        if column.decimal_shown[1]:
+            signs.add(column.decimal)
+        elif any("." in text for text in column.counts):
+            undecided.append(name)
+    if signs == {","}:
+        for name in undecided:
+            values[name] = ColumnValues(columns[name], decimal=",")
+    return values

@@ -14,7 +14,6 @@ from components.fields.number import DecimalSign
 from components.tasks.base import (
     ChosenInputs,
     CleanedTargets,
-    ColumnStats,
     Fit,
     Question,
     Setting,
@@ -29,9 +28,11 @@ from components.tasks.shared.defaults.classification.defaults import (
 from components.tasks.shared.defaults.tables.column_kinds import (
     ColumnValues,
     Guess,
-    guess_column,
+    guess_values,
     is_amount,
+    values_of,
 )
+from components.tasks.shared.defaults.tables.likely_targets import TARGET_NAMES, likely_targets
 from components.tasks.shared.defaults.tables.target_leaks import (
     leaking_columns,
     names_leak,
@@ -39,10 +40,6 @@ from components.tasks.shared.defaults.tables.target_leaks import (
 )
 from components.tasks.shared.schema.tables.kinds import LONGEST_NAME, MOST_INPUTS, RESERVED
 
-# Names of the column to predict.
-_TARGETS = frozenset(
-    ("target", "label", "labels", "class", "y", "outcome", "标签", "类别", "目标", "目标值")
-)
 _CONFLICTS = "rows with equal inputs: keep_all"
 # Columns that each raw table has beside its inputs.
 _READ_ALWAYS = {
@@ -62,6 +59,9 @@ _STEPS = 2_500
 _LEAST_EPOCHS = 8
 _MOST_EPOCHS = 60
 _PARALLEL_ROWS = 20_000
+# Default and largest limit of the characters of a question.
+_CHARACTERS = 20_000
+_MOST_CHARACTERS = 10_000_000
 # Shares of the rows outside the train split.
 _TRAIN_SHARE = 0.8
 _STUDENT = {"architecture": "mlp", "nets": {"mlp": {"hidden": [32, 32]}}}
@@ -81,6 +81,7 @@ class TableMeasurements:
         classes: rows by class, where the target is a name.
         numbers: targets of the rows that have one, where they are numbers.
         missing: input -> rows without a value.
+        longest: characters of the texts of a row, at most.
     """
 
     total: int
@@ -88,6 +89,7 @@ class TableMeasurements:
     classes: ClassCounts = field(default_factory=ClassCounts)
     numbers: list[float] = field(default_factory=list)
     missing: dict[str, int] = field(default_factory=dict)
+    longest: int = 0
 
     @property
     def is_whole(self) -> bool:
@@ -130,10 +132,8 @@ class TableDefaults:
         raise NotImplementedError
 
     def likely_targets(self, source: SourceStats) -> Sequence[str]:
-        """Return the columns that are named like one to predict, that of the role's name first."""
-        if self.role in source.columns:
-            return [self.role]
-        return [name for name in source.columns if name.casefold() in _TARGETS]
+        """Return the columns that may be the one to predict, several where that is doubtful."""
+        return likely_targets(source, self.role)
 
     def choose_inputs(
         self, source: SourceStats, target: str, rows: Mapping[str, Sequence[Any]]
@@ -144,10 +144,11 @@ class TableDefaults:
             InputError: no column can be an input.
         """
         guesses = {}
-        for name, column in source.columns.items():
+        values_of_columns = values_of(source.columns)
+        for name, values in values_of_columns.items():
             if name != target:
-                guesses[name] = guess_column(column, source.rows)
-        leaks = self.leaks(rows, target, source.columns[target], guesses)
+                guesses[name] = guess_values(values, source.rows)
+        leaks = self.leaks(rows, values_of_columns[target], guesses)
         inputs: dict[str, Any] = {}
         columns: dict[str, str] = {}
         reasons = {}
@@ -164,22 +165,20 @@ class TableDefaults:
                 columns[role] = name
         if not inputs:
             raise _no_inputs(left_out)
-        settings = self.settings_of_source(ColumnValues(source.columns[target]))
+        settings = self.settings_of_source(values_of_columns[target])
         return ChosenInputs(inputs, columns, reasons, left_out, settings)
 
     def leaks(
         self,
         rows: Mapping[str, Sequence[Any]],
-        target: str,
-        column: ColumnStats,
+        target: ColumnValues,
         guesses: Mapping[str, Guess],
     ) -> Mapping[str, str]:
         """Return the columns that give the target away, and how.
 
         Args:
             rows: column -> (n,) values of the first rows.
-            target: the column to predict.
-            column: its statistics.
+            target: values of the column to predict.
             guesses: kinds of the other columns.
         """
         raise NotImplementedError
@@ -198,6 +197,8 @@ class TableDefaults:
         for row in rows:
             measured.rows += 1
             self.add_target(measured, row[self.role])
+            texts = [len(item) for item in row.values() if isinstance(item, str)]
+            measured.longest = max(measured.longest, sum(texts))
             for name, item in row.items():
                 if item is None and name not in RESERVED:
                     measured.missing[name] = measured.missing.get(name, 0) + 1
@@ -220,7 +221,7 @@ class TableDefaults:
 
     def settings(self, measured: TableMeasurements) -> Sequence[Setting]:
         """Return the network and the effort for this table."""
-        return _network(measured.train_rows)
+        return [*_network(measured.train_rows), *_limits(measured.longest)]
 
     def losses(
         self,
@@ -254,13 +255,12 @@ class ClassTableDefaults(ClassDefaults, TableDefaults):
     def leaks(
         self,
         rows: Mapping[str, Sequence[Any]],
-        target: str,
-        column: ColumnStats,  # noqa: ARG002
+        target: ColumnValues,
         guesses: Mapping[str, Guess],
     ) -> Mapping[str, str]:
         """Return the columns that copy or determine the class."""
         candidates = {name: None for name, guess in guesses.items() if guess.input is not None}
-        return leaking_columns(rows, target, candidates, names_leak)
+        return leaking_columns(rows, target.name, candidates, names_leak)
 
     def add_target(self, measured: TableMeasurements, value: Any) -> None:
         """Count the class of a row."""
@@ -278,7 +278,7 @@ class ClassTableDefaults(ClassDefaults, TableDefaults):
 class NumberTableDefaults(TableDefaults):
     """Facet defaults.py of regression of tables."""
 
-    target_names: Sequence[Collection[str]] = (_TARGETS,)
+    target_names: Sequence[Collection[str]] = (TARGET_NAMES,)
     renames: str | None = None
     descriptions: Mapping[str, str] = {
         "clean.conflicts": f"{_CONFLICTS} | drop | keep",
@@ -299,8 +299,7 @@ class NumberTableDefaults(TableDefaults):
     def leaks(
         self,
         rows: Mapping[str, Sequence[Any]],
-        target: str,
-        column: ColumnStats,
+        target: ColumnValues,
         guesses: Mapping[str, Guess],
     ) -> Mapping[str, str]:
         """Return the columns that copy, order or determine the number."""
@@ -308,8 +307,7 @@ class NumberTableDefaults(TableDefaults):
         for name, guess in guesses.items():
             if guess.input is not None and guess.kind != "time":
                 candidates[name] = guess.decimal if guess.kind == "number" else None
-        decimal = ColumnValues(column).decimal
-        return leaking_columns(rows, target, candidates, number_leak, decimal)
+        return leaking_columns(rows, target.name, candidates, number_leak, target.decimal)
 
     def settings_of_source(self, values: ColumnValues) -> Sequence[Setting]:
         """Return the decimal sign of the target."""
@@ -347,7 +345,7 @@ class NumberTableDefaults(TableDefaults):
         if not numbers:
             what = f"has no row with a number among {measured.rows:,}"
         elif min(numbers) == max(numbers):
-            what = f"is {numbers[0]:g} in all of its {len(numbers):,} rows: nothing can be learned"
+            what = f"is {numbers[0]:g} in all {len(numbers):,} rows with a number that were read"
         elif measured.is_whole and len(numbers) < _LEAST_ROWS:
             what = f"has a number in {len(numbers):,} rows; {_LEAST_ROWS} are needed"
         if what:
@@ -408,6 +406,15 @@ def _no_inputs(left_out: Mapping[str, str]) -> InputError:
         where="--data",
         remedy="bring columns with values, or name an input: --set ingest.inputs.COLUMN=number",
     )
+
+
+def _limits(longest: int) -> list[Setting]:
+    """Return the limit of a question where rows are longer than the service accepts."""
+    if 2 * longest <= _CHARACTERS:
+        return []
+    characters = min(2 * longest, _MOST_CHARACTERS)
+    reason = f"twice the texts of the longest row, {longest:,}"
+    return [Setting("serve.limits.characters", characters, reason)]
 
 
 def _network(rows: int) -> list[Setting]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +23,7 @@ _COPY = 0.98
 # Rank correlation of a column that orders the target, and the share of different values from
 # which it counts: columns of few values tie too often.
 _ORDERS = 0.9999
+_ROUNDING = 1e-12
 _DIFFERENT = 0.5
 # Share of the target's variance, or of the rows, that a column may leave unexplained.
 _UNEXPLAINED = 1e-6
@@ -79,10 +81,14 @@ def number_leak(target: ComparedColumn, column: ComparedColumn) -> str | None:
     if len(known) < _LEAST_ROWS or len(np.unique(known)) < 2:
         return None
     if column.numbers is not None:
-        if np.isclose(known, values, rtol=1e-6, atol=0).mean() >= _COPY:
-            return "a copy of the target"
-        if _orders(known, values):
+        copied = np.isclose(known, values, rtol=1e-6, atol=0).mean()
+        if copied >= _COPY:
+            return _in_rows("a copy of the target", copied)
+        correlation = _rank_correlation(known, values)
+        if correlation >= 1 - _ROUNDING:
             return "its order is that of the target"
+        if correlation >= _ORDERS:
+            return "its order is nearly that of the target"
     return _determined(known, np.unique(values, return_inverse=True)[1])
 
 
@@ -99,26 +105,34 @@ def names_leak(target: ComparedColumn, column: ComparedColumn) -> str | None:
     rows = targets.total()
     if rows < max(_LEAST_ROWS, len(target.texts) / 2) or len(targets) < 2:
         return None
-    if sum(count for (text, name), count in pairs.items() if text == name) >= _COPY * rows:
-        return "a copy of the target"
+    copied = sum(count for (text, name), count in pairs.items() if text == name)
+    if copied >= _COPY * rows:
+        return _in_rows("a copy of the target", copied / rows)
     if max(targets.values()) > _ONE_TARGET * rows or len(values) * _ROWS_OF_A_VALUE > rows:
         return None
     most: dict[str, int] = {}
     for (text, _), count in pairs.items():
         most[text] = max(most.get(text, 0), count)
-    if sum(most.values()) >= (1 - _WRONG) * rows:
-        return "each of its values has one target"
+    determined = sum(most.values())
+    if determined >= (1 - _WRONG) * rows:
+        return _in_rows("each of its values has one target", determined / rows)
     return None
 
 
-def _orders(target: NDArray[np.float64], values: NDArray[np.float64]) -> bool:
-    """Return whether the order of a column's values is that of the target, or the reverse."""
+def _in_rows(what: str, share: float) -> str:
+    """Return what holds, with the share of the rows where it is not all of them."""
+    # Rounded down, so that nearly all are not called all.
+    return what if share == 1 else f"{what} in {math.floor(share * 1000) / 10:g}% of the rows"
+
+
+def _rank_correlation(target: NDArray[np.float64], values: NDArray[np.float64]) -> float:
+    """Return how far the order of a column is that of the target or its reverse, from 0 to 1."""
     least = _DIFFERENT * len(target)
     if len(np.unique(values)) < least or len(np.unique(target)) < least:
-        return False
+        return 0.0
     from scipy.stats import spearmanr
 
-    return bool(abs(spearmanr(target, values).statistic) >= _ORDERS)
+    return float(abs(spearmanr(target, values).statistic))
 
 
 def _determined(target: NDArray[np.float64], codes: NDArray[np.int64]) -> str | None:
@@ -136,7 +150,8 @@ def _determined(target: NDArray[np.float64], codes: NDArray[np.int64]) -> str | 
     rest = target - means[codes]
     if np.square(rest).sum() > _UNEXPLAINED * np.square(target - target.mean()).sum():
         return None
-    return "each of its values has one target"
+    exact = np.isclose(rest, 0, atol=1e-9 * np.abs(target).max()).mean()
+    return _in_rows("each of its values has one target", exact)
 
 
 def leaking_columns(

@@ -21,7 +21,7 @@ from components.tasks.shared.encode.tables.number_scaling import (
     most_knots,
 )
 from components.tasks.shared.encode.tables.table_columns import ColumnsMetadata, TableColumns
-from components.tasks.shared.schema.tables.kinds import parse_inputs
+from components.tasks.shared.schema.tables.kinds import inputs_json, parse_inputs
 
 # Numbers of a row: a moment has eight.
 _MOST_NUMBERS = 100_000
@@ -56,6 +56,7 @@ class TableEncoder(ABC):
 
     Attributes:
         outputs: of a network.
+        inputs: kind of each column, as JSON.
         number_width: how many of the features are numbers; the rest are category indices.
         width: number of features.
     """
@@ -68,6 +69,7 @@ class TableEncoder(ABC):
         if len(scalings) != len(columns.numbers):
             raise ValueError(f"{len(scalings)} scalings for {len(columns.numbers)} numbers")
         self.columns = columns
+        self.inputs: Mapping[str, Any] = inputs_json(columns.inputs)
         self.targets = targets
         self._scalings = scalings
         self._scaler = NumberScaler(scalings)

@@ -23,6 +23,7 @@ from components.tasks.base import (
     TaskFeedback,
     TaskGates,
     TaskReport,
+    renamed_slices,
 )
 from components.tasks.shared.evaluator.classification.answer_panels import ClassificationReport
 from components.tasks.shared.evaluator.classification.label_feedback import LabelFeedback
@@ -140,7 +141,7 @@ class ClassificationEvaluator:
         records = rows.to_pylist()
         has_feedback = any(row["id"].startswith(FEEDBACK) for row in records)
         for row, row_slices in zip(records, self.slices_of(records), strict=True):
-            slices = {"class": row["label"], **row_slices}
+            slices = {"class": row["label"], **renamed_slices(row_slices)}
             if has_feedback:
                 is_feedback = row["id"].startswith(FEEDBACK)
                 slices["from"] = "feedback" if is_feedback else "source"

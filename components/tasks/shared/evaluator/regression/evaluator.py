@@ -24,6 +24,7 @@ from components.tasks.base import (
     TaskFeedback,
     TaskGates,
     TaskReport,
+    renamed_slices,
 )
 from components.tasks.shared.evaluator.regression.answer import NumberAnswer, answer_text
 from components.tasks.shared.evaluator.regression.intervals import Intervals, intervals_of
@@ -186,7 +187,7 @@ class RegressionEvaluator:
         records = rows.to_pylist()
         has_feedback = any(row["id"].startswith(FEEDBACK) for row in records)
         for row, row_slices in zip(records, self.slices_of(records), strict=True):
-            slices = dict(row_slices)
+            slices = renamed_slices(row_slices)
             if has_feedback:
                 is_feedback = row["id"].startswith(FEEDBACK)
                 slices["from"] = "feedback" if is_feedback else "source"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field, RootModel
@@ -52,11 +53,19 @@ def columns_of(queries: Sequence[Query]) -> Mapping[str, Sequence[Any]]:
     names = rows[0].keys()
     if not names:
         raise Reject("no_columns")
-    for row in rows:
+    for number, row in enumerate(rows, 1):
         if row.keys() != names:
-            different = sorted(row.keys() ^ names)[0]
-            raise Reject("different_columns", f"not all rows have the column {different!r}")
+            raise Reject("different_columns", _difference(number, row.keys(), names))
     columns = {}
     for name in names:
         columns[name] = [row[name] for row in rows]
     return columns
+
+
+def _difference(number: int, names: AbstractSet[str], first: AbstractSet[str]) -> str:
+    """Return in what the columns of a row differ from those of the first row."""
+    absent = sorted(first - names)
+    if absent:
+        return f"row {number} has no column {absent[0]!r}, and row 1 has one"
+    added = sorted(names - first)
+    return f"row {number} has a column {added[0]!r}, and row 1 has none"

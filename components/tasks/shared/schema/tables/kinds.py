@@ -93,6 +93,8 @@ def parse_inputs(tree: Mapping[str, Any]) -> dict[str, Input]:
     Raises:
         ValueError: they are not valid.
     """
+    if not isinstance(tree, Mapping):
+        raise ValueError(f"inputs are no mapping but a {type(tree).__name__}")
     columns = tree.get(_COLUMNS)
     if not isinstance(columns, list):
         return _INPUTS.validate_python(dict(tree))
