@@ -45,13 +45,19 @@ class EnsembleParams(Strict):
         None, ge=2, le=1024, description="Most leaves of a tree (null: 12 to 63)."
     )
 
+    target_encoding: int | None = Field(
+        None,
+        ge=2,
+        description="Categories from which a column has mean targets too (null: no column).",
+    )
+
     def config(self, seed: int) -> EnsembleConfig:
         """Return the limits of an ensemble.
 
         Args:
             seed: of every random choice.
         """
-        return EnsembleConfig(self.folds, self.trees, self.learning_rate, self.leaves, seed)
+        return EnsembleConfig(**self.model_dump(), seed=seed)
 
 
 class TableClassical(Strict):
