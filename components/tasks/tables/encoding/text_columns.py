@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 
 # Train rows and characters that the axes are fitted on, evenly spaced.
 _MOST_ROWS = 50_000
-_MOST_CHARACTERS = 10_000_000
+_MOST_CHARACTERS = 5_000_000
 # Rows in which the letters of scripts without spaces are counted.
 _SCRIPT_ROWS = 2_000
 # Texts that are encoded at once.
