@@ -28,6 +28,10 @@ _KEY_MASK = (1 << _KEY_BITS) - 1
 # its chunk has 19 bits, above those of a key.
 _CHUNK_CHARACTERS = 1 << 20
 _CHUNK_TEXTS = 1 << 18
+# Shares of letters in scripts without spaces from which texts have no words, and up to which they
+# have little else.
+_MOSTLY_UNSPACED = 0.9
+_HARDLY_UNSPACED = 0.1
 # With more keys than this, those that occurred once so far are dropped.
 _MOST_KEYS = 1 << 23
 # An odd number has an inverse modulo 2^64.
@@ -354,6 +358,35 @@ def _words(
         start = start[is_inside]
         hashed = (sums[start + n] - sums[start]) * inverse[start]
         yield _pair(word_document[start], block.kind(n), hashed)
+
+
+def blocks_for(analyzer: str, texts: Iterable[str], longest: int) -> list[GramBlock]:
+    """Return the kinds of n-grams for texts.
+
+    Args:
+        analyzer: auto, char, word or mixed.
+        texts: train texts, by whose letters auto decides.
+        longest: characters of the longest n-gram.
+
+    Returns:
+        One block for a single analyzer, two for `word` and `mixed`.
+    """
+    if analyzer == "auto":
+        unspaced = unspaced_share(texts)
+        analyzer = "mixed"
+        if unspaced >= _MOSTLY_UNSPACED:
+            analyzer = "char"
+        if unspaced <= _HARDLY_UNSPACED:
+            analyzer = "word"
+    anywhere = GramBlock("char", 1, longest)
+    words = GramBlock("word", 1, 2)
+    within = GramBlock("char_wb", min(2, longest), longest)
+    blocks = {
+        "char": [anywhere],
+        "word": [within, words],
+        "mixed": [anywhere, words],
+    }
+    return blocks[analyzer]
 
 
 def unspaced_share(texts: Iterable[str]) -> float:

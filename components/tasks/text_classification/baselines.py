@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, cast
 
@@ -19,10 +19,10 @@ from components.fields.gram_counts import (
     ANALYZERS,
     GramBlock,
     analyzer_of,
+    blocks_for,
     document_frequencies,
     gram_counts,
     n_of,
-    unspaced_share,
 )
 from components.fields.text import Text, Title
 from components.tasks.base import (
@@ -52,8 +52,6 @@ _VIEWS = ("text", "title")
 _FILE = "tfidf.json"
 # Rows in which the letters of scripts without spaces are counted.
 _SCRIPT_ROWS = 2000
-_MOSTLY = 0.9
-_HARDLY = 0.1
 # With fewer train rows an n-gram of a single row is kept too.
 _FEW_ROWS = 2000
 # Fewer train rows take part in the choice of params, in this number of folds.
@@ -214,35 +212,6 @@ class Vocabulary:
             "models": dict(strengths),
         }
         return {_FILE: to_json(content).encode()}
-
-
-def blocks_for(analyzer: str, texts: Iterable[str], longest: int) -> list[GramBlock]:
-    """Return the kinds of n-grams for texts.
-
-    Args:
-        analyzer: auto, char, word or mixed.
-        texts: train texts, by whose letters auto decides.
-        longest: characters of the longest n-gram.
-
-    Returns:
-        One block for a single analyzer, two for `word` and `mixed`.
-    """
-    if analyzer == "auto":
-        unspaced = unspaced_share(texts)
-        analyzer = "mixed"
-        if unspaced >= _MOSTLY:
-            analyzer = "char"
-        if unspaced <= _HARDLY:
-            analyzer = "word"
-    anywhere = GramBlock("char", 1, longest)
-    words = GramBlock("word", 1, 2)
-    within = GramBlock("char_wb", min(2, longest), longest)
-    blocks = {
-        "char": [anywhere],
-        "word": [within, words],
-        "mixed": [anywhere, words],
-    }
-    return blocks[analyzer]
 
 
 def row_values(arrays: Arrays, batch: Arrays) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from components.fields import gram_counts as module
 from components.fields.gram_counts import (
     GramBlock,
     analyzer_of,
+    blocks_for,
     document_frequencies,
     gram_counts,
     n_of,
@@ -97,3 +98,23 @@ def test_signs_that_combine_belong_to_their_word() -> None:
 )
 def test_the_share_of_letters_without_spaces(text: str, share: float) -> None:
     assert unspaced_share([text]) == share
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["房间很干净，服务也好", "早餐太差，隔音也不好，电视还坏了，前台 ok"], ["char"]),
+        (["ห้องสะอาดมาก", "บริการดี"], ["char"]),
+        (["the room was clean", "breakfast was poor 好"], ["char_wb", "word"]),
+        (["방이 깨끗하고 조용했어요"], ["char_wb", "word"]),
+        (["the room was clean", "房间很干净，服务也好，早餐很不错"], ["char", "word"]),
+        (["12345 !!"], ["char_wb", "word"]),
+    ],
+)
+def test_the_scripts_choose_the_kinds_of_n_grams(texts: list[str], expected: list[str]) -> None:
+    assert [block.analyzer for block in blocks_for("auto", texts, 4)] == expected
+
+
+def test_the_kinds_of_n_grams_can_be_said() -> None:
+    assert [block.analyzer for block in blocks_for("char", ["the room"], 4)] == ["char"]
+    assert [block.analyzer for block in blocks_for("mixed", ["the room"], 4)] == ["char", "word"]

@@ -28,7 +28,6 @@ from components.tasks.shared.baselines.classification.baselines import (
     linear_arrays,
 )
 from components.tasks.text_classification import baselines
-from components.tasks.text_classification.baselines import blocks_for
 
 BASELINE = base.baselines(TEXT).baselines["classical"]
 
@@ -138,26 +137,6 @@ def test_tfidf_is_scikit_learns(classes: int, analyzer: str) -> None:
         np.stack(scores, 1) if classes > 2 else np.stack([np.zeros(len(ASKED)), scores[0]], 1)
     )
     np.testing.assert_allclose(found, expected, atol=0.05)
-
-
-@pytest.mark.parametrize(
-    ("texts", "expected"),
-    [
-        (["房间很干净，服务也好", "早餐太差，隔音也不好，电视还坏了，前台 ok"], ["char"]),
-        (["ห้องสะอาดมาก", "บริการดี"], ["char"]),
-        (["the room was clean", "breakfast was poor 好"], ["char_wb", "word"]),
-        (["방이 깨끗하고 조용했어요"], ["char_wb", "word"]),
-        (["the room was clean", "房间很干净，服务也好，早餐很不错"], ["char", "word"]),
-        (["12345 !!"], ["char_wb", "word"]),
-    ],
-)
-def test_the_scripts_choose_the_kinds_of_n_grams(texts: list[str], expected: list[str]) -> None:
-    assert [block.analyzer for block in blocks_for("auto", texts, 4)] == expected
-
-
-def test_the_kinds_of_n_grams_can_be_said() -> None:
-    assert [block.analyzer for block in blocks_for("char", ["the room"], 4)] == ["char"]
-    assert [block.analyzer for block in blocks_for("mixed", ["the room"], 4)] == ["char", "word"]
 
 
 def test_validation_chooses_the_strength_the_length_and_the_combination(

@@ -118,6 +118,13 @@ def test_a_curve_of_names_has_the_most_frequent_first() -> None:
     assert means - means[0] == pytest.approx([0, 250, 100])
 
 
+def test_texts_have_an_importance_but_no_curve() -> None:
+    texts = {**COLUMNS, "note": [f"note {number % (ROWS - 9)} of a row" for number in range(ROWS)]}
+    measured = permutation_importance(Model(), texts, TRUTHS, rmse, 7)
+    assert "note" in [column.name for column in measured.columns]
+    assert partial_dependence(Model(), texts, "note", value, 7) is None
+
+
 def test_missing_values_are_no_points_of_a_curve() -> None:
     curve = partial_dependence(Model(), COLUMNS, "room", value, 7)
     assert curve is not None and curve.values == [1, 2, 3, 4]

@@ -19,7 +19,11 @@ from components.tasks.shared.defaults.tables.column_kinds import (
     values_of,
 )
 from components.tasks.shared.defaults.tables.likely_targets import likely_targets
-from components.tasks.shared.defaults.tables.target_leaks import ComparedColumn, names_leak, number_leak
+from components.tasks.shared.defaults.tables.target_leaks import (
+    ComparedColumn,
+    names_leak,
+    number_leak,
+)
 from components.tasks.shared.defaults.tables.target_leaks import numbers_of as numbers
 
 ROWS = 200

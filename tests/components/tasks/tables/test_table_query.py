@@ -15,6 +15,7 @@ from components.serving.http.messages import limited, mistakes, request_type
 from components.tasks.base import evaluator
 from components.tasks.shared.evaluator.tables.query import Query, columns_of
 from components.tasks.shared.evaluator.tables.row_queries import RowQueries
+from components.tasks.shared.schema.tables.kinds import inputs_json, parse_inputs
 
 ROW = {"carat": 0.5, "depth": None, "cut": "Ideal", "sold": "3.2.2024"}
 
@@ -38,7 +39,7 @@ def test_a_query_is_a_plain_object_of_values() -> None:
         float("nan"),
         float("inf"),
         10**400,
-        "x" * 2001,
+        "x" * 20_001,
         "a\ud800",
         b"a",
     ],
@@ -139,3 +140,13 @@ def test_the_service_takes_one_query_or_several() -> None:
         with pytest.raises(ValidationError):
             body.validate_python(wrong)
     assert query.model_json_schema()["type"] == "object"
+
+
+def test_the_schema_tells_a_text_by_its_limit() -> None:
+    inputs = {"note": "text", "cut": "category", "carat": "number"}
+    schema = RowQueries().query_schema({"inputs": inputs_json(parse_inputs(inputs))})
+    limits = {}
+    for name, column in schema["properties"].items():
+        limits[name] = [choice.get("maxLength") for choice in column["anyOf"]]
+    assert limits == {"note": [20_000, None], "cut": [None, None], "carat": [None, None, None]}
+    assert schema["properties"]["carat"]["anyOf"][0] == {"type": "number"}

@@ -30,6 +30,11 @@ from components.tasks.shared.baselines.tables.linear import (
     fit_ridge,
 )
 from components.tasks.shared.baselines.tables.row_folds import choose_folds
+from components.tasks.shared.baselines.tables.target_encoding import (
+    TargetMeans,
+    fit_target_means,
+    target_means_of,
+)
 from components.tasks.shared.baselines.tables.trees import Trees, joined_trees
 
 # Rows beyond which one fold is left out of the trees, once, instead of each in turn.
@@ -50,6 +55,8 @@ CLASS_VARIANTS = ("standard", "wide", "small", "random", "on_linear")
 # Rows beyond which small and random trees hardly had a weight for classes, at much cost.
 FEW_ROWS = 5_000
 MANY_CLASS_VARIANTS = ("standard", "wide", "on_linear")
+# Classes up to which each has a mean target of its own in each category.
+_MOST_ENCODED_CLASSES = 10
 # Logit of a class without a train row, below that of others.
 _NEVER = -20.0
 # Rounds of many classes.
@@ -69,6 +76,7 @@ class EnsembleConfig:
         learning_rate: of boosting; None: by the number of rows.
         leaves: most leaves of a tree; None: 12 to 63.
         seed: of every random choice.
+        target_encoding: categories from which a column has mean targets too; None: no column.
     """
 
     folds: int = 5
@@ -76,6 +84,7 @@ class EnsembleConfig:
     learning_rate: float | None = None
     leaves: int | None = None
     seed: int = 0
+    target_encoding: int | None = None
 
 
 @dataclass(frozen=True)
@@ -293,6 +302,27 @@ def _tree_folds(folds: Folds, rows: int) -> Folds:
     return folds[:1] if rows > MANY_ROWS else folds
 
 
+def _with_target_means(
+    rows: TableRows, targets: Floats, folds: Folds, config: EnsembleConfig
+) -> tuple[TableRows, dict[str, NDArray[Any]]]:
+    """Return train rows with the mean targets of their categories, and the means for a bundle.
+
+    Args:
+        rows: train rows.
+        targets: (n, outputs).
+        folds: of all rows.
+        config: limits.
+    """
+    if config.target_encoding is None:
+        return rows, {}
+    means, crossed = fit_target_means(
+        rows.categories, rows.sizes, targets, folds, config.target_encoding
+    )
+    if not means.width:
+        return rows, {}
+    return replace(rows, numbers=np.hstack([rows.numbers, crossed])), means.arrays()
+
+
 def fit_regression(
     rows: TableRows,
     target: Floats,
@@ -315,6 +345,8 @@ def fit_regression(
     standardized = (target - center) / scale
     count, plain_variants, log_variants = _plan(len(rows), config)
     folds = rows.folds(count, config.seed)
+    shape = (rows.numbers.shape[1], rows.categories.shape[1], 1)
+    rows, means = _with_target_means(rows, standardized[:, None], folds, config)
     plain = _fit_numbers(rows, standardized, folds, config, plain_variants)
     judged = np.concatenate(list(_tree_folds(folds, len(rows))))
     answers = plain.scores[:, :, 0]
@@ -340,9 +372,9 @@ def fit_regression(
     if not log_weight:
         arrays = {}
     model = _blended(plain.linear, plain.trees, weights)
-    shape = (rows.numbers.shape[1], rows.categories.shape[1], 1)
     return {
         **dict(zip(_HEAD, map(np.array, shape), strict=True)),
+        **means,
         **model.arrays("plain"),
         **arrays,
         "log_weight": np.array([log_weight]),
@@ -419,6 +451,8 @@ def regression_scorer(arrays: Mapping[str, NDArray[Any]]) -> ScoreRows:
         ValueError: the arrays are broken.
     """
     numbers, categories, _ = _head(arrays)
+    means = target_means_of(arrays, categories)
+    numbers += means.width if means else 0
     plain = AdditiveScores.from_arrays(arrays, "plain", numbers, categories)
     score_plain = plain.scorer(numbers, categories, 1)
     (log_weight,) = _vector(arrays, "log_weight", 1)
@@ -426,8 +460,11 @@ def regression_scorer(arrays: Mapping[str, NDArray[Any]]) -> ScoreRows:
     # An answer may lie somewhat outside of what the train rows had.
     margin = 0.25 * (largest - least)
     if not log_weight:
-        return lambda values, indices: score_plain(values, indices).clip(
-            least - margin, largest + margin
+        return _extending(
+            means,
+            lambda values, indices: score_plain(values, indices).clip(
+                least - margin, largest + margin
+            ),
         )
     settings = _vector(arrays, "log.settings", 7)
     if not (settings[[1, 4]] > 0).all():
@@ -441,7 +478,19 @@ def regression_scorer(arrays: Mapping[str, NDArray[Any]]) -> ScoreRows:
         total = score_plain(values, indices) + log_weight * answers
         return np.asarray(total.clip(least - margin, largest + margin))
 
-    return score
+    return _extending(means, score)
+
+
+def _extending(means: TargetMeans | None, score_rows: ScoreRows) -> ScoreRows:
+    """Return a function that adds the mean targets of categories to the numbers of rows.
+
+    Args:
+        means: of the categories; None: none are added.
+        score_rows: scores the rows with them.
+    """
+    if means is None:
+        return score_rows
+    return lambda values, indices: score_rows(means.extended(values, indices), indices)
 
 
 def fit_classification(
@@ -469,6 +518,11 @@ def fit_classification(
     if count == 1:
         return arrays
     folds = rows.folds(min(config.folds, len(rows)), config.seed, local)
+    if count <= _MOST_ENCODED_CLASSES:
+        # Of two classes one mean says all.
+        shares = np.eye(count)[local][:, int(count == 2) :]
+        rows, means = _with_target_means(rows, shares, folds, config)
+        arrays |= means
     linear, linear_scores = fit_logistic(rows.numbers, rows.categories, rows.sizes, local, folds)
     outputs = count
     if count == 2:
@@ -531,6 +585,8 @@ def classification_scorer(arrays: Mapping[str, NDArray[Any]]) -> ScoreRows:
         constant[present] = 0.0
         return lambda values, indices: np.tile(constant, (len(values), 1))  # noqa: ARG005
     outputs = 1 if len(present) == 2 else len(present)
+    means = target_means_of(arrays, categories)
+    numbers += means.width if means else 0
     model = AdditiveScores.from_arrays(arrays, "plain", numbers, categories)
     score_present = model.scorer(numbers, categories, outputs)
 
@@ -543,7 +599,7 @@ def classification_scorer(arrays: Mapping[str, NDArray[Any]]) -> ScoreRows:
         every[:, present] = logits
         return every
 
-    return score
+    return _extending(means, score)
 
 
 def check_columns(arrays: Mapping[str, NDArray[Any]], numbers: int, sizes: Sequence[int]) -> None:
@@ -582,14 +638,21 @@ def importance(arrays: Mapping[str, NDArray[Any]]) -> Floats:
         ValueError: the arrays are broken.
     """
     numbers, categories, _ = _head(arrays)
-    total = np.zeros(numbers + categories)
+    means = target_means_of(arrays, categories)
+    added = means.width if means else 0
+    total = np.zeros(numbers + added + categories)
     for prefix in ("plain", "log"):
         if f"{prefix}.trees.leaves" not in arrays:
             continue
         trees = Trees.from_arrays(arrays, f"{prefix}.trees.")
         trees.check(len(total), 1)
         total += trees.importance(len(total))
-    return total / (total.sum() or 1.0)
+    result = np.delete(total, np.s_[numbers : numbers + added])
+    if means is not None:
+        # The gain of a mean target counts for the column of categories.
+        gains = total[numbers : numbers + added].reshape(len(means.columns), -1)
+        result[numbers + means.columns] += gains.sum(1)
+    return result / (result.sum() or 1.0)
 
 
 def _head(arrays: Mapping[str, NDArray[Any]]) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -24,7 +23,7 @@ from components.tasks.shared.baselines.tables.blended_scores import (
     importance,
     regression_scorer,
 )
-from components.tasks.shared.encode.tables.table_columns import TableColumns
+from components.tasks.shared.encode.tables.table_columns import ColumnsMetadata, TableColumns
 from components.tasks.shared.schema.tables.kinds import inputs_json, parse_inputs
 
 _COLUMNS_FILE = "columns.json"
@@ -46,13 +45,19 @@ class EnsembleParams(Strict):
         None, ge=2, le=1024, description="Most leaves of a tree (null: 12 to 63)."
     )
 
+    target_encoding: int | None = Field(
+        None,
+        ge=2,
+        description="Categories from which a column has mean targets too (null: no column).",
+    )
+
     def config(self, seed: int) -> EnsembleConfig:
         """Return the limits of an ensemble.
 
         Args:
             seed: of every random choice.
         """
-        return EnsembleConfig(self.folds, self.trees, self.learning_rate, self.leaves, seed)
+        return EnsembleConfig(**self.model_dump(), seed=seed)
 
 
 class TableClassical(Strict):
@@ -87,7 +92,7 @@ class _Ensemble:
         Args:
             files: encoder files of a bundle by name.
         """
-        columns = TableColumns.from_metadata(json.loads(files[_COLUMNS_FILE]))
+        columns = _columns(files)
 
         def prepared(inputs: Mapping[str, Sequence[Any]]) -> Arrays:
             """Return numbers and category indices of queries."""
@@ -104,10 +109,25 @@ class _Ensemble:
         Raises:
             ValueError: it says what does not fit.
         """
-        columns = TableColumns.from_metadata(json.loads(files[_COLUMNS_FILE]))
+        columns = _columns(files)
         if inputs and inputs_json(columns.inputs) != inputs:
             raise ValueError(f"{_COLUMNS_FILE} has other inputs than the card")
         check_columns(arrays, len(columns.numbers), columns.sizes)
+
+
+def _columns(files: Mapping[str, bytes]) -> TableColumns:
+    """Return the columns of the encoder files of a bundle.
+
+    Raises:
+        ValueError: they are not valid.
+    """
+    metadata = ColumnsMetadata.model_validate_json(files[_COLUMNS_FILE])
+    return TableColumns.of(metadata, files)
+
+
+def _files(columns: TableColumns) -> dict[str, bytes]:
+    """Return the encoder files of a bundle by name."""
+    return {_COLUMNS_FILE: to_json(columns.metadata()).encode(), **columns.files()}
 
 
 def _table_rows(rows: pa.Table, inputs: Mapping[str, Any]) -> tuple[TableRows, TableColumns]:
@@ -164,7 +184,7 @@ class NumberEnsemble(_Ensemble):
         (center,) = targets["center"]
         (scale,) = targets["scale"]
         arrays = fit_regression(table, target, config, center=center, scale=scale)
-        return arrays, {_COLUMNS_FILE: to_json(columns.metadata()).encode()}
+        return arrays, _files(columns)
 
     def scorer(self, arrays: Arrays) -> Scorer:
         """Return a scorer of standardized answers (n, 1).
@@ -210,7 +230,7 @@ class ClassEnsemble(_Ensemble):
         index = {name: number for number, name in enumerate(targets["classes"])}
         target = np.array([index[name] for name in rows["label"].to_pylist()], np.int64)
         arrays = fit_classification(table, target, len(index), options.classical.config(seed))
-        return arrays, {_COLUMNS_FILE: to_json(columns.metadata()).encode()}
+        return arrays, _files(columns)
 
     def scorer(self, arrays: Arrays) -> Scorer:
         """Return a scorer of logits (n, c).
@@ -246,7 +266,7 @@ def column_importance(arrays: Arrays, files: Mapping[str, bytes]) -> Mapping[str
     Returns:
         Name of a number or of a category column -> share; the largest first.
     """
-    columns = TableColumns.from_metadata(json.loads(files[_COLUMNS_FILE]))
+    columns = _columns(files)
     shares = importance(arrays)
     named = dict(zip([*columns.numbers, *columns.categories], shares.tolist(), strict=True))
     return dict(sorted(named.items(), key=lambda item: -item[1]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from itertools import islice
 from typing import Any, Literal
 
 from components.fields.base import Reject
+from components.fields.gram_counts import unspaced_share
 from components.fields.moment import DateOrder, guess_order, parse_moment
 from components.fields.number import MISSING, DecimalSign, guess_decimal, parse_number
 from components.tasks.base import ColumnStats
@@ -34,10 +34,11 @@ _FEW_ROWS = 20
 # Different numbers, whole ones and with fractions, up to which they may be names.
 _FEW_NUMBERS = 20
 _FEW_FRACTIONS = 5
-# Characters of a category, on average, and words. Longer values are texts.
+# Characters of a category, on average, and words. Longer values are texts, if they differ.
 _LONG_NAME = 50
 _LONG_TEXT = 30
 _WORDS_OF_A_TEXT = 5.0
+_WORDS_OF_A_LONG_TEXT = 3.0
 # Share of the rows that a column must have a value in, or lack one in, if it has only one value.
 _SOME = 0.01
 # Days of a spreadsheet and seconds since 1970 that are plausible dates: 1927 and 2001 to 2050.
@@ -99,7 +100,7 @@ class Guess:
             return {"kind": "number", "decimal": self.decimal}
         if self.kind == "time" and self.order != "ymd":
             return {"kind": "time", "order": self.order}
-        if self.kind in ("number", "category", "time"):
+        if self.kind in ("number", "category", "time", "text"):
             return self.kind
         return None
 
@@ -370,15 +371,17 @@ def _others(values: ColumnValues, parsed: Mapping[str, float], kind: str) -> str
 def _text(values: ColumnValues) -> Guess:
     """Return that a column holds categories, ids or texts."""
     column = values.column
-    words = Counter[int]()
-    for text, rows in values.counts.items():
-        words[len(text.split())] += rows
-    mean_words = sum(number * rows for number, rows in words.items()) / max(values.rows, 1)
-    is_long = column.mean > _LONG_NAME or 2 * column.long > column.filled
+    if 2 * column.long > column.filled:
+        # Values too long to be counted are no names, and no ids.
+        return Guess("text", f"texts of about {column.mean:,.0f} characters")
     differ = values.differ
-    is_sentence = mean_words > _WORDS_OF_A_TEXT and column.mean > _LONG_TEXT
-    if is_long or (is_sentence and differ > 1 / 2):
-        return Guess("text", "a text column is no input of tables yet")
+    words = _mean_of(values, _words)
+    is_sentence = words > _WORDS_OF_A_TEXT and _mean_of(values, _width) > _LONG_TEXT
+    # Long values of a word or two are links or codes.
+    is_long = column.mean > _LONG_NAME and words > _WORDS_OF_A_LONG_TEXT
+    if (is_sentence or is_long) and differ > 1 / 2:
+        reason = f"texts of about {words:,.0f} words, {values.count_text} different ones"
+        return Guess("text", reason)
     if differ > _DIFFERENT:
         what = "an id" if values.is_named_id else "an id or a name"
         remark = numbers_in_texts(values.counts, values.numbers)
@@ -386,6 +389,22 @@ def _text(values: ColumnValues) -> Guess:
     reason = f"{values.count_text} names"
     remark = numbers_in_texts(values.counts, values.numbers) or equal_names(values.counts)
     return Guess("category", f"{reason}; {remark}" if remark else reason)
+
+
+def _mean_of(values: ColumnValues, measure: Callable[[str], float]) -> float:
+    """Return the mean of a measure of the short values."""
+    total = sum(rows * measure(text) for text, rows in values.counts.items())
+    return total / max(values.rows, 1)
+
+
+def _words(text: str) -> float:
+    """Return the number of words of a text, of which scripts without spaces have two letters."""
+    return max(len(text.split()), unspaced_share([text]) * len(text) / 2)
+
+
+def _width(text: str) -> float:
+    """Return the characters of a text. Those of scripts without spaces count twice."""
+    return len(text) * (1 + unspaced_share([text]))
 
 
 def values_of(columns: Mapping[str, ColumnStats]) -> dict[str, ColumnValues]:

@@ -21,11 +21,18 @@ from pydantic import Field, FiniteFloat, model_validator
 from components.core.params import Strict, nearest
 from components.fields.base import Reject
 from components.fields.moment import moment_text
+from components.tasks.shared.encode.tables.text_columns import (
+    TextAxes,
+    TextAxesEncoder,
+    TextColumn,
+    fit_texts,
+)
 from components.tasks.shared.schema.tables.kinds import (
     MOST_INPUTS,
     Input,
     field_of,
     inputs_json,
+    longest_value,
     parse_inputs,
 )
 
@@ -48,6 +55,9 @@ _LAST_SECOND = 253_402_300_799.0
 _DAY = 86_400.0
 # Parts of a moment that repeat, and after how many units.
 _CYCLES = {"month": 12.0, "weekday": 7.0, "hour": 24.0}
+
+# The encoder's file with the arrays of texts.
+_TEXTS_FILE = "texts.safetensors"
 
 Part = Literal["year", "month", "weekday", "hour"]
 
@@ -133,7 +143,7 @@ class TimeColumn(Strict):
                 yield parts[part]
 
 
-Column = NumberColumn | CategoryColumn | TimeColumn
+Column = NumberColumn | CategoryColumn | TimeColumn | TextColumn
 
 
 class FittedColumn(Strict):
@@ -184,7 +194,7 @@ class InputInfo:
     """
 
     name: str
-    kind: Literal["number", "category", "time"]
+    kind: Literal["number", "category", "time", "text"]
     choices: Sequence[str] = ()
     example: float | str | None = None
     low: float | str | None = None
@@ -197,6 +207,7 @@ class TableColumns:
     Args:
         inputs: kind of each column.
         columns: what was fitted, in the same order.
+        texts: encoders of the columns of texts, by name.
 
     Attributes:
         numbers: names of the numbers of a row, such as "carat" and "when.year".
@@ -205,9 +216,15 @@ class TableColumns:
         has_missing: of each column of categories whether train had rows of index 0.
     """
 
-    def __init__(self, inputs: Mapping[str, Input], columns: Mapping[str, Column]) -> None:
+    def __init__(
+        self,
+        inputs: Mapping[str, Input],
+        columns: Mapping[str, Column],
+        texts: Mapping[str, TextAxesEncoder],
+    ) -> None:
         self.inputs = inputs
         self._columns = columns
+        self._texts = texts
         self._fields = {name: field_of(value) for name, value in inputs.items()}
         self.numbers: Sequence[str] = _number_names(columns)
         self._indices: dict[str, dict[str | None, int]] = {}
@@ -232,15 +249,18 @@ class TableColumns:
         """
         most = max(1, min(_MOST_VALUES, _MOST_VALUES_IN_ALL // max(1, len(inputs))))
         columns: dict[str, Column] = {}
+        texts: dict[str, TextAxesEncoder] = {}
         for name, value in inputs.items():
-            if value.kind == "category":
+            if value.kind == "text":
+                columns[name], texts[name] = fit_texts(rows[name].to_pylist(), value)
+            elif value.kind == "category":
                 columns[name] = _fit_categories(rows[name], most)
             elif value.kind == "time":
                 columns[name] = _fit_moments(_moments(rows[name]))
             else:
                 low, median, high = _range(_floats(rows[name]))
                 columns[name] = NumberColumn(low=low, median=median, high=high)
-        return cls(inputs, columns)
+        return cls(inputs, columns, texts)
 
     def metadata(self) -> dict[str, Any]:
         """Return the columns as JSON."""
@@ -249,20 +269,29 @@ class TableColumns:
             columns.append(FittedColumn(name=name, input=self.inputs[name], fitted=fitted))
         return ColumnsMetadata(columns=columns).model_dump(mode="json")
 
+    def files(self) -> Mapping[str, bytes]:
+        """Return the file of the arrays that metadata lack; nothing without a column of texts."""
+        from safetensors.numpy import save
+
+        arrays: dict[str, NDArray[Any]] = {}
+        for number, name in enumerate(self._texts):
+            arrays |= self._texts[name].fitted.arrays(f"{number}.")
+        return {_TEXTS_FILE: save(arrays)} if arrays else {}
+
     @classmethod
-    def from_metadata(cls, metadata: Mapping[str, Any]) -> TableColumns:
-        """Return the columns from JSON.
+    def of(cls, metadata: ColumnsMetadata, files: Mapping[str, bytes]) -> TableColumns:
+        """Return the columns of valid metadata.
+
+        Args:
+            metadata: of all columns.
+            files: encoder files by name.
 
         Raises:
-            ValidationError: they are not valid.
+            ValueError: arrays of texts are missing, or do not fit the metadata.
         """
-        return cls.of(ColumnsMetadata.model_validate(dict(metadata)))
-
-    @classmethod
-    def of(cls, metadata: ColumnsMetadata) -> TableColumns:
-        """Return the columns of a valid file."""
         inputs = {column.name: column.input for column in metadata.columns}
-        return cls(inputs, {column.name: column.fitted for column in metadata.columns})
+        columns = {column.name: column.fitted for column in metadata.columns}
+        return cls(inputs, columns, _text_encoders(columns, files))
 
     def matrix(self, columns: Columns | pa.Table) -> tuple[Floats, Indices]:
         """Return the numbers (n, p), NaN where one is missing, and the indices (n, q) of rows.
@@ -278,6 +307,8 @@ class TableColumns:
                 indices.append(_index(values, self._indices[name], column.unknown))
             elif isinstance(column, TimeColumn):
                 numbers += column.numbers(_moments(values))
+            elif isinstance(column, TextColumn):
+                numbers += self._texts[name].numbers(_values(values))
             else:
                 numbers.append(_floats(values))
         count = len(columns[next(iter(self._columns))])
@@ -310,7 +341,15 @@ class TableColumns:
 
         Most values are normal already. To see that is faster than to normalize them.
         """
-        normalize = self._fields[name].normalize
+        field = self._fields[name]
+        longest = longest_value(self.inputs[name])
+
+        def normalize(value: Any) -> Any:
+            """Return a value as clean would write it."""
+            if isinstance(value, str) and len(value) > longest:
+                raise Reject("too_long", f"{len(value):,} characters")
+            return field.normalize(value)
+
         if name in self._indices:
             known = self._indices[name]
             return [
@@ -342,6 +381,9 @@ class TableColumns:
                 example = choices[0] if choices else None
                 result.append(InputInfo(name, "category", choices, example))
                 continue
+            if isinstance(column, TextColumn):
+                result.append(InputInfo(name, "text"))
+                continue
             shown: list[float | str | None] = [column.median, column.low, column.high]
             if isinstance(column, TimeColumn):
                 shown = [moment_text(moment) for moment in (column.median, column.low, column.high)]
@@ -355,9 +397,40 @@ def _number_names(columns: Mapping[str, Column]) -> list[str]:
     for name, column in columns.items():
         if isinstance(column, NumberColumn):
             names.append(name)
-        elif isinstance(column, TimeColumn):
+        elif isinstance(column, TimeColumn | TextColumn):
             names += [f"{name}.{part}" for part in column.names()]
     return names
+
+
+def _text_encoders(
+    columns: Mapping[str, Column], files: Mapping[str, bytes]
+) -> dict[str, TextAxesEncoder]:
+    """Return the encoders of the columns of texts, by name.
+
+    Args:
+        columns: of the table.
+        files: encoder files by name.
+
+    Raises:
+        ValueError: arrays are missing, or do not fit the columns.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    fitted = {name: column for name, column in columns.items() if isinstance(column, TextColumn)}
+    if not fitted:
+        return {}
+    if _TEXTS_FILE not in files:
+        raise ValueError(f"there is no file {_TEXTS_FILE}")
+    try:
+        arrays = load(files[_TEXTS_FILE])
+    except SafetensorError as error:
+        raise ValueError(f"{_TEXTS_FILE} cannot be read: {error}") from None
+    encoders = {}
+    for number, (name, column) in enumerate(fitted.items()):
+        axes = TextAxes.from_arrays(arrays, f"{number}.", column)
+        encoders[name] = TextAxesEncoder(column, axes)
+    return encoders
 
 
 def _least_rows(rows: int) -> int:
@@ -452,6 +525,11 @@ def _moments(values: Any) -> Floats:
     texts = values if isinstance(values, pa.ChunkedArray) else pa.array(values, pa.string())
     microseconds = texts.cast(pa.timestamp("us")).cast(pa.int64())
     return _floats(microseconds.cast(pa.float64(), safe=False)) / 1e6
+
+
+def _values(values: Any) -> Sequence[Any]:
+    """Return values (n,) as a list."""
+    return values.to_pylist() if isinstance(values, pa.ChunkedArray) else list(values)
 
 
 def _floats(values: Any) -> Floats:

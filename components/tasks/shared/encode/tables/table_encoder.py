@@ -140,13 +140,13 @@ class TableEncoder(ABC):
         return {"features": list(self._features(self.columns.normalize(inputs)))}
 
     def files(self) -> Mapping[str, bytes]:
-        """Return encoder.json."""
+        """Return encoder.json, and the arrays of texts where there are some."""
         numbers = [scaling.model_dump(mode="json") for scaling in self._scalings]
         metadata = {
             "targets": dict(self.targets),
             "features": {**self.columns.metadata(), "numbers": numbers},
         }
-        return {"encoder.json": to_json(metadata).encode()}
+        return {"encoder.json": to_json(metadata).encode(), **self.columns.files()}
 
     def lengths(self, rows: pa.Table) -> NDArray[np.int64]:
         """Return (n,) the cost of each row, which is the same for all rows."""
@@ -207,4 +207,4 @@ class TableEncoding(Generic[AnyTableEncoder]):
         metadata = TableEncoderMetadata.model_validate_json(files["encoder.json"])
         features = metadata.features
         targets = self._info.model_validate(metadata.targets).model_dump(exclude_unset=True)
-        return self._encoder(TableColumns.of(features), features.numbers, targets)
+        return self._encoder(TableColumns.of(features, files), features.numbers, targets)

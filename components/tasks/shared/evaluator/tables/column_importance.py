@@ -190,6 +190,8 @@ def partial_dependence(
 ) -> Dependence | None:
     """Return the mean answers by the value of a column; None where it has fewer than two.
 
+    There is none of a column of texts either, whose values hardly come again.
+
     At most 60 rows are answered for each of at most 12 numbers or 10 names.
 
     Args:
@@ -202,6 +204,8 @@ def partial_dependence(
     known = [value for value in columns[name] if value is not None]
     kind = _kind_of(known)
     if kind == "name":
+        if len(set(known)) > len(known) / 2:
+            return None
         values = _frequent_names(known)
     else:
         values = _typical_values(sorted(known, key=seconds_of if kind == "time" else None))

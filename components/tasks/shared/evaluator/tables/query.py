@@ -10,9 +10,8 @@ from pydantic import AfterValidator, ConfigDict, Field, RootModel
 
 from components.fields.base import Reject
 from components.tasks.shared.schema.tables.kinds import LONGEST_NAME, MOST_INPUTS
+from components.tasks.shared.schema.tables.text_value import LONGEST_TEXT
 
-# Characters of a value: a name or a number with its unit.
-_LONGEST_TEXT = 2_000
 # No whole number of more digits is exact in any table.
 _LARGEST = 2**64
 
@@ -31,7 +30,7 @@ def _encodable(text: str) -> str:
 
 
 _Name = Annotated[str, Field(max_length=LONGEST_NAME), AfterValidator(_encodable)]
-_Text = Annotated[str, Field(max_length=_LONGEST_TEXT), AfterValidator(_encodable)]
+_Text = Annotated[str, Field(max_length=LONGEST_TEXT), AfterValidator(_encodable)]
 _Whole = Annotated[int, Field(ge=-_LARGEST, le=_LARGEST)]
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 Value = bool | _Whole | _Finite | _Text | None

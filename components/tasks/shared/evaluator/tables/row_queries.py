@@ -16,7 +16,14 @@ from components.core.errors import InputError
 from components.metrics.distributions import MOST_NAMES, OTHER
 from components.tasks.base import INPUTS, Case
 from components.tasks.shared.evaluator.tables.query import Query, columns_of
-from components.tasks.shared.schema.tables.kinds import RESERVED, Input, NumberInput, parse_inputs
+from components.tasks.shared.schema.tables.kinds import (
+    RESERVED,
+    Input,
+    NumberInput,
+    TextInput,
+    longest_value,
+    parse_inputs,
+)
 
 # Most columns whose values are slices, most values of a column, and fewest rows of a value.
 _MOST_COLUMNS = 12
@@ -139,11 +146,12 @@ def _property(name: str, kind: Input, counts: Mapping[str, int]) -> dict[str, An
         kind: of its values.
         counts: of the values of train, if they are names.
     """
-    types = ["number", "string"] if isinstance(kind, NumberInput) else ["string"]
-    result: dict[str, Any] = {
-        "title": name,
-        "anyOf": [{"type": value_type} for value_type in [*types, "null"]],
-    }
+    types: list[dict[str, Any]] = [{"type": "string"}, {"type": "null"}]
+    if isinstance(kind, NumberInput):
+        types.insert(0, {"type": "number"})
+    if isinstance(kind, TextInput):
+        types[0]["maxLength"] = longest_value(kind)
+    result: dict[str, Any] = {"title": name, "anyOf": types}
     common = sorted(counts, key=lambda value: (-counts[value], value))
     # The sum of the rare names has a name too, which is none of them.
     hidden = {"", OTHER} if len(counts) > MOST_NAMES else {""}

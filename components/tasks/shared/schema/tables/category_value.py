@@ -17,6 +17,30 @@ _WHOLE = re.compile(r"-?\d+\.0+")
 _MISSING = frozenset(("", "na", "n/a", "#n/a", "nan", "null"))
 
 
+def text_of_value(value: Any, refusal: str = "not_a_name") -> str | None:
+    """Return a value of a table as text without surrounding white space; None for a missing one.
+
+    Args:
+        value: of the source or of a query.
+        refusal: reason of the rejection.
+
+    Raises:
+        Reject: the value is no text, number or flag.
+    """
+    if value is None or value != value:
+        return None
+    if isinstance(value, bool):
+        value = "true" if value else "false"
+    elif isinstance(value, int):
+        value = str(value)
+    elif isinstance(value, float):
+        value = str(int(value)) if value.is_integer() else repr(value)
+    if not isinstance(value, str):
+        raise Reject(refusal, type(value).__name__)
+    text = value.strip()
+    return None if text.casefold() in _MISSING else text
+
+
 class CategoryValue(Category):
     """The name of a category, or None where it is missing. Numbers and flags are names too."""
 
@@ -26,18 +50,8 @@ class CategoryValue(Category):
         Raises:
             Reject: the value is no text, number or flag, or a text that is too long for a name.
         """
-        if value is None or value != value:
-            return None
-        if isinstance(value, bool):
-            value = "true" if value else "false"
-        elif isinstance(value, int):
-            value = str(value)
-        elif isinstance(value, float):
-            value = str(int(value)) if value.is_integer() else repr(value)
-        if not isinstance(value, str):
-            raise Reject("not_a_name", type(value).__name__)
-        text = value.strip()
-        if text.casefold() in _MISSING:
+        text = text_of_value(value)
+        if text is None:
             return None
         # Programs write flags and whole numbers of columns with gaps like this.
         if text in _FLAGS:

@@ -15,6 +15,7 @@ from components.fields.base import Field as Kind
 from components.fields.moment import DateOrder, MomentText
 from components.fields.number import DecimalSign, Number
 from components.tasks.shared.schema.tables.category_value import CategoryValue
+from components.tasks.shared.schema.tables.text_value import LONGEST_TEXT, TextValue
 
 # Most inputs of a table.
 MOST_INPUTS = 10_000
@@ -22,6 +23,8 @@ MOST_INPUTS = 10_000
 RESERVED = frozenset(("id", "target", "label", "group", "split", "time", "origin", "inputs"))
 # Characters of an input's name.
 LONGEST_NAME = 200
+# Characters of a number with its unit, of a category or of a time in a query.
+_LONGEST_VALUE = 2_000
 
 
 class NumberInput(Strict):
@@ -48,7 +51,23 @@ class TimeInput(Strict):
     )
 
 
-Input = NumberInput | CategoryInput | TimeInput
+class TextInput(Strict):
+    """A column of texts, such as titles or reviews."""
+
+    kind: Literal["text"] = Field("text", description="Texts in any language.")
+    ngrams: int = Field(4, ge=2, le=8, description="Characters of the longest n-gram.")
+    width: int = Field(
+        32_768,
+        ge=256,
+        le=262_144,
+        description="Most hashed n-grams: those in the most train rows.",
+    )
+    components: int = Field(
+        32, ge=1, le=256, description="Numbers that stand for a text (truncated SVD)."
+    )
+
+
+Input = NumberInput | CategoryInput | TimeInput | TextInput
 
 
 def _from_name(value: Any) -> Any:
@@ -82,7 +101,7 @@ Inputs = Annotated[
     AfterValidator(_check_names),
 ]
 _INPUTS: TypeAdapter[dict[str, Input]] = TypeAdapter(Inputs)
-_ENTRY: TypeAdapter[dict[str, str]] = TypeAdapter(dict[str, str])
+_ENTRY: TypeAdapter[dict[str, str | int]] = TypeAdapter(dict[str, str | int])
 # Key of a list of columns.
 _COLUMNS = "columns"
 
@@ -99,7 +118,12 @@ def parse_inputs(tree: Mapping[str, Any]) -> dict[str, Input]:
     if not isinstance(columns, list):
         return _INPUTS.validate_python(dict(tree))
     entries = [dict(_ENTRY.validate_python(column)) for column in columns]
-    inputs = {entry.pop("name", ""): entry for entry in entries}
+    inputs = {}
+    for entry in entries:
+        name = entry.pop("name", "")
+        if not isinstance(name, str):
+            raise ValueError(f"the name of an input is {name}, which is no text")
+        inputs[name] = entry
     if len(inputs) < len(columns):
         raise ValueError("two inputs have one name")
     return _INPUTS.validate_python(inputs)
@@ -123,4 +147,11 @@ def field_of(value: Input) -> Kind:
         return Number(decimal=value.decimal)
     if isinstance(value, TimeInput):
         return MomentText(order=value.order)
+    if isinstance(value, TextInput):
+        return TextValue()
     return CategoryValue()
+
+
+def longest_value(value: Input) -> int:
+    """Return the most characters that a query's value of an input may have."""
+    return LONGEST_TEXT if isinstance(value, TextInput) else _LONGEST_VALUE

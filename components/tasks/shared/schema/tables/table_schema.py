@@ -25,7 +25,7 @@ class TableIngest(Strict):
 
     inputs: Inputs = Field(
         min_length=1,
-        description="Kind of each input (number, category, time), by the name of its column.",
+        description="Kind of each input (number, category, time, text), by the name of its column.",
     )
 
 
