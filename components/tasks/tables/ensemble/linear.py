@@ -115,8 +115,8 @@ class Design:
         """
         filled = np.where(np.isfinite(numbers), numbers, self.fill)
         if len(self.center) > len(self.fill):
-            logarithms = np.sign(filled) * np.log1p(np.abs(filled) / self.unit)
-            filled = np.hstack([filled, logarithms])
+            logarithms = np.copysign(np.log1p(np.abs(filled) / self.unit), filled)
+            filled = np.concatenate([filled, logarithms], axis=1)
         standardized = (filled - self.center) / self.scale
         return standardized.clip(-_FARTHEST, _FARTHEST) if clip else standardized
 
@@ -135,22 +135,27 @@ class Design:
     def dot(self, numbers: Floats, categories: Ints, weights: Floats) -> Floats:
         """Return the product (n, c) of the columns of rows and weights, without the zeros.
 
+        The product of a row has the same bits whatever the other rows are.
+
         Args:
             numbers: (n, p), NaN where one is missing.
             categories: (n, q) indices.
             weights: (width, c).
         """
-        size = len(self.center)
-        end = size + len(self.flagged)
-        total = self._numbers(numbers) @ weights[:size]
+        columns = self._numbers(numbers)
         if len(self.flagged):
-            total += ~np.isfinite(numbers[:, self.flagged]) @ weights[size:end]
-        for column, size in zip(self.kept, self.sizes, strict=True):
-            # A client may send an index that the train rows did not have.
-            index = categories[:, column]
-            known = (index >= 0) & (index < size)
-            total += weights[end + np.where(known, index, 0)] * known[:, None]
-            end += size
+            missing = ~np.isfinite(numbers[:, self.flagged])
+            columns = np.concatenate([columns, missing], axis=1)
+        first = columns.shape[1]
+        # One product for each row: BLAS adds the columns of many rows in another order.
+        total = np.matmul(columns[:, None], weights[:first])[:, 0]
+        index = categories[:, self.kept]
+        # A client may send an index that the train rows did not have.
+        known = (index >= 0) & (index < self.sizes)
+        row = index + (first + np.cumsum(self.sizes) - self.sizes)
+        for column in range(len(self.kept)):
+            is_known = known[:, column]
+            total[is_known] += weights[row[is_known, column]]
         return np.asarray(total)
 
 
