@@ -150,12 +150,13 @@ class Design:
         # One product for each row: BLAS adds the columns of many rows in another order.
         total = np.matmul(columns[:, None], weights[:first])[:, 0]
         index = categories[:, self.kept]
-        # A client may send an index that the train rows did not have.
+        # A client may send an index that the train rows did not have. It has the row of zeros.
         known = (index >= 0) & (index < self.sizes)
-        row = index + (first + np.cumsum(self.sizes) - self.sizes)
-        for column in range(len(self.kept)):
-            is_known = known[:, column]
-            total[is_known] += weights[row[is_known, column]]
+        offsets = first + np.cumsum(self.sizes) - self.sizes
+        rows = np.where(known, index + offsets, len(weights))
+        extended = np.concatenate([weights, np.zeros((1, weights.shape[1]))])
+        for column in rows.T:
+            total += extended[column]
         return np.asarray(total)
 
 
@@ -185,6 +186,25 @@ class LinearScores:
     def scaled(self, factor: float) -> LinearScores:
         """Return the model with its scores multiplied by a factor."""
         return LinearScores(self.design, self.weights * factor, self.intercept * factor)
+
+    @classmethod
+    def side_by_side(cls, models: Sequence[LinearScores]) -> LinearScores:
+        """Return one model with the scores of several, in their order.
+
+        Args:
+            models: at least one; all have one design.
+
+        Raises:
+            ValueError: the designs differ.
+        """
+        design = models[0].design
+        for name in Design.__dataclass_fields__:
+            expected = getattr(design, name)
+            for model in models[1:]:
+                if not np.array_equal(getattr(model.design, name), expected):
+                    raise ValueError(f"two linear models differ in their array {name}")
+        weights = np.hstack([model.weights for model in models])
+        return cls(design, weights, np.concatenate([model.intercept for model in models]))
 
     def arrays(self, prefix: str) -> dict[str, NDArray[Any]]:
         """Return the arrays by name, for a bundle.

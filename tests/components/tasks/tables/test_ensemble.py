@@ -227,3 +227,13 @@ def test_wrong_sizes_are_refused(bundles: tuple[Arrays, Arrays], number: int) ->
             arrays = {**bundles[number], name: np.array(value)}
             with pytest.raises(ValueError, match=r"fit|range|classes|split"):
                 scorer(arrays)
+
+
+def test_linear_models_of_different_designs_are_refused() -> None:
+    rows = table(400)
+    arrays = fitted_regression(rows, target_of(rows))
+    assert arrays["log_weight"][0] > 0
+    regression_scorer(arrays)
+    shifted = {**arrays, "log.linear.center": arrays["log.linear.center"] + 1}
+    with pytest.raises(ValueError, match="differ in their array center"):
+        regression_scorer(shifted)
