@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from pydantic import ValidationError
@@ -126,9 +126,9 @@ class Predictor:
         if len(answers) != len(rows):
             what = f"gives {len(answers)} answers to {len(rows)} questions"
             raise BundleError(what, remedy=REMEDY)
-        if self.intervals is not None and isinstance(self.evaluator, base.StatesIntervals):
-            intervals = self.intervals
-            answers = [self.evaluator.with_interval(answer, intervals) for answer in answers]
+        if self.intervals is not None:
+            with_interval = cast(base.StatesIntervals, self.evaluator).with_interval
+            answers = [with_interval(answer, self.intervals) for answer in answers]
         if self.least_confidence is None:
             return answers
         return [self._or_unsure(answer) for answer in answers]

@@ -6,7 +6,8 @@ replaces itself by HAProxy.
 Ray's template opens two further ports on all interfaces (statistics, Prometheus), lets every user
 write to the admin socket, and has one host for HAProxy and the replicas behind it. This file
 removes the two ports and restricts the socket to its owner. Replicas stay on loopback, whatever
-HAProxy listens on. It runs at each reload, so it imports the standard library alone.
+HAProxy listens on. Ray's template also sends a line for each request to a syslog server on
+loopback, which nobody runs. It runs at each reload, so it imports the standard library alone.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _LISTEN = "listen"
 # HAProxy passes on a request when it is whole, or fills the buffer of 16 kB. Only a whole request
 # can be sent again, and slow clients keep no replica waiting.
 _WHOLE_REQUESTS = "defaults\n    option http-buffer-request\n    timeout http-request 15s\n"
+_LOGS = r"^[ \t]+(?:log |option httplog|option log-health-checks).*\n"
 
 
 def switches(temp: Path) -> dict[str, str]:
@@ -103,7 +105,7 @@ def fallback_port() -> dict[str, str]:
 
 
 def contain(config: str, public: str | None = None) -> str:
-    """Return Ray's configuration of HAProxy without the listeners beyond loopback.
+    """Return Ray's configuration of HAProxy without logs and without listeners beyond loopback.
 
     The result passes on whole requests alone.
 
@@ -113,6 +115,7 @@ def contain(config: str, public: str | None = None) -> str:
     """
     config = re.sub(r"^frontend prometheus\n.*?(?=^\S)", "", config, flags=re.DOTALL | re.MULTILINE)
     config = re.sub(r"^listen stats\n.*\Z", "", config, flags=re.DOTALL | re.MULTILINE)
+    config = re.sub(_LOGS, "", config, flags=re.MULTILINE)
     config = config.replace("mode 666 level admin", "mode 600 level admin")
     defaults = r"^defaults\n(?!    option http-buffer-request)"
     config = re.sub(defaults, _WHOLE_REQUESTS, config, flags=re.MULTILINE)

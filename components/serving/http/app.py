@@ -70,9 +70,12 @@ def build_app(
     guarded = [guarded_routes(context, keys.required, more)]
     if monitored:
         guarded.append(monitor_routes(context, monitored, keys.required))
+    asked_most = []
     for router in guarded:
-        app.router.routes.extend(posts(router, params.limits))
         app.include_router(router)
+        asked_most += posts(router, params.limits)
+    # Routes are tried in their order.
+    app.router.routes[:0] = asked_most
     return app
 
 

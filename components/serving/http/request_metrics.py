@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from components.serving.http import request_ids
@@ -27,12 +26,13 @@ _REASONS = {
     504: "timeout",
 }
 _SURENESS = {True: "sure", False: "not_sure"}
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-}
+# Added where the answer has none of the name.
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
 
 
 class Meters:
@@ -78,7 +78,9 @@ class Meters:
             buckets=_SECONDS,
             **registry,
         )
-        self._items = Counter("gristmill_predictions", "Items predicted", ["replica"], **registry)
+        self._items = Counter(
+            "gristmill_predictions", "Items predicted", ["replica"], **registry
+        ).labels(replica)
         self._answers = Counter(
             "gristmill_answers",
             "Answers, by whether they are sure (serve.abstain)",
@@ -99,14 +101,14 @@ class Meters:
             ["replica"],
             buckets=_SIZES,
             **registry,
-        )
+        ).labels(self.replica)
         self._batch_seconds = Histogram(
             "gristmill_batch_seconds",
             "Time to score a batch",
             ["replica"],
             buckets=_SECONDS,
             **registry,
-        )
+        ).labels(self.replica)
         self._queue = Gauge(
             "gristmill_queue_items", "Items that wait or are being scored", ["replica"], **registry
         )
@@ -141,7 +143,7 @@ class Meters:
             items: all of them.
             unsure: those whose answer is marked as not sure.
         """
-        self._items.labels(self.replica).inc(items)
+        self._items.inc(items)
         self._by_sureness[True].inc(items - unsure)
         self._by_sureness[False].inc(unsure)
 
@@ -156,8 +158,8 @@ class Meters:
 
     def count_batch(self, items: int, seconds: float) -> None:
         """Add one batch."""
-        self._batch_items.labels(self.replica).observe(items)
-        self._batch_seconds.labels(self.replica).observe(seconds)
+        self._batch_items.observe(items)
+        self._batch_seconds.observe(seconds)
 
     def set_gauges(self, queue: Callable[[], int], inside: Callable[[], int]) -> None:
         """Set the functions that each reading calls.
@@ -199,10 +201,11 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = scope[ID]
-                for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
+                headers = list(message.get("headers", ()))
+                names = {name for name, _ in headers}
+                headers.append((b"x-request-id", scope[ID].encode()))
+                headers += [header for header in _HEADERS if header[0] not in names]
+                message = {**message, "headers": headers}
             await send(message)
 
         try:

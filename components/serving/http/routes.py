@@ -231,9 +231,8 @@ async def _ask(context: AppContext, request: Request, queries: Sequence[Any]) ->
         set_refusal_reason(request.scope, "overload")
         raise HTTPException(503, "More is waiting than can be answered in time", retry_after(1))
     try:
-        return await asyncio.wait_for(
-            context.batcher.ask(queries), context.params.request_timeout_s
-        )
+        async with asyncio.timeout(context.params.request_timeout_s):
+            return await context.batcher.ask(queries)
     except TimeoutError:
         raise HTTPException(504, "The model did not answer in time") from None
 

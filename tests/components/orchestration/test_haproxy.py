@@ -51,6 +51,12 @@ def test_only_the_address_that_was_asked_for_is_left(tmp_path: Path) -> None:
     )
     assert binds(haproxy.contain(config, "*")) == ["*:8000"]
     assert haproxy.contain(contained) == contained
+    words = [line.split()[:2] for line in config.splitlines() if line.strip()]
+    kept = [line.split()[:2] for line in contained.splitlines() if line.strip()]
+    assert ["log", "global"] in words and ["option", "httplog"] in words
+    assert not any(
+        line[0] == "log" or line[-1] in ("httplog", "log-health-checks") for line in kept
+    )
     # A request that a dead replica had is asked of another one.
     assert "option redispatch 1" in contained and "on-error mark-down" in contained
 

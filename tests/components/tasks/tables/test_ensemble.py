@@ -57,6 +57,27 @@ def test_regression_beats_the_mean_by_far() -> None:
     assert np.mean((answers[:, 0] - truth) ** 2) < 0.35 * truth.var()
 
 
+@pytest.mark.parametrize("classes", [1, 2, 3])
+def test_a_row_has_the_same_answer_alone_and_among_others(classes: int) -> None:
+    rows = table(400)
+    target = target_of(rows)
+    if classes == 1:
+        score = regression_scorer(fitted_regression(rows, target))
+    else:
+        bounds = np.quantile(target, np.arange(1, classes) / classes)
+        score = classification_scorer(
+            fit_classification(rows, np.digitize(target, bounds), classes, CONFIG)
+        )
+    test = table(300, seed=1)
+    # Indices that the train rows did not have.
+    test.categories[:20] = [[-1, 30]]
+    alone = []
+    for number in range(len(test)):
+        place = slice(number, number + 1)
+        alone.append(score(test.numbers[place], test.categories[place]))
+    np.testing.assert_array_equal(np.vstack(alone), score(test.numbers, test.categories))
+
+
 def test_negative_targets_are_learned_too() -> None:
     rows = table(300)
     target = target_of(rows) - 10
@@ -206,3 +227,13 @@ def test_wrong_sizes_are_refused(bundles: tuple[Arrays, Arrays], number: int) ->
             arrays = {**bundles[number], name: np.array(value)}
             with pytest.raises(ValueError, match=r"fit|range|classes|split"):
                 scorer(arrays)
+
+
+def test_linear_models_of_different_designs_are_refused() -> None:
+    rows = table(400)
+    arrays = fitted_regression(rows, target_of(rows))
+    assert arrays["log_weight"][0] > 0
+    regression_scorer(arrays)
+    shifted = {**arrays, "log.linear.center": arrays["log.linear.center"] + 1}
+    with pytest.raises(ValueError, match="differ in their array center"):
+        regression_scorer(shifted)

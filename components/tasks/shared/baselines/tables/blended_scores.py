@@ -184,26 +184,37 @@ class AdditiveScores:
         if (self.trees.by_category != (self.trees.feature >= numbers)).any():
             raise ValueError("a split by a number is at a column of categories, or the reverse")
 
-    def scorer(self, numbers: int, categories: int, outputs: int) -> ScoreRows:
-        """Return a function from numbers (n, p) and categories (n, q) to scores (n, outputs).
 
-        Args:
-            numbers: p.
-            categories: q.
-            outputs: number of scores.
+def joint_scorer(
+    models: Sequence[AdditiveScores], features: int, outputs: int
+) -> Callable[[Floats, Ints], list[Floats]]:
+    """Return a function from numbers (n, p) and categories (n, q) to scores of each model.
 
-        Raises:
-            ValueError: the arrays are broken.
-        """
-        if len(self.linear.intercept) != outputs:
+    Args:
+        models: their linear models have one design, whose columns are computed once for all.
+        features: p + q.
+        outputs: number of scores of each model.
+
+    Raises:
+        ValueError: the arrays are broken.
+    """
+    for model in models:
+        if len(model.linear.intercept) != outputs:
             raise ValueError("the linear model and the trees differ in their number of scores")
-        trees = self.trees.scorer(numbers + categories, outputs)
+    linear = LinearScores.side_by_side([model.linear for model in models])
+    trees = [model.trees.scorer(features, outputs) for model in models]
 
-        def score(values: Floats, indices: Ints) -> Floats:
-            """Return scores (n, outputs)."""
-            return self.linear.scores(values, indices) + trees(feature_matrix(values, indices))
+    def score(values: Floats, indices: Ints) -> list[Floats]:
+        """Return scores (n, outputs) of each model."""
+        straight = linear.scores(values, indices)
+        matrix = feature_matrix(values, indices)
+        scores = []
+        for number, score_trees in enumerate(trees):
+            first = number * outputs
+            scores.append(straight[:, first : first + outputs] + score_trees(matrix))
+        return scores
 
-        return score
+    return score
 
 
 def _blended(
@@ -414,7 +425,7 @@ def _from_logs(scores: Floats, settings: Floats) -> Floats:
         settings: center and scale of the logarithms, what was added to the target, center and
             scale of the target, and the least and largest score of a train row.
     """
-    log_center, log_scale, shift, center, scale, least, largest = settings
+    log_center, log_scale, shift, center, scale, least, largest = settings.tolist()
     # Beyond the train rows a logarithm would explode.
     bounded = scores.clip(least - 0.5, largest + 0.5)
     return np.asarray((np.exp(bounded * log_scale + log_center) - shift - center) / scale)
@@ -454,28 +465,24 @@ def regression_scorer(arrays: Mapping[str, NDArray[Any]]) -> ScoreRows:
     means = target_means_of(arrays, categories)
     numbers += means.width if means else 0
     plain = AdditiveScores.from_arrays(arrays, "plain", numbers, categories)
-    score_plain = plain.scorer(numbers, categories, 1)
-    (log_weight,) = _vector(arrays, "log_weight", 1)
-    least, largest = _vector(arrays, "bounds", 2)
+    models = [plain]
+    (log_weight,) = _vector(arrays, "log_weight", 1).tolist()
+    least, largest = _vector(arrays, "bounds", 2).tolist()
     # An answer may lie somewhat outside of what the train rows had.
     margin = 0.25 * (largest - least)
-    if not log_weight:
-        return _extending(
-            means,
-            lambda values, indices: score_plain(values, indices).clip(
-                least - margin, largest + margin
-            ),
-        )
-    settings = _vector(arrays, "log.settings", 7)
-    if not (settings[[1, 4]] > 0).all():
-        raise ValueError("a scale is not positive")
-    logs = AdditiveScores.from_arrays(arrays, "log", numbers, categories)
-    score_logs = logs.scorer(numbers, categories, 1)
+    settings = np.zeros(0)
+    if log_weight:
+        settings = _vector(arrays, "log.settings", 7)
+        if not (settings[[1, 4]] > 0).all():
+            raise ValueError("a scale is not positive")
+        models.append(AdditiveScores.from_arrays(arrays, "log", numbers, categories))
+    score_models = joint_scorer(models, numbers + categories, 1)
 
     def score(values: Floats, indices: Ints) -> Floats:
         """Return standardized answers (n, 1)."""
-        answers = _from_logs(score_logs(values, indices), settings)
-        total = score_plain(values, indices) + log_weight * answers
+        total, *logs = score_models(values, indices)
+        for log_scores in logs:
+            total = total + log_weight * _from_logs(log_scores, settings)
         return np.asarray(total.clip(least - margin, largest + margin))
 
     return _extending(means, score)
@@ -588,11 +595,12 @@ def classification_scorer(arrays: Mapping[str, NDArray[Any]]) -> ScoreRows:
     means = target_means_of(arrays, categories)
     numbers += means.width if means else 0
     model = AdditiveScores.from_arrays(arrays, "plain", numbers, categories)
-    score_present = model.scorer(numbers, categories, outputs)
+    score_models = joint_scorer([model], numbers + categories, outputs)
 
     def score(values: Floats, indices: Ints) -> Floats:
         """Return logits (n, c)."""
-        logits = _all_logits(score_present(values, indices))
+        (scores,) = score_models(values, indices)
+        logits = _all_logits(scores)
         if len(present) == classes:
             return logits
         every = np.tile(logits.min(1, keepdims=True) + _NEVER, classes)

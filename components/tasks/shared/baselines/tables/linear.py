@@ -115,8 +115,8 @@ class Design:
         """
         filled = np.where(np.isfinite(numbers), numbers, self.fill)
         if len(self.center) > len(self.fill):
-            logarithms = np.sign(filled) * np.log1p(np.abs(filled) / self.unit)
-            filled = np.hstack([filled, logarithms])
+            logarithms = np.copysign(np.log1p(np.abs(filled) / self.unit), filled)
+            filled = np.concatenate([filled, logarithms], axis=1)
         standardized = (filled - self.center) / self.scale
         return standardized.clip(-_FARTHEST, _FARTHEST) if clip else standardized
 
@@ -135,22 +135,28 @@ class Design:
     def dot(self, numbers: Floats, categories: Ints, weights: Floats) -> Floats:
         """Return the product (n, c) of the columns of rows and weights, without the zeros.
 
+        The product of a row has the same bits whatever the other rows are.
+
         Args:
             numbers: (n, p), NaN where one is missing.
             categories: (n, q) indices.
             weights: (width, c).
         """
-        size = len(self.center)
-        end = size + len(self.flagged)
-        total = self._numbers(numbers) @ weights[:size]
+        columns = self._numbers(numbers)
         if len(self.flagged):
-            total += ~np.isfinite(numbers[:, self.flagged]) @ weights[size:end]
-        for column, size in zip(self.kept, self.sizes, strict=True):
-            # A client may send an index that the train rows did not have.
-            index = categories[:, column]
-            known = (index >= 0) & (index < size)
-            total += weights[end + np.where(known, index, 0)] * known[:, None]
-            end += size
+            missing = ~np.isfinite(numbers[:, self.flagged])
+            columns = np.concatenate([columns, missing], axis=1)
+        first = columns.shape[1]
+        # One product for each row: BLAS adds the columns of many rows in another order.
+        total = np.matmul(columns[:, None], weights[:first])[:, 0]
+        index = categories[:, self.kept]
+        # A client may send an index that the train rows did not have. It has the row of zeros.
+        known = (index >= 0) & (index < self.sizes)
+        offsets = first + np.cumsum(self.sizes) - self.sizes
+        rows = np.where(known, index + offsets, len(weights))
+        extended = np.concatenate([weights, np.zeros((1, weights.shape[1]))])
+        for column in rows.T:
+            total += extended[column]
         return np.asarray(total)
 
 
@@ -180,6 +186,25 @@ class LinearScores:
     def scaled(self, factor: float) -> LinearScores:
         """Return the model with its scores multiplied by a factor."""
         return LinearScores(self.design, self.weights * factor, self.intercept * factor)
+
+    @classmethod
+    def side_by_side(cls, models: Sequence[LinearScores]) -> LinearScores:
+        """Return one model with the scores of several, in their order.
+
+        Args:
+            models: at least one; all have one design.
+
+        Raises:
+            ValueError: the designs differ.
+        """
+        design = models[0].design
+        for name in Design.__dataclass_fields__:
+            expected = getattr(design, name)
+            for model in models[1:]:
+                if not np.array_equal(getattr(model.design, name), expected):
+                    raise ValueError(f"two linear models differ in their array {name}")
+        weights = np.hstack([model.weights for model in models])
+        return cls(design, weights, np.concatenate([model.intercept for model in models]))
 
     def arrays(self, prefix: str) -> dict[str, NDArray[Any]]:
         """Return the arrays by name, for a bundle.

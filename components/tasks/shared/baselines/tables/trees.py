@@ -6,12 +6,16 @@ So no text of a bundle reaches it: the arrays are checked, and its text is writt
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from lightgbm import Booster
 
 # Bits of a split in LightGBM's text, by name.
 _IS_CATEGORY = 1
@@ -23,6 +27,13 @@ _WORD = 32
 MOST_NODES = 50_000_000
 MOST_OUTPUTS = 10_000
 MOST_FEATURES = 100_000
+# Arguments of LightGBM's C interface.
+_FLOAT64 = 1
+_ROW_MAJOR = 1
+_RAW_SCORE = 1
+_FIRST_ROUND = 0
+_ALL_ROUNDS = -1
+_SETTINGS = b"num_threads=1 predict_disable_shape_check=true"
 # What an infinite threshold becomes, by which only missing values are split off.
 _LARGEST_THRESHOLD = np.finfo(np.float64).max
 
@@ -263,14 +274,35 @@ class Trees:
         from lightgbm import Booster
 
         booster = Booster(model_str=self.text(features, outputs))
-        settings: dict[str, Any] = {"num_threads": 1, "predict_disable_shape_check": True}
+        return lambda rows: _raw_scores(booster, rows, outputs)
 
-        def score(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-            """Return scores (n, outputs) of rows (n, features)."""
-            scores = booster.predict(rows, raw_score=True, validate_features=False, **settings)
-            return np.asarray(scores).reshape(len(rows), outputs)
 
-        return score
+def _raw_scores(booster: Booster, rows: NDArray[np.float64], outputs: int) -> NDArray[np.float64]:
+    """Return scores (n, outputs) of rows (n, features), by LightGBM's C interface.
+
+    `Booster.predict` does the same. But it writes its settings anew for each call, and asks three
+    times for sizes that are known here, which takes a quarter of the time of one row.
+    """
+    from lightgbm.basic import _LIB, _safe_call
+
+    matrix = np.ascontiguousarray(rows, np.float64)
+    scores = np.empty((len(matrix), outputs))
+    _safe_call(
+        _LIB.LGBM_BoosterPredictForMat(
+            booster._handle,
+            ctypes.c_void_p(matrix.ctypes.data),
+            _FLOAT64,
+            *matrix.shape,
+            _ROW_MAJOR,
+            _RAW_SCORE,
+            _FIRST_ROUND,
+            _ALL_ROUNDS,
+            _SETTINGS,
+            ctypes.byref(ctypes.c_int64()),
+            ctypes.c_void_p(scores.ctypes.data),
+        )
+    )
+    return scores
 
 
 def _joined(values: NDArray[Any]) -> str:

@@ -55,7 +55,7 @@ class Intervals(CardPart):
         high = answer.value + above
         if not (math.isfinite(low) and math.isfinite(high)):
             return answer
-        return answer.model_copy(update={"low": low, "high": high, "coverage": self.coverage})
+        return NumberAnswer(value=answer.value, low=low, high=high, coverage=self.coverage)
 
 
 def intervals_of(values: Sequence[float], truths: Sequence[float]) -> Mapping[str, Any]:
