@@ -6,7 +6,6 @@ The checks change nothing and import none of the heavy libraries.
 from __future__ import annotations
 
 import configparser
-import importlib.metadata
 import os
 import shlex
 import shutil
@@ -23,6 +22,7 @@ from typing import Literal
 
 import psutil
 
+from components.cli.version import installed_version
 from components.core.cpus import cpu_limits
 from components.orchestration.cluster.supervisor import load
 from components.orchestration.git import run_git
@@ -157,7 +157,7 @@ def _python() -> Finding:
 def _versions(constraints: Path) -> Finding:
     """Check that the needed libraries are installed, in the tested versions."""
     install = "pip install -e . -c constraints.txt, in .venv"
-    missing = [name for name in _NEEDED if _version(name) is None]
+    missing = [name for name in _NEEDED if installed_version(name) is None]
     if missing:
         return Finding("libraries", "bad", f"not installed: {', '.join(missing)}", install)
     pins = _read_pins(constraints)
@@ -206,18 +206,11 @@ def _installed(names: Iterable[str]) -> dict[str, str]:
     """Return the version of each library that is installed, without the name of a local build."""
     versions: dict[str, str] = {}
     for name in names:
-        version = _version(name.partition("[")[0])
+        version = installed_version(name.partition("[")[0])
         if version:
             # A local build (2.13.0+cpu) is the same release.
             versions[name] = version.partition("+")[0]
     return versions
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _graded(name: str, value: float, bad: float, warn: float, detail: str, remedy: str) -> Finding:

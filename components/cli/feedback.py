@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from components.cli.completion import complete_first_word
+from components.cli.help_text import examples
 from components.cli.pipeline_argument import Name, Pipeline, choose_pipeline
 from components.core import escaping
 from components.core.errors import InputError
 from components.core.terminal import print_line
-from components.monitoring.feedback_store import FeedbackEntry, FeedbackStore, Key
 from components.orchestration.locks import only_one
 from components.orchestration.output_paths import pipeline_names
 from components.orchestration.project import root
@@ -26,36 +27,47 @@ from components.orchestration.project import root
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from components.monitoring.feedback_store import FeedbackEntry, FeedbackStore, Key
     from components.orchestration.pipeline_params import Params
     from components.tasks.base import TaskFeedback
 
 feedback_app = typer.Typer(
     no_args_is_help=True,
-    help="What clients said that answers should have been, before a person has looked at it.",
+    help=(
+        "Review what clients sent as the truth of answers.\n\n"
+        "Only what a person accepts becomes training data, of the next retrain."
+    ),
+    epilog=examples("gristmill feedback list", "gristmill feedback accept 4f1c2a90 --by ann"),
 )
-By = Annotated[str, typer.Option(help="who decides")]
-Which = Annotated[
+By = Annotated[str, typer.Option(metavar="WHO", help="Name of the person who decides.")]
+Words = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[NAME] ID[:ITEM]…",
         help=(
-            "as `list` shows them; the beginning of an id is enough; "
-            "before them the pipeline, if it is not default"
+            "Feedback, as gristmill feedback list shows it. The beginning of an id is enough. "
+            "Before it the pipeline, if it is not default."
         ),
+        show_default="none, which needs --all",
+        autocompletion=complete_first_word,
     ),
 ]
-All = Annotated[bool, typer.Option("--all", help="all that wait")]
+All = Annotated[bool, typer.Option("--all", help="Decide about all that waits.")]
 # Characters of an id in the list.
 _SHORT = 12
 # Columns of a text in the list. A client may send a long one.
 _LONGEST_CELL = 200
 
 
-@feedback_app.command("list", help="What waits for review, the oldest first.")
+@feedback_app.command(
+    "list", epilog=examples("gristmill feedback list", "gristmill feedback list digits --limit 10")
+)
 def list_(
-    name: Name = None, pipeline: Pipeline = None, limit: Annotated[int, typer.Option(min=1)] = 50
+    name: Name = None,
+    pipeline: Pipeline = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="Number of entries to show.")] = 50,
 ) -> None:
-    """Print what waits for review, the oldest first."""
+    """List what waits for review, the oldest first."""
     from components.core.console import console
 
     params, store = _open(choose_pipeline(root(), name, pipeline))
@@ -120,10 +132,15 @@ def _input_text(entry: FeedbackEntry) -> str:
     return " / ".join(filter(None, texts))
 
 
-@feedback_app.command()
-def accept(by: By, which: Which = None, all_: All = False, pipeline: Pipeline = None) -> None:
-    """Make feedback training data: a file that the next retrain reads."""
-    name, ids = _named(which or [], pipeline)
+@feedback_app.command(
+    epilog=examples(
+        "gristmill feedback accept 4f1c2a90 --by ann",
+        "gristmill feedback accept digits --all --by ann",
+    )
+)
+def accept(by: By, words: Words = None, all_: All = False, pipeline: Pipeline = None) -> None:
+    """Make feedback training data: the next retrain reads it."""
+    name, ids = _named(words or [], pipeline)
     params, store = _open(name)
     with _reviewing(params, store):
         rules = _rules(params)
@@ -161,12 +178,13 @@ def _new_file_name() -> str:
     return f"accepted-{moment}-{time.time_ns() % 10**6:06d}.jsonl"
 
 
-@feedback_app.command(
-    help="Say that feedback is wrong: it is never learned from, and counts in no check of answers."
-)
-def reject(by: By, which: Which = None, all_: All = False, pipeline: Pipeline = None) -> None:
-    """Mark feedback as wrong: it is no training data and counts in no check of answers."""
-    name, ids = _named(which or [], pipeline)
+@feedback_app.command(epilog=examples("gristmill feedback reject 4f1c2a90 --by ann"))
+def reject(by: By, words: Words = None, all_: All = False, pipeline: Pipeline = None) -> None:
+    """Mark feedback as wrong: no model learns from it.
+
+    It counts in no check of answers.
+    """
+    name, ids = _named(words or [], pipeline)
     params, store = _open(name)
     with _reviewing(params, store):
         rules = _rules(params)
@@ -189,6 +207,7 @@ def _named(words: Sequence[str], pipeline: str | None) -> tuple[str, Sequence[st
 
 
 def _open(pipeline: str) -> tuple[Params, FeedbackStore]:
+    from components.monitoring.feedback_store import FeedbackStore
     from components.orchestration.drift.drift_check import monitoring
     from components.orchestration.pipeline_params import load
     from components.orchestration.runner.run import files_of

@@ -7,16 +7,29 @@ from typing import Annotated
 
 import typer
 
+from components.cli.help_text import examples
 from components.core.terminal import print_line, print_verbatim
 from components.orchestration.project import keys_file, root
 
-keys_app = typer.Typer(no_args_is_help=True, help="API keys of the service, kept as salted hashes.")
-Name = Annotated[str, typer.Argument(help="whose key it is; metrics show this name")]
+keys_app = typer.Typer(
+    no_args_is_help=True,
+    help=(
+        "Manage the API keys of the service.\n\n"
+        "A service beyond loopback needs one. The file keeps salted hashes."
+    ),
+    epilog=examples("gristmill keys add ann", "gristmill keys list"),
+)
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name of the client. Metrics show this name.")
+]
 
 
-@keys_app.command()
+@keys_app.command(epilog=examples("gristmill keys add ann"))
 def add(name: Name) -> None:
-    """Make a key and show it, this once."""
+    """Make a key, and show it this once.
+
+    A running service accepts it within seconds.
+    """
     from components.serving.http import api_keys
 
     path = _file()
@@ -29,9 +42,9 @@ def add(name: Name) -> None:
     print_verbatim(secret)
 
 
-@keys_app.command("list", help="Names and days of the keys.")
+@keys_app.command("list", epilog=examples("gristmill keys list"))
 def list_keys() -> None:
-    """Print the names of the keys and the days on which they were added."""
+    """List the names of the keys, and the day on which each was added."""
     from components.serving.http import api_keys
 
     keys = api_keys.read(_file())
@@ -41,9 +54,9 @@ def list_keys() -> None:
         print_line("there are no keys: gristmill keys add NAME", err=True)
 
 
-@keys_app.command()
+@keys_app.command(epilog=examples("gristmill keys remove ann"))
 def remove(name: Name) -> None:
-    """Forget a key: it opens nothing any more."""
+    """Remove a key: the service refuses it within seconds."""
     from components.serving.http import api_keys
 
     api_keys.remove(_file(), name)

@@ -17,9 +17,17 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from components.cli import feedback, review
+from components.cli.completion import (
+    complete_first_word,
+    complete_stage,
+    complete_task,
+    complete_version,
+)
+from components.cli.help_text import EXIT_CODES, PANELS, examples
 from components.cli.keys import keys_app
 from components.cli.pipeline_argument import Name, Pipeline, choose_pipeline, split_name
 from components.cli.tracking_store_commands import app as tracking
+from components.cli.version import show_versions
 from components.core import escaping
 from components.core.errors import GristmillError, InputError
 from components.core.garbage import collect_rarely
@@ -35,13 +43,24 @@ from components.orchestration.disk_faults import disk_fault
 from components.orchestration.home_folder import named_user, usable_home
 from components.orchestration.output_paths import pipeline_names
 from components.orchestration.project import FRESH, root, task_ids
+from components.orchestration.stage_files import STAGES
 
 
-class EscapedGroup(TyperGroup):
-    """Groups the commands and escapes the words that Typer quotes in its messages.
+class CommandGroup(TyperGroup):
+    """Groups the commands in panels and escapes the words that Typer quotes in its messages.
 
     A shell expands `*` to file names, which can contain any character.
     """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        commands = self.commands
+        self.commands = {}
+        for panel, names in PANELS.items():
+            for name in names:
+                command: Any = commands[name]
+                command.rich_help_panel = panel
+                self.commands[name] = command
 
     def make_context(self, *args: Any, **options: Any) -> Any:
         """Return the context of a call.
@@ -72,51 +91,102 @@ def _escaped_usage() -> Iterator[None]:
 
 
 app = typer.Typer(
-    cls=EscapedGroup,
+    cls=CommandGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
-    help="Raw data in, a served and reviewed model out.",
+    help=(
+        "Raw data in, a served and reviewed model out.\n\n"
+        "gristmill COMMAND --help shows the options of a command, with examples."
+    ),
+    epilog=examples(
+        "gristmill new reviews --data docs/examples/reviews.csv",
+        "gristmill run reviews",
+        "gristmill serve reviews",
+        "",
+        EXIT_CODES,
+    ),
 )
 app.add_typer(tracking, name="mlflow")
 app.add_typer(keys_app, name="keys")
 app.add_typer(review.review_app, name="review")
 app.add_typer(feedback.feedback_app, name="feedback")
-app.command()(review.rollback)
-app.command(help=review.HISTORY_HELP)(review.history)
-app.command(help=review.TRACE_HELP)(review.trace)
+app.command(
+    epilog=examples(
+        'gristmill rollback --by ann --note "slower than before"',
+        'gristmill rollback digits --to 2 --by ann --note "worse on photos"',
+    )
+)(review.rollback)
+app.command(epilog=examples("gristmill history", "gristmill history digits"))(review.history)
+app.command(
+    epilog=examples(
+        "gristmill trace 3",
+        "gristmill trace digits 3",
+        "gristmill trace 5f0c7e1d4b9a42d8a1c3e5f7092b4d6e",
+        "gristmill trace answer.json",
+    )
+)(review.trace)
 
 
-@app.command()
+@app.callback()
+def main_options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the versions of gristmill, Python, Ray, torch, MLflow and DVC.",
+            callback=show_versions,
+            is_eager=True,
+        ),
+    ] = False,
+) -> None:
+    """Take the options of the command itself."""
+
+
+@app.command(epilog=examples("gristmill run", "gristmill run digits", "gristmill run --fresh"))
 def run(
     name: Name = None,
     fresh: Annotated[
         bool,
         typer.Option(
-            help="run all stages again, discarding resumable state, finished trials included"
+            help="Run all stages again. Resumable state and finished trials are discarded."
         ),
     ] = False,
     pipeline: Pipeline = None,
 ) -> None:
-    """Run a pipeline from ingest to serve: only what changed is run again."""
+    """Run a pipeline from ingest to serve.
+
+    Only what changed runs again.
+    Starts Ray if none runs, and stops what it started.
+    A run that was killed goes on where it stopped.
+    """
     from components.orchestration.runner.run import run_pipeline
 
     name = choose_pipeline(root(), name, pipeline, needs_model=False)
     raise typer.Exit(run_pipeline(root(), name, fresh))
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "gristmill stage train", "gristmill stage tune --fresh pipelines/digits/params.yaml"
+    )
+)
 def stage(
-    name: str,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="STAGE", help=f"One of: {', '.join(STAGES)}.", autocompletion=complete_stage
+        ),
+    ],
     params: Annotated[
-        str, typer.Argument(help="params file, relative to the project")
+        str, typer.Argument(metavar="PARAMS", help="Params file, relative to the project.")
     ] = "params.yaml",
-    fresh: Annotated[bool, typer.Option(envvar=FRESH, help="discard resumable state")] = False,
+    fresh: Annotated[
+        bool, typer.Option(envvar=FRESH, help="Discard the resumable state of the stage.")
+    ] = False,
 ) -> None:
     """Run one stage, as DVC does."""
     from components.orchestration.runner.stage_failure import remembered
     from components.orchestration.runner.stage_task import run_stage
-    from components.orchestration.stage_files import STAGES
 
     if name not in STAGES:
         raise InputError(
@@ -128,45 +198,49 @@ def stage(
 
 
 @app.command(
-    help=(
-        "Run a pipeline on what is new, in a copy; only the gates decide what is served. "
-        "Safe under cron."
-    )
+    epilog=examples("gristmill retrain", 'gristmill retrain digits --trigger "new camera"')
 )
 def retrain(
     name: Name = None,
-    trigger: Annotated[str, typer.Option(help="why now, for the record")] = "by hand",
+    trigger: Annotated[
+        str, typer.Option(metavar="TEXT", help="Reason, for the record.")
+    ] = "by hand",
     accept_source: Annotated[
         bool,
         typer.Option(
             "--accept-source",
-            help="take the source as it is, though it has shrunk or its columns have changed",
+            help="Take the source even if it has shrunk or its columns have changed.",
         ),
     ] = False,
     pipeline: Pipeline = None,
 ) -> None:
-    """Run a pipeline on new data, in a copy of the project."""
+    """Run a pipeline on new data, in a copy of the project.
+
+    The gates decide whether the new model is served.
+    If nothing is new, it ends in seconds. It is safe under cron.
+    """
     from components.orchestration.retraining.retrain import retrain as run_retrain
 
     name = choose_pipeline(root(), name, pipeline)
     raise typer.Exit(run_retrain(root(), name, trigger, accept_source))
 
 
-@app.command(
-    help=(
-        "Bring new rows of a database (ingest.source kind sql) into the folder that ingest reads; "
-        "run, retrain and schedule do so first."
-    )
-)
+@app.command(epilog=examples("gristmill pull", "gristmill pull reviews --from-scratch"))
 def pull(
     name: Name = None,
     from_scratch: Annotated[
         bool,
-        typer.Option("--from-scratch", help="all rows, in place of those that were pulled before"),
+        typer.Option(
+            "--from-scratch", help="Copy all rows, and drop those that were pulled before."
+        ),
     ] = False,
     pipeline: Pipeline = None,
 ) -> None:
-    """Copy new rows of a database into the folder that ingest reads."""
+    """Copy new rows of a database to where ingest reads.
+
+    The source of the pipeline must have the kind sql.
+    run, retrain and schedule pull first by themselves.
+    """
     from components.orchestration.pipeline_params import load
     from components.orchestration.runner.pull import pull_now
     from components.orchestration.runner.run import files_of
@@ -176,29 +250,51 @@ def pull(
     pull_now(root(), params, from_scratch)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        'gristmill schedule --cron "0 3 * * *"',
+        "gristmill schedule digits --on-drift --every 600",
+        "gristmill schedule --on-new-data --print systemd",
+    )
+)
 def schedule(
     name: Name = None,
     cron: Annotated[
         str | None,
-        typer.Option(help='minute hour day month weekday, such as "0 3 * * *"', show_default=False),
+        typer.Option(
+            metavar="TIMES",
+            help='Retrain at these times: minute, hour, day, month, weekday, as in "0 3 * * *".',
+            show_default="none",
+        ),
     ] = None,
     on_new_data: Annotated[
-        bool, typer.Option("--on-new-data", help="when data, code or params are new")
+        bool, typer.Option("--on-new-data", help="Retrain when data, code or params are new.")
     ] = False,
     on_drift: Annotated[
-        bool, typer.Option("--on-drift", help="when there is an alert of drift, and new data")
+        bool,
+        typer.Option("--on-drift", help="Retrain when there is an alert of drift and new data."),
     ] = False,
-    every: Annotated[float, typer.Option(min=0.1, help="seconds between looks")] = 60.0,
+    every: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0.1, help="Seconds between two looks at data and alerts."
+        ),
+    ] = 60.0,
     print_: Annotated[
         str | None,
         typer.Option(
-            "--print", help="systemd or kubernetes: print the same for it", show_default=False
+            "--print",
+            metavar="SYSTEM",
+            help="Print the schedule for systemd or kubernetes, and run nothing.",
+            show_default="none",
         ),
     ] = None,
     pipeline: Pipeline = None,
 ) -> None:
-    """Retrain at set times, or when there is reason to, until Ctrl-C."""
+    """Retrain at set times, on new data or on drift, until Ctrl-C.
+
+    Takes one of --cron, --on-new-data and --on-drift.
+    """
     reasons = (cron is not None, on_new_data, on_drift)
     if sum(reasons) != 1:
         raise InputError(
@@ -222,54 +318,121 @@ def schedule(
     run_scheduler(root(), name, every, times, on_drift)
 
 
-@app.command()
+@app.command(epilog=examples("gristmill tasks"))
 def tasks() -> None:
     """List the tasks that a pipeline can have."""
     for name, what in task_ids().items():
         print_line(f"{name}: {what}")
 
 
-@app.command()
+_GUESSED = "guessed from the data"
+NewName = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="Name of the new pipeline: small letters, digits, - and _."
+    ),
+]
+Data = Annotated[
+    Path,
+    typer.Option(metavar="PATH", help="File or folder with the data. It stays where it lies."),
+]
+TaskId = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TASK",
+        help=f"One of: {', '.join(task_ids())}.",
+        show_default=_GUESSED,
+        autocompletion=complete_task,
+    ),
+]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        "--label",
+        metavar="COLUMN",
+        help="Column to predict.",
+        show_default=_GUESSED,
+    ),
+]
+TextColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Column with the input of a task on texts.",
+        show_default=_GUESSED,
+    ),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help="Format of the data: csv, tsv, jsonl, parquet, text or folders.",
+        show_default=_GUESSED,
+    ),
+]
+Header = Annotated[
+    bool | None,
+    typer.Option(
+        "--header/--no-header",
+        help="Whether the first line names the columns.",
+        show_default=_GUESSED,
+    ),
+]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES",
+        help="Names for the columns of a table without a header, such as label,text.",
+        show_default="none",
+    ),
+]
+Renames = Annotated[
+    str,
+    typer.Option(
+        metavar="RENAMES",
+        help='Other names for labels: "Positive=positive,n/a=". n/a= drops the rows of n/a.',
+        show_default="none",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Value of params.yaml, such as train.epochs=3. Repeatable.",
+        show_default="none",
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing, and take what is guessed.")]
+
+
+@app.command(
+    epilog=examples(
+        "gristmill new reviews --data docs/examples/reviews.csv",
+        "gristmill new prices --data prices.csv --target price --yes",
+        "gristmill new photos --data photos/ --set train.epochs=3",
+    )
+)
 def new(
-    name: Annotated[str, typer.Argument(help="of the pipeline: small letters, digits, - and _")],
-    data: Annotated[Path, typer.Option(help="file or folder; it stays where it lies")],
-    task: Annotated[
-        str | None,
-        typer.Option(
-            help=f"one of: {', '.join(task_ids())}; guessed without it", show_default=False
-        ),
-    ] = None,
-    target: Annotated[
-        str | None,
-        typer.Option("--target", "--label", help="column to predict", show_default=False),
-    ] = None,
-    text: Annotated[
-        str | None,
-        typer.Option(help="column that holds the input of a task on texts", show_default=False),
-    ] = None,
-    format_: Annotated[
-        str | None,
-        typer.Option("--format", help="csv, tsv, jsonl, parquet, text or folders"),
-    ] = None,
-    header: Annotated[
-        bool | None,
-        typer.Option("--header/--no-header", help="whether the first line names the columns"),
-    ] = None,
-    columns: Annotated[
-        str | None,
-        typer.Option(help="names for a table without a header, such as label,text"),
-    ] = None,
-    labels: Annotated[
-        str,
-        typer.Option(help='other names for labels: "Positive=positive,n/a="; n/a= drops it'),
-    ] = "",
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="a value of params.yaml, such as train.epochs=3; repeatable"),
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="ask nothing")] = False,
+    name: NewName,
+    data: Data,
+    task: TaskId = None,
+    target: Target = None,
+    text: TextColumn = None,
+    format_: Format = None,
+    header: Header = None,
+    columns: Columns = None,
+    labels: Renames = "",
+    set_: Settings = None,
+    yes: Yes = False,
 ) -> None:
-    """Make a pipeline for your own data, and show what was measured and decided."""
+    """Make a pipeline for your own data.
+
+    Measures the data and prints a reason for each value that it decides.
+    Writes pipelines/NAME/params.yaml. The next step is gristmill run NAME.
+    """
     from components.orchestration.creation.create_pipeline import create
     from components.orchestration.creation.creation_options import column_names
     from components.orchestration.creation.pipeline_draft import NewOptions
@@ -289,15 +452,18 @@ def new(
         print_line(line)
 
 
-@app.command()
+@app.command(epilog=examples("gristmill up"))
 def up() -> None:
-    """Start a local Ray that stays until `gristmill down`."""
+    """Start a local Ray that stays until gristmill down.
+
+    Commands that follow use it, and start faster.
+    """
     from components.orchestration.cluster.local_cluster import start
 
     print_line(f"Ray runs at {start(root(), None).address}; gristmill down ends it")
 
 
-@app.command()
+@app.command(epilog=examples("gristmill down"))
 def down() -> None:
     """Stop the local Ray of this project."""
     from components.orchestration.cluster.local_cluster import stop
@@ -308,45 +474,57 @@ def down() -> None:
         print_line("no Ray of this project runs")
 
 
-@app.command(help="What runs, what is released, what was left unfinished.")
+@app.command(epilog=examples("gristmill status"))
 def status() -> None:
-    """Print what runs, what is released and what was left unfinished."""
+    """Show what runs, what is released and what was left unfinished."""
     from components.cli.status import show_status
 
     show_status(root())
 
 
 @app.command(
-    help=(
-        "Hold the champion up over HTTP until Ctrl-C. "
-        "Two pipelines can be served at a time, each on its port."
+    epilog=examples(
+        "gristmill serve",
+        "gristmill serve digits --port 8001",
+        "gristmill serve --host 0.0.0.0",
     )
 )
 def serve(
     name: Name = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")] = 8000,
+    port: Annotated[
+        int,
+        typer.Option(
+            metavar="PORT", min=0, max=65535, help="Port to listen on. 0: any that is free."
+        ),
+    ] = 8000,
     host: Annotated[
         str,
         typer.Option(
-            help="another than loopback needs a key: gristmill keys add, or GRISTMILL_API_KEY"
+            metavar="ADDRESS",
+            help=(
+                "Address to listen on. One beyond loopback needs a key: "
+                "gristmill keys add, or GRISTMILL_API_KEY."
+            ),
         ),
     ] = "127.0.0.1",
     pipeline: Pipeline = None,
 ) -> None:
-    """Serve the champion over HTTP until Ctrl-C."""
+    """Serve the champion over HTTP until Ctrl-C.
+
+    A new champion takes over without a restart.
+    Two pipelines can be served at a time, each on its port.
+    """
     from components.orchestration.service.service import hold
 
     hold(root(), choose_pipeline(root(), name, pipeline), host, port)
 
 
-@app.command(
-    help=(
-        "Compare what the service was asked with what its model was trained on. "
-        "Exit code 5: it has drifted."
-    )
-)
+@app.command(epilog=examples("gristmill monitor", "gristmill monitor digits"))
 def monitor(name: Name = None, pipeline: Pipeline = None) -> None:
-    """Compare the requests to the service with the training data of its model."""
+    """Compare the requests to the service with the training data.
+
+    Exit code 5: they have drifted.
+    """
     from components.orchestration.drift.drift_check import show
     from components.orchestration.pipeline_params import load
     from components.orchestration.runner.run import files_of
@@ -356,17 +534,24 @@ def monitor(name: Name = None, pipeline: Pipeline = None) -> None:
     raise typer.Exit(show(root(), params))
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        'gristmill predict "房间很干净,下次还会来"',
+        "gristmill predict digits photo.png",
+        "gristmill predict diamonds --in new.csv --out prices.csv",
+    )
+)
 def predict(
     words: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[NAME] QUERY",
             help=(
-                "a text, or the path of a picture; before it the pipeline, if it is not default. "
-                "With --in: [NAME] alone"
+                "A text, the path of a picture, or an object of JSON. "
+                "Before it the pipeline, if it is not default. With --in: [NAME] alone."
             ),
             show_default=False,
+            autocompletion=complete_first_word,
         ),
     ] = None,
     pipeline: Pipeline = None,
@@ -374,36 +559,48 @@ def predict(
         Path | None,
         typer.Option(
             "--in",
-            help="a Parquet, CSV, TSV or JSON lines file of rows instead",
-            show_default=False,
+            metavar="FILE",
+            help="Ask about each row of a Parquet, CSV, TSV or JSON lines file.",
+            show_default="none",
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="where its rows go with their answers; the suffix names the format",
-            show_default=False,
+            metavar="FILE",
+            help="File for the rows with their answers. The suffix names the format.",
+            show_default="none",
         ),
     ] = None,
     column: Annotated[
         str | None,
         typer.Option(
-            help="what to ask about in that file; as ingest has it, unless given",
-            show_default=False,
+            metavar="COLUMN",
+            help="Column of the file to ask about.",
+            show_default="as in ingest.columns",
         ),
     ] = None,
     version: Annotated[
         int | None,
-        typer.Option(min=1, help="another than the champion, for a file", show_default=False),
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Version that answers. Needs --in.",
+            show_default="the champion",
+            autocompletion=complete_version,
+        ),
     ] = None,
     replace: Annotated[
         bool,
         typer.Option(
-            "--replace", help="write over an --out file that holds something else than answers"
+            "--replace", help="Replace an --out file that holds something else than answers."
         ),
     ] = False,
 ) -> None:
-    """Ask the champion without a server: one thing, or each row of a file."""
+    """Ask the champion one question, or about each row of a file.
+
+    No server is needed. A run over a file that was killed goes on.
+    """
     has_query = bool(words)
     has_file = source is not None
     too_many_words = has_file and len(words or ()) > 1
@@ -435,17 +632,23 @@ def _answer_query(words: list[str] | None, pipeline: str | None) -> None:
     answer(root(), choose_pipeline(root(), name, pipeline), query)
 
 
-@app.command()
+@app.command(epilog=examples("gristmill doctor"))
 def doctor() -> None:
-    """Look at the machine: what is wrong, and how to mend it."""
+    """Check the machine: what is wrong, and how to mend it.
+
+    Nothing is changed. Exit code 4: something must be mended.
+    """
     from components.cli.doctor import examine, render
 
     raise typer.Exit(render(examine(root())))
 
 
-@app.command("clean-state")
+@app.command("clean-state", epilog=examples("gristmill clean-state"))
 def clean_state() -> None:
-    """Discard the resumable state of stages that did not end."""
+    """Discard the resumable state of stages that did not end.
+
+    Their next run begins anew. Results and releases stay.
+    """
     from components.orchestration.runner.resumable_state import discard_leftovers
 
     for line in discard_leftovers(root()):

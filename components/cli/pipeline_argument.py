@@ -11,24 +11,29 @@ from typing import Annotated
 
 import typer
 
+from components.cli.completion import complete_pipeline
 from components.core.errors import GristmillError, InputError
 from components.core.terminal import print_line
 from components.orchestration.output_paths import pipeline_names
-from components.registry.versions.reader import read_snapshot
 
 DEFAULT = "default"
 Name = Annotated[
     str | None,
     typer.Argument(
-        metavar="[NAME]",
-        help="pipeline: `default`, or a folder below pipelines/",
-        show_default=False,
+        metavar="NAME",
+        help="Pipeline: a folder below pipelines/, or default.",
+        show_default="default, the pipeline of params.yaml",
+        autocompletion=complete_pipeline,
     ),
 ]
 Pipeline = Annotated[
     str | None,
     typer.Option(
-        "--pipeline", metavar="NAME", help="the same as NAME, for old scripts", show_default=False
+        "--pipeline",
+        metavar="NAME",
+        help="The same as the argument NAME, for old scripts.",
+        show_default="NAME",
+        autocompletion=complete_pipeline,
     ),
 ]
 
@@ -89,6 +94,8 @@ def other_champions(root: Path, name: str) -> list[str]:
 
     The list is empty if the registry does not answer. The command itself reports that.
     """
+    from components.registry.versions.reader import read_snapshot
+
     released = []
     for other in pipeline_names(root):
         if other == name:

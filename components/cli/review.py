@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from components.cli.completion import complete_version, complete_words
+from components.cli.help_text import examples
 from components.cli.pipeline_argument import (
     Name,
     Pipeline,
@@ -23,79 +25,100 @@ if TYPE_CHECKING:
     from components.registry.release.release_log import Release
     from components.registry.versions.reader import RegistrySnapshot
 
-review_app = typer.Typer(no_args_is_help=True, help="Versions that wait for a person.")
-Version = Annotated[
+review_app = typer.Typer(
+    no_args_is_help=True,
+    help="Decide about versions that wait for a person.",
+    epilog=examples(
+        "gristmill review list",
+        "gristmill review diff 3",
+        'gristmill review approve 3 --by ann --note "better on short texts"',
+    ),
+)
+Words = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[NAME] N",
-        help="the number of a version; before it the pipeline, if it is not default",
+        help="Number of a version. Before it the pipeline, if it is not default.",
+        show_default=False,
+        autocompletion=complete_words,
     ),
 ]
-By = Annotated[str, typer.Option(help="who decides")]
-Note = Annotated[str, typer.Option(help="why, in a sentence")]
+By = Annotated[str, typer.Option(metavar="WHO", help="Name of the person who decides.")]
+Note = Annotated[str, typer.Option(metavar="TEXT", help="Reason, in a sentence.")]
 
 
-@review_app.command("list", help="All versions: what was decided, and what waits.")
+@review_app.command(
+    "list", epilog=examples("gristmill review list", "gristmill review list digits")
+)
 def list_(name: Name = None, pipeline: Pipeline = None) -> None:
-    """Print all versions of a pipeline."""
+    """List all versions: what was decided, and what waits."""
     from components.cli.review_tables import show_list
 
     snapshot, _ = _open(choose_pipeline(root(), name, pipeline))
     show_list(snapshot)
 
 
-@review_app.command(help="The card of a version.")
-def show(version: Version = None, pipeline: Pipeline = None) -> None:
-    """Print the card of a version."""
+@review_app.command(epilog=examples("gristmill review show 3", "gristmill review show digits 3"))
+def show(words: Words = None, pipeline: Pipeline = None) -> None:
+    """Show the card of a version: data, code, metrics, gates, decisions."""
     from components.cli.review_tables import show_version
 
-    name, number = _version(version, pipeline, "review show")
+    name, number = _version(words, pipeline, "review show")
     snapshot, rules = _open(name)
     show_version(root(), snapshot, snapshot.version(number), rules)
 
 
-@review_app.command(help="A version beside the champion.")
-def diff(version: Version = None, pipeline: Pipeline = None) -> None:
-    """Print a version beside the champion."""
+@review_app.command(epilog=examples("gristmill review diff 3", "gristmill review diff digits 3"))
+def diff(words: Words = None, pipeline: Pipeline = None) -> None:
+    """Compare a version with the champion."""
     from components.cli.review_diff import show_diff
 
-    name, number = _version(version, pipeline, "review diff")
+    name, number = _version(words, pipeline, "review diff")
     snapshot, rules = _open(name)
     show_diff(root(), snapshot, snapshot.version(number), rules)
 
 
-@review_app.command()
+@review_app.command(
+    epilog=examples(
+        'gristmill review approve 3 --by ann --note "better on short texts"',
+        'gristmill review approve 3 --by ann --note "known cause" --override slices',
+    )
+)
 def approve(
     by: By,
     note: Note,
-    version: Version = None,
+    words: Words = None,
     pipeline: Pipeline = None,
     override: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="GATE",
             help=(
-                "a gate that you answer for: baseline, champion, calibration, slices; "
-                "or rejected, to take a rejection back"
-            )
+                "Gate that you answer for: baseline, champion, calibration or slices. "
+                "rejected takes a rejection back. Repeatable."
+            ),
+            show_default="none",
         ),
     ] = None,
 ) -> None:
-    """Release a version."""
+    """Release a version: it becomes the champion."""
     from components.registry.release import promotion
 
-    name, number = _version(version, pipeline, "review approve")
+    name, number = _version(words, pipeline, "review approve")
     _, rules = _open(name)
     gates = override or ()
     release = promotion.approve(root(), name, number, rules, who=by, why=note, overrides=gates)
     _report(release, name)
 
 
-@review_app.command()
-def reject(by: By, note: Note, version: Version = None, pipeline: Pipeline = None) -> None:
-    """Say that a version must not be released."""
+@review_app.command(
+    epilog=examples('gristmill review reject 3 --by ann --note "worse on long texts"')
+)
+def reject(by: By, note: Note, words: Words = None, pipeline: Pipeline = None) -> None:
+    """Reject a version: it must not be released."""
     from components.registry.release import promotion
 
-    name, number = _version(version, pipeline, "review reject")
+    name, number = _version(words, pipeline, "review reject")
     _open(name)
     _report(promotion.reject(root(), name, number, who=by, why=note), name)
 
@@ -106,7 +129,13 @@ def rollback(
     name: Name = None,
     to: Annotated[
         int | None,
-        typer.Option(min=1, help="a version that was champion; without it: the one before"),
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Number of a version that was champion.",
+            show_default="the champion before",
+            autocompletion=complete_version,
+        ),
     ] = None,
     pipeline: Pipeline = None,
 ) -> None:
@@ -118,12 +147,6 @@ def rollback(
     if to is None:
         _refuse_same_rollback(snapshot, by, note)
     _report(promotion.rollback(root(), name, to, who=by, why=note), name)
-
-
-HISTORY_HELP = (
-    "Every release, rejection and rollback: who, when, why, from, to. "
-    "Every retrain: trigger, outcome, durations, what it was made with."
-)
 
 
 def _refuse_same_rollback(snapshot: RegistrySnapshot, who: str, why: str) -> None:
@@ -150,7 +173,11 @@ def _refuse_same_rollback(snapshot: RegistrySnapshot, who: str, why: str) -> Non
 
 
 def history(name: Name = None, pipeline: Pipeline = None) -> None:
-    """Print every release, rejection, rollback and retrain of a pipeline."""
+    """List every release, rejection, rollback and retrain.
+
+    A decision has its person, time, reason, and the versions before and after.
+    A retrain has its trigger, outcome, durations, and what it was made with.
+    """
     from components.cli.review_tables import show_history
     from components.registry.release.retrain_record import retrains
     from components.registry.versions.reader import read_snapshot
@@ -163,27 +190,29 @@ def history(name: Name = None, pipeline: Pipeline = None) -> None:
     show_history(snapshot)
 
 
-TRACE_HELP = "Where an answer comes from: data, code, params, run, gates, and who released it."
-
-
 def trace(
-    what: Annotated[
+    words: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[NAME] ANSWER_OR_VERSION",
             help=(
-                "the id that the service gave with an answer, a version, a bundle's hash, "
-                "an answer as JSON, a file that holds one, or -; "
-                "before it the pipeline, if it is not default"
+                "Id of an answer, number of a version, hash of a bundle, an answer as JSON, "
+                "a file with one, or - for standard input. "
+                "Before it the pipeline, if it is not default."
             ),
+            show_default=False,
+            autocompletion=complete_words,
         ),
     ] = None,
     pipeline: Pipeline = None,
 ) -> None:
-    """Print the origin of an answer or of a version."""
+    """Show where an answer or a version comes from.
+
+    Data, code, params, run, gates, and who released it.
+    """
     from components.cli.trace import trace as show_trace
 
-    name, text = split_name(what, "ANSWER_OR_VERSION", "trace")
+    name, text = split_name(words, "ANSWER_OR_VERSION", "trace")
     chosen = explicit_pipeline(name, pipeline)
     stdin = sys.stdin.read() if text == "-" else ""
     show_trace(root(), text, chosen, stdin)

@@ -7,33 +7,38 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from components.cli.help_text import examples
 from components.core.terminal import print_line
 from components.orchestration.project import root
 
 if TYPE_CHECKING:
     from components.registry.store.backup import Contents
 
-app = typer.Typer(no_args_is_help=True, help="The tracking store and its server.")
-
-
-@app.command(
-    help=(
-        "Hold the tracking server of the embedded store up on loopback, "
-        "with its pages, until Ctrl-C."
-    )
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Show, back up, restore or move the tracking store.",
+    epilog=examples("gristmill mlflow up", "gristmill mlflow backup mlflow-2026-11-22.zip"),
 )
-def up(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
-    """Run the tracking server of the embedded store."""
+
+
+@app.command(epilog=examples("gristmill mlflow up", "gristmill mlflow up --port 5001"))
+def up(
+    port: Annotated[
+        int, typer.Option(metavar="PORT", min=1, max=65535, help="Port to listen on.")
+    ] = 5000,
+) -> None:
+    """Show runs and registry in the browser until Ctrl-C.
+
+    Runs MLflow's tracking server of the embedded store on loopback.
+    """
     from components.orchestration.service.service import tracking_ui
 
     raise typer.Exit(tracking_ui(root(), port))
 
 
-@app.command()
+@app.command(epilog=examples("gristmill mlflow backup mlflow-2026-11-22.zip"))
 def backup(
-    file: Annotated[
-        Path, typer.Argument(help="the archive to write, such as mlflow-2026-11-22.zip")
-    ],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Zip archive to write.")],
 ) -> None:
     """Write the embedded store into one file, while runs go on."""
     from components.registry.store.backup import backup
@@ -44,11 +49,15 @@ def backup(
         print_line(f"! {contents.missing} model versions have no files here any more", err=True)
 
 
-@app.command()
+@app.command(epilog=examples("gristmill mlflow restore mlflow-2026-11-22.zip"))
 def restore(
-    file: Annotated[Path, typer.Argument(help="what `gristmill mlflow backup` wrote")],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="Archive that gristmill mlflow backup wrote."),
+    ],
     replace: Annotated[
-        bool, typer.Option(help="even where there are runs or models, which are lost")
+        bool,
+        typer.Option(help="Replace a store that holds runs or models. They are lost."),
     ] = False,
 ) -> None:
     """Put a backup in the place of the embedded store."""
@@ -58,28 +67,30 @@ def restore(
 
 
 @app.command(
-    help=(
-        "Copy the embedded store, with all ids, to the one of a production server, "
-        "and compare both."
-    )
+    epilog=examples("gristmill mlflow move --to postgresql://ann@db/runs --artifacts s3://runs/all")
 )
 def move(
     to: Annotated[
         str,
         typer.Option(
+            metavar="URI",
             envvar="MLFLOW_BACKEND_STORE_URI",
-            help="an empty database: postgresql://USER@HOST/NAME, the password in PGPASSWORD",
+            help="Empty database: postgresql://USER@HOST/NAME. PGPASSWORD has the password.",
         ),
     ],
     artifacts: Annotated[
         str,
         typer.Option(
+            metavar="PLACE",
             envvar="MLFLOW_ARTIFACTS_DESTINATION",
-            help="where the server keeps files: s3://BUCKET/PREFIX, or a folder",
+            help="Files of the server: s3://BUCKET/PREFIX, or a folder.",
         ),
     ],
 ) -> None:
-    """Copy the embedded store to the one of a production server."""
+    """Copy the embedded store to a production server, and compare both.
+
+    Runs, models and versions keep their ids. The embedded store stays as it is.
+    """
     from components.registry.store.migration import move
 
     moved = move(root(), to, artifacts)
@@ -93,9 +104,9 @@ def move(
     )
 
 
-@app.command("catch-up")
+@app.command("catch-up", epilog=examples("gristmill mlflow catch-up"))
 def catch_up() -> None:
-    """Write what stages could not write while the store was away."""
+    """Write what stages could not write while the store did not answer."""
     from components.registry.tracking.outbox import catch_up
 
     written = catch_up(root())

@@ -33,7 +33,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "[core]\n    remote = local\n['remote \"local\"']\n    url = ../data/.remote\n"
     )
     (tmp_path / "constraints.txt").write_text(
-        f"# tested\npsutil=={doctor._version('psutil')}\nnot-installed-here==1.0\n"
+        f"# tested\npsutil=={doctor.installed_version('psutil')}\nnot-installed-here==1.0\n"
     )
     return tmp_path
 

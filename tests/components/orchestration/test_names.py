@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from components.cli import feedback, main, pipeline_argument, review
+from components.cli import feedback, main, review
 from components.cli.pipeline_argument import choose_pipeline, split_name, version_number
 from components.core.errors import EnvironmentFault, GristmillError, InputError
+from components.registry.versions import reader
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def champions(monkeypatch: pytest.MonkeyPatch, *released: str) -> None:
     monkeypatch.setattr(
-        pipeline_argument,
+        reader,
         "read_snapshot",
         lambda root, name: SimpleNamespace(aliases={"champion": 1} if name in released else {}),
     )
@@ -84,7 +85,7 @@ def test_a_registry_that_is_away_is_no_matter_here(
     def away(*_: Any) -> None:
         raise EnvironmentFault("away")
 
-    monkeypatch.setattr(pipeline_argument, "read_snapshot", away)
+    monkeypatch.setattr(reader, "read_snapshot", away)
     assert choose_pipeline(root, None, None) == "default"
 
 
