@@ -237,6 +237,21 @@ def defaults(split: Split, trials: int) -> Floats:  # noqa: ARG001
     return boosted(split, {})
 
 
+def random_settings(rng: np.random.Generator) -> dict[str, Any]:
+    """Return settings of LightGBM drawn at random."""
+    return {
+        "num_leaves": int(2 ** rng.uniform(2, 7)),
+        "learning_rate": float(10 ** rng.uniform(-2, -0.7)),
+        "min_child_samples": int(2 ** rng.uniform(1, 6)),
+        "colsample_bytree": float(rng.uniform(0.5, 1)),
+        "subsample": float(rng.uniform(0.6, 1)),
+        "subsample_freq": 1,
+        "reg_lambda": float(10 ** rng.uniform(-3, 1)),
+        "min_data_per_group": int(2 ** rng.uniform(1, 7)),
+        "cat_smooth": float(10 ** rng.uniform(0, 1.5)),
+    }
+
+
 def tuned(split: Split, trials: int) -> Floats:
     """Return the answers of LightGBM with the best of random settings."""
     rng = np.random.default_rng(split.seed)
@@ -247,17 +262,7 @@ def tuned(split: Split, trials: int) -> Floats:
     best_loss = np.inf
     best: dict[str, Any] = {}
     for _ in range(trials):
-        settings = {
-            "num_leaves": int(2 ** rng.uniform(2, 7)),
-            "learning_rate": float(10 ** rng.uniform(-2, -0.7)),
-            "min_child_samples": int(2 ** rng.uniform(1, 6)),
-            "colsample_bytree": float(rng.uniform(0.5, 1)),
-            "subsample": float(rng.uniform(0.6, 1)),
-            "subsample_freq": 1,
-            "reg_lambda": float(10 ** rng.uniform(-3, 1)),
-            "min_data_per_group": int(2 ** rng.uniform(1, 7)),
-            "cat_smooth": float(10 ** rng.uniform(0, 1.5)),
-        }
+        settings = random_settings(rng)
         model_class = lightgbm.LGBMClassifier if split.classes else lightgbm.LGBMRegressor
         model = model_class(n_jobs=1, verbose=-1, random_state=0, n_estimators=1000, **settings)
         model.fit(
