@@ -1,0 +1,89 @@
+"""Take the pictures of the README: the report, the page of the service, and the registry.
+
+    python -m pip install playwright
+    python docs/pictures/take.py
+
+Run it in a project whose default pipeline has run. It needs Chromium of the system and a font with
+Chinese characters. It starts `gristmill serve` and `gristmill mlflow up`, and ends them again.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+
+import httpx
+from playwright.sync_api import Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = Path(__file__).resolve().parent
+SIZE = {"width": 1100, "height": 760}
+SERVICE_PORT = 8017
+STORE_PORT = 8018
+PATIENCE_S = 180.0
+QUESTION = "房间很干净,服务员也很热情,下次还会来"
+
+
+@contextmanager
+def running(address: str, *words: str) -> Iterator[None]:
+    """Run a command of gristmill until its address answers, and end it afterwards."""
+    command = [sys.executable, "-m", "components.cli", *words]
+    process = subprocess.Popen(command, cwd=ROOT)
+    try:
+        deadline = monotonic() + PATIENCE_S
+        while not answers(address):
+            if process.poll() is not None or monotonic() > deadline:
+                raise SystemExit(f"gristmill {' '.join(words)} does not answer at {address}")
+            sleep(0.5)
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
+def answers(address: str) -> bool:
+    """Return whether an address answers."""
+    try:
+        return httpx.get(address, timeout=5, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+def take(page: Page, name: str) -> None:
+    """Write the picture of what a page shows."""
+    page.screenshot(path=str(FOLDER / f"{name}.png"))
+
+
+def main() -> None:
+    """Take all pictures."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        raise SystemExit("there is no Chromium: install it, for example by apt-get")
+    with sync_playwright() as tools:
+        browser = tools.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport=SIZE, locale="en-US")
+        page.goto((ROOT / "data/reports/report.html").as_uri())
+        take(page, "report")
+        service = f"http://127.0.0.1:{SERVICE_PORT}/"
+        with running(f"{service}readyz", "serve", "--port", str(SERVICE_PORT)):
+            page.goto(service)
+            page.fill("#form textarea", QUESTION)
+            page.click("#go")
+            page.wait_for_load_state("networkidle")
+            take(page, "page")
+        store = f"http://127.0.0.1:{STORE_PORT}/"
+        with running(f"{store}health", "mlflow", "up", "--port", str(STORE_PORT)):
+            page.goto(f"{store}#/models/default")
+            page.wait_for_load_state("networkidle")
+            take(page, "registry")
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
