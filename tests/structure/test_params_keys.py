@@ -37,6 +37,8 @@ CASES = [(section, task) for section in SECTIONS for task in base.tasks()]
 TAGS = {"kind"}
 # Keys of which only one value is allowed so far: nothing to change them to.
 ONLY_ONE = {
+    # of a task without augmenters
+    "augment.rate",
     "compress.distill",
     "ingest.source.kind",
     "ingest.source.dataset",
@@ -185,17 +187,20 @@ def others(value: Any) -> Iterator[Any]:
             "number",
             ",",
             "time",
+            "hash",
+            "dmy",
+            "utf-8",
             "mixed",
             "fsdp",
         } - {value}
     elif value is None:
-        yield from (1, 0.5, "somewhere", {}, {"count": 5, "number": 1})
+        yield from (1, 2, 0.5, "somewhere", {}, {"count": 5, "number": 1})
     elif isinstance(value, bool):
         yield not value
     elif isinstance(value, int):
         yield from (value + 1, value + 2, value * 2)
     elif isinstance(value, float):
-        yield from (value + 0.01, value * 1.1 + 0.001, value * 0.9)
+        yield from {value + 0.01, value * 1.1 + 0.001, value * 0.9} - {value}
 
 
 def changed(params: Params, path: tuple[str, ...], tree: dict[str, Any]) -> Params | None:
