@@ -8,9 +8,8 @@ PIPELINE ?= default
 FUZZ_FACTOR ?= 2000
 TESTS ?= not faults
 PYTEST = .venv/bin/python -m pytest
-ORCHESTRATION = tests/components/orchestration
 
-.PHONY: run test test-faults test-both test-most test-orchestration chaos fuzz setup
+.PHONY: run test test-faults test-both test-most test-cluster chaos fuzz setup
 
 run: setup
 	.venv/bin/gristmill run $(PIPELINE)
@@ -22,15 +21,15 @@ test-faults: setup
 	@$(MAKE) --no-print-directory test-both TESTS=faults
 
 test-both:
-	@$(MAKE) --no-print-directory --keep-going -j2 test-most test-orchestration
+	@$(MAKE) --no-print-directory --keep-going -j2 test-most test-cluster
 
 test-most:
-	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -m "$(TESTS)" --ignore $(ORCHESTRATION)
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -m "$(TESTS) and not cluster"
 
 # A process of its own: these tests change the token with which a process reaches Ray, and Ray keeps
 # the first one. They run beside the others because they wait more than they compute.
-test-orchestration:
-	@log=.venv/tests-orchestration.log; $(PYTEST) -m "$(TESTS)" $(ORCHESTRATION) > $$log 2>&1; code=$$?; cat $$log; exit $$code
+test-cluster:
+	@log=.venv/tests-cluster.log; $(PYTEST) -m "$(TESTS) and cluster" tests/components/orchestration > $$log 2>&1; code=$$?; cat $$log; exit $$code
 
 chaos: setup
 	KILLS=200 $(PYTEST) tests/components/training/test_random_kills.py

@@ -176,7 +176,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         print(prepare(root / "text", *sources, seed), flush=True)
-        text, _ = run_fit(root / "text", "text", options.pretrain_epochs, seed, masked=0.15)
+        text, _ = run_fit(root / "text", "text", options.pretrain_epochs, seed, mask_share=0.15)
         for seed in options.seeds:
             tokens = root / str(seed)
             prepare(tokens, *sources, seed)
@@ -207,7 +207,7 @@ def run_fit(
     epochs: int,
     seed: int,
     initial: Path | None = None,
-    masked: float = 0.0,
+    mask_share: float = 0.0,
 ) -> tuple[Path, float]:
     """Return the weights of the best epoch, and their accuracy on test (0 of a pretraining)."""
     start = time.process_time()
@@ -226,13 +226,13 @@ def run_fit(
         seed,
         root / name,
         initial=initial,
-        masked=masked,
+        mask_share=mask_share,
         objective=base.models(TASK).objective(label_smoothing=0.05),
     )
     result = fit(spec)
     metric = "validation_guessed"
     accuracy = 0.0
-    if not masked:
+    if not mask_share:
         metric = "validation_accuracy"
         accuracy = test_accuracy(spec, result.weights)
     curve = ", ".join(f"{row[metric]:.4f}" for row in result.curve)

@@ -19,6 +19,13 @@ LONG = (
     "tune/test_search.py",
     "serving/test_deploy.py",
     "registry/test_migration.py",
+    "structure/test_linters.py",
+    "compress/test_recipes.py",
+    "registry/test_review.py",
+    "orchestration/test_new.py",
+    "orchestration/test_hostile_text.py",
+    "orchestration/test_exchanged_bundles.py",
+    "serving/test_preflight.py",
     "training/test_random_kills.py",
     "components/orchestration/test_closed_loop.py",
 )
@@ -41,14 +48,30 @@ FAULTS = (
     "test_single_worker.py::test_a_real_worker_that_is_killed_goes_on_at_its_last_checkpoint",
 )
 
+# Files whose tests reach a Ray with a token, from the test's own process. Ray keeps the first token,
+# so they run in a process of their own: `make test-cluster`.
+CLUSTER = (
+    "orchestration/test_closed_loop.py",
+    "orchestration/test_cluster.py",
+    "orchestration/test_haproxy.py",
+    "orchestration/test_pull_command.py",
+    "orchestration/test_random_candidates.py",
+    "orchestration/test_restart_of_service.py",
+    "orchestration/test_retrain.py",
+    "orchestration/test_service.py",
+    "orchestration/test_storage.py",
+)
+
 # A pytest process holds millions of objects, and each full collection would visit them all.
 collect_rarely()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the long tests of faults, and sort the files of LONG to the front."""
+    """Mark the tests of faults and of clusters, and sort the files of LONG to the front."""
     for item in items:
+        if any(name in item.nodeid for name in CLUSTER):
+            item.add_marker("cluster")
         if any(name in item.nodeid for name in FAULTS):
             item.add_marker("faults")
     items.sort(

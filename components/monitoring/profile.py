@@ -238,10 +238,10 @@ class Profiler:
         return features
 
     def check(self) -> None:
-        """Raise a LookupError or a ValueError if facts of some query could not be made."""
+        """Raise a LookupError or a ValueError if a query's features could not be computed."""
         for name in self._distributions:
             if name.rpartition(".")[0] not in self._fields:
-                raise ValueError(f"{name[:60]!r} is no fact of a column")
+                raise ValueError(f"{name[:60]!r} is no feature of a column")
         last = np.array([(1 << _BITS) - 1])
         for column, known in self._known.items():
             _ = known[last]

@@ -26,7 +26,7 @@ from components.metrics.distributions import (
 from components.monitoring.profile import Profiler
 from components.tasks.base import evaluator
 
-# What a fact of a row is. A fact of another kind could not be compared with what requests show.
+# What a feature of a row is. Features of another kind could not be compared with those of requests.
 KINDS = {
     "brightness": "numbers",
     "contrast": "numbers",

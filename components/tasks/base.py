@@ -600,11 +600,11 @@ class Learning(Protocol):
     Attributes:
         monitored_metric: a name in the result of `compute`. It is cheap, computed at each epoch,
             and decides early stopping and search.
-        watch_goal: whether a small or a large value is good.
+        monitored_goal: whether a small or a large value is good.
     """
 
     monitored_metric: str
-    watch_goal: Literal["min", "max"]
+    monitored_goal: Literal["min", "max"]
 
     def loss(self, module: torch.nn.Module, batch: Batch, objective: BaseModel | None) -> Loss:
         """Return the training loss of one micro-batch.
@@ -963,7 +963,7 @@ class Explains(Protocol):
     def parts(self, query: Any, limit: int) -> Sequence[str]:
         """Return the query in at most `limit` parts, which together are all of it."""
 
-    def without(self, query: Any, parts: Sequence[str], place: int) -> Any:
+    def without(self, query: Any, parts: Sequence[str], index: int) -> Any:
         """Return the query without the part at an index.
 
         If nothing of use is left, prediction will reject it.

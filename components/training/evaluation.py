@@ -88,7 +88,7 @@ def throughput(predictor: Predictor, queries: Sequence[Any], batch: int) -> floa
     return len(queries) / (time.perf_counter() - start)
 
 
-def watched(bundle: Path, tokens: Path) -> float:
+def validation_score(bundle: Path, tokens: Path) -> float:
     """Return the monitored metric of a torch bundle on validation.
 
     Larger is better: the value is negated where the task minimizes it.
@@ -112,7 +112,7 @@ def watched(bundle: Path, tokens: Path) -> float:
                 totals[name] = totals[name] + value if name in totals else value
     metrics = learning.compute({name: value.numpy() for name, value in totals.items()})
     metric = metrics[learning.monitored_metric]
-    return metric if learning.watch_goal == "max" else -metric
+    return metric if learning.monitored_goal == "max" else -metric
 
 
 def _finite(value: float) -> float | None:

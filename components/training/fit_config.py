@@ -34,7 +34,7 @@ class FitConfig:
         seed: of every random choice.
         state: folder of checkpoints and results. A fit continues from the checkpoints in it.
         initial: safetensors to start from. They may lack the head.
-        masked: share of the tokens that is masked and predicted, in rows with and without
+        mask_share: share of the tokens that is masked and predicted, in rows with and without
             targets. 0: the task itself is learned.
         teacher: bundle whose logits are the distillation targets.
         temperature: of the distillation.
@@ -52,7 +52,7 @@ class FitConfig:
     seed: int
     state: Path
     initial: Path | None = None
-    masked: float = 0.0
+    mask_share: float = 0.0
     teacher: Path | None = None
     temperature: float = 1.0
     teacher_weight: float = 0.0
@@ -65,8 +65,11 @@ class FitConfig:
         return self.state / "fitted.json"
 
     @property
-    def room(self) -> str:
-        """Return what was stored after memory ran out, or "" if it never did."""
+    def memory_record(self) -> str:
+        """Return the micro-batch size that was stored after memory ran out, as JSON.
+
+        It is "" if memory never ran out.
+        """
         path = self.state / MEMORY_FILE
         return path.read_text(encoding="utf-8") if path.exists() else ""
 

@@ -102,7 +102,7 @@ def fit(
     encoder = load_encoder(spec.tokens, spec.task)
     learner = make_learner(spec, encoder)
     train = EncodedRows(spec.tokens, learns_from(spec), encoder)
-    if not spec.masked:
+    if not spec.mask_share:
         train.weights = learner.learning.row_weights(train.target, encoder.targets, spec.objective)
     validation = EncodedRows(spec.tokens, "validation", encoder)
     _check_split_sizes(train, validation)
@@ -172,7 +172,7 @@ def _write_result(spec: FitConfig, learner: TrainStep, state: TrainState) -> Fit
 
 def learns_from(spec: FitConfig) -> list[str]:
     """Return the splits to train on. Rows without targets serve pretraining only."""
-    if spec.masked and read_manifest(spec.tokens)["parts"].get("unlabelled"):
+    if spec.mask_share and read_manifest(spec.tokens)["parts"].get("unlabelled"):
         return ["train", "unlabelled"]
     return ["train"]
 
@@ -194,8 +194,8 @@ def finished(spec: FitConfig) -> FitResult | None:
 def make_learner(spec: FitConfig, encoder: base.Encoder) -> TrainStep:
     """Return the network on its device, with its loss and optimizer."""
     module = _place_on_device(_initial_module(spec, encoder), spec)
-    if spec.masked:
-        learning = base.pretraining(spec.task)(encoder, spec.masked)
+    if spec.mask_share:
+        learning = base.pretraining(spec.task)(encoder, spec.mask_share)
     else:
         learning = base.learning(spec.task)
     loss = _distillation(spec, learning) if spec.teacher else None
@@ -212,7 +212,7 @@ def _initial_module(spec: FitConfig, encoder: base.Encoder) -> torch.nn.Module:
         _load_weights(module, architecture.weights(spec.tokens), spec.architecture)
     elif isinstance(architecture, base.NeedsCorpusPass):
         architecture.count(module, _packed_batches(EncodedRows(spec.tokens, "train", encoder)))
-    if spec.masked:
+    if spec.mask_share:
         assert isinstance(architecture, base.Pretrains)
         module = architecture.masked(module)
     if isinstance(module, AdapterModel):
@@ -332,7 +332,7 @@ class _Loop:
             if state.step % params.checkpoint_steps == 0 and state.batch < len(batches):
                 self._save()
             if self.journal and state.step % _PROGRESS_STEPS == 0:
-                kind = "pretraining " if self.spec.masked else ""
+                kind = "pretraining " if self.spec.mask_share else ""
                 self.journal.progress(state.step, total, f"steps ({kind}{self.spec.architecture})")
         cost = self.throughput.read()
         metrics = self._validate()
@@ -443,7 +443,7 @@ class _Loop:
                 write_atomic(self.spec.state / _BEST, save(weights))
         self._save()
         if self.journal:
-            prefix = "pretrain_" if self.spec.masked else ""
+            prefix = "pretrain_" if self.spec.mask_share else ""
             metrics = {f"{prefix}{name}": value for name, value in (row | cost).items()}
             self.journal.metrics(metrics, step=int(row["step"]))
 
@@ -511,8 +511,8 @@ def _restore(checkpoints: Checkpoints, learner: TrainStep, log: Log) -> TrainSta
 
 def _best(spec: FitConfig, curve: list[dict[str, float]]) -> dict[str, float]:
     """Return the row with the best value of the monitored metric, of equal ones the first."""
-    learning: Any = base.pretraining(spec.task) if spec.masked else base.learning(spec.task)
-    sign = 1 if learning.watch_goal == "max" else -1
+    learning: Any = base.pretraining(spec.task) if spec.mask_share else base.learning(spec.task)
+    sign = 1 if learning.monitored_goal == "max" else -1
 
     def rating(row: dict[str, float]) -> tuple[float, float]:
         return sign * row[f"validation_{learning.monitored_metric}"], -row["epoch"]

@@ -31,6 +31,12 @@ def file_of(module: str) -> Path | None:
     )
 
 
+@cache
+def syntax_tree(path: Path) -> ast.Module:
+    """The syntax tree of a file, parsed once for all tests of a process. It must not be changed."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 @dataclass
 class Module:
     """One file: its definitions, what its names are bound to, and the rest, which runs at import."""
@@ -67,7 +73,7 @@ def parse(module: str) -> Module:
     path = file_of(module)
     assert path is not None
     parsed = Module()
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for node in syntax_tree(path).body:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             continue
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -79,7 +85,8 @@ def parse(module: str) -> Module:
     return parsed
 
 
-def executed(node: ast.AST) -> list[ast.AST]:
+@cache
+def executed(node: ast.AST) -> tuple[ast.AST, ...]:
     """The nodes below that run: not the annotations of functions, which are never evaluated."""
     hidden = {id(each) for inner in ast.walk(node) for each in _annotations(inner)}
     found, queue = [], [node]
@@ -87,7 +94,7 @@ def executed(node: ast.AST) -> list[ast.AST]:
         here = queue.pop()
         found.append(here)
         queue += [child for child in ast.iter_child_nodes(here) if id(child) not in hidden]
-    return found
+    return tuple(found)
 
 
 def _annotations(node: ast.AST) -> list[ast.AST]:
@@ -183,7 +190,7 @@ def reached(stage: str, task: str) -> Walk:
 @cache
 def has_code(path: Path) -> bool:
     """Whether a file holds more than its docstring."""
-    return len(ast.parse(path.read_text(encoding="utf-8")).body) > 1
+    return len(syntax_tree(path).body) > 1
 
 
 @cache

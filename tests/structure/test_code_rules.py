@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from components.tasks import base
-from tests.structure.import_graph import ROOT
+from tests.structure.import_graph import ROOT, syntax_tree
 
 TASK_FREE = [
     "cli",
@@ -125,7 +125,7 @@ def test_nothing_is_unpickled_evaluated_or_given_to_a_shell() -> None:
     assert not [
         (path.relative_to(ROOT).as_posix(), each)
         for path in PYTHON
-        for each in unsafe(ast.parse(path.read_text(encoding="utf-8")))
+        for each in unsafe(syntax_tree(path))
     ]
 
 
@@ -163,5 +163,5 @@ def test_each_file_says_what_it_is_for() -> None:
     assert not [
         path.relative_to(ROOT).as_posix()
         for path in PYTHON
-        if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        if not ast.get_docstring(syntax_tree(path))
     ]

@@ -26,7 +26,7 @@ from components.orchestration.pipeline_params import (
 )
 from components.orchestration.stage_files import STAGES
 from components.tasks import base
-from tests.structure.import_graph import ROOT, Walk, reached
+from tests.structure.import_graph import ROOT, Walk, reached, syntax_tree
 
 FILES = [
     "params.yaml",
@@ -95,9 +95,7 @@ def test_each_key_is_read_by_a_stage_that_tracks_its_section(section: str, task:
                     "serving/rollout/canary_check.py",
                     "orchestration/service/registry_watch.py",
                 )
-                for node in ast.walk(
-                    ast.parse((ROOT / "components" / path).read_text(encoding="utf-8"))
-                )
+                for node in ast.walk(syntax_tree(ROOT / "components" / path))
             ]
         )
     if section == "ingest":  # where a database is asked, which ingest itself never does
@@ -105,13 +103,7 @@ def test_each_key_is_read_by_a_stage_that_tracks_its_section(section: str, task:
             [
                 node
                 for name in ("database_pull", "database")
-                for node in ast.walk(
-                    ast.parse(
-                        (ROOT / "components" / "stages" / "ingest" / f"{name}.py").read_text(
-                            encoding="utf-8"
-                        )
-                    )
-                )
+                for node in ast.walk(syntax_tree(ROOT / "components/stages/ingest" / f"{name}.py"))
             ]
         )
     nets = (
@@ -124,9 +116,7 @@ def test_each_key_is_read_by_a_stage_that_tracks_its_section(section: str, task:
 @pytest.mark.parametrize("model", [Pipeline, Cluster, Retrain])
 def test_each_key_of_the_rest_is_read_by_the_pipelines(model: type[BaseModel]) -> None:
     files = sorted((ROOT / "components" / "orchestration").rglob("*.py"))
-    read = attributes(
-        [node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
-    )
+    read = attributes([node for file in files for node in ast.walk(syntax_tree(file))])
     assert set(model.model_fields) <= read
 
 
@@ -136,9 +126,7 @@ def test_each_key_of_monitoring_is_read_where_a_service_is_watched() -> None:
         *(ROOT / "components" / "orchestration" / "drift").glob("*.py"),
         ROOT / "components" / "serving" / "http" / "monitoring_routes.py",
     ]
-    read = attributes(
-        [node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
-    )
+    read = attributes([node for file in files for node in ast.walk(syntax_tree(file))])
     assert set(MonitorParams.model_fields) <= read
 
 

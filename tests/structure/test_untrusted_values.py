@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.structure.import_graph import ROOT
+from tests.structure.import_graph import ROOT, syntax_tree
 
 PYTHON = sorted(path for path in (ROOT / "components").rglob("*.py"))
 # What anybody who reaches the registry can edit: attributes of versions, models and runs.
@@ -67,15 +67,14 @@ def places(name: str) -> list[str]:
     """Return where a function of a name is called."""
     found = []
     for path in PYTHON:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        lines = [node.lineno for node in ast.walk(tree) if called(node) == name]
+        lines = [node.lineno for node in ast.walk(syntax_tree(path)) if called(node) == name]
         found += [f"{path.relative_to(ROOT)}:{line}" for line in lines]
     return found
 
 
 @pytest.mark.parametrize("path", PYTHON, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_no_path_or_filter_is_made_of_a_value_from_the_registry(path: Path) -> None:
-    assert list(unvalidated(ast.parse(path.read_text(encoding="utf-8")))) == []
+    assert list(unvalidated(syntax_tree(path))) == []
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ DRIFT = "drift.json"
 # The exit code of `gristmill monitor` after a drift.
 DRIFTED = 5
 # Replicas write the requests to the log within this time.
-_SETTLE_S = 5.0
+_WRITE_DELAY_S = 5.0
 _HISTORY = 100
 # Earlier versions whose position in the log is stored.
 _VERSIONS = 50
@@ -233,8 +233,8 @@ def _input_checks(
     size = watch.params.window
     checks = []
     feedback = evaluator(watch.task).feedback
-    settled = time.time() - _SETTLE_S
-    rows = read_log(watch.folder / REQUESTS, str(version), state["until"], settled)
+    until = time.time() - _WRITE_DELAY_S
+    rows = read_log(watch.folder / REQUESTS, str(version), state["until"], until)
     for start in range(0, rows.num_rows - size + 1, size):
         part = rows.slice(start, size)
         window = {name: part[name].to_pylist() for name in part.column_names}

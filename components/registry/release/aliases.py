@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _MAX_COLLISIONS = 5
 # tag of a registered model: how many records its aliases follow from
-SETTLED = "gristmill.settled"
+SYNCED = "gristmill.settled"
 
 
 def expected_aliases(state: ReleaseState) -> dict[str, int | None]:
@@ -32,13 +32,13 @@ def aliases_are_synced(snapshot: RegistrySnapshot) -> bool:
 
     Aliases that differ nevertheless were changed by hand.
     """
-    return snapshot.tags.get(SETTLED, "0") == str(len(records(snapshot)))
+    return snapshot.tags.get(SYNCED, "0") == str(len(records(snapshot)))
 
 
 def sync_aliases(opened: MlflowClient, root: Path, pipeline: str) -> None:
     """Bring aliases and tags in line with the log.
 
-    The mark `SETTLED` is removed before and set again after. So a kill in between is seen, and
+    The mark `SYNCED` is removed before and set again after. So a kill in between is seen, and
     repaired by the next call. Two processes that do this at once collide at each other's tags:
     MLflow inserts one twice, or deletes it twice. Then the registry is read again.
 
@@ -63,8 +63,8 @@ def sync_aliases(opened: MlflowClient, root: Path, pipeline: str) -> None:
 
 def _move(opened: MlflowClient, snapshot: RegistrySnapshot) -> None:
     releases = records(snapshot)
-    if SETTLED in snapshot.tags:
-        opened.delete_registered_model_tag(snapshot.pipeline, SETTLED)
+    if SYNCED in snapshot.tags:
+        opened.delete_registered_model_tag(snapshot.pipeline, SYNCED)
     for alias, number in reversed(expected_aliases(standing(releases)).items()):
         if number is not None and snapshot.aliases.get(alias) != number:
             opened.set_registered_model_alias(snapshot.pipeline, alias, str(number))
@@ -72,7 +72,7 @@ def _move(opened: MlflowClient, snapshot: RegistrySnapshot) -> None:
             opened.delete_registered_model_alias(snapshot.pipeline, alias)
     # Before the mark: after a kill in between, the next call sets the tags again.
     _tag_versions(opened, snapshot, standing(releases))
-    opened.set_registered_model_tag(snapshot.pipeline, SETTLED, str(len(releases)))
+    opened.set_registered_model_tag(snapshot.pipeline, SYNCED, str(len(releases)))
 
 
 def _tag_versions(opened: MlflowClient, snapshot: RegistrySnapshot, state: ReleaseState) -> None:

@@ -16,7 +16,7 @@ from components.core.files import sha256
 _AT_ONCE = 8
 
 
-def ship(folder: Path, to: str) -> tuple[int, int]:
+def upload_artifacts(folder: Path, to: str) -> tuple[int, int]:
     """Copy all files below a folder.
 
     A file that is there already is only compared, so a second try goes on.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.core.errors import EnvironmentFault, InputError
 from components.registry.store import tracking_store
-from components.registry.store.artifact_upload import ship
+from components.registry.store.artifact_upload import upload_artifacts
 from components.registry.store.backup import snapshot
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def move(root: Path, to: str, artifacts: str) -> Moved:
         tracking_store.correct_artifact_uris(root)
         before = watched.execute("PRAGMA data_version").fetchone()
         old = _snapshot(snapshot(root, Path(scratch) / "mlflow.db"))
-        count, size = ship(source.parent / "artifacts", artifacts)
+        count, size = upload_artifacts(source.parent / "artifacts", artifacts)
         new = _target(to)
         places = (str(source.parent / "artifacts"), SERVED)
         again = _is_filled(new)

@@ -12,8 +12,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
+from components.serving.http.admission import Guard
 from components.serving.http.api_keys import Keyring
-from components.serving.http.auth import Guard
 from components.serving.http.batching import Batcher
 from components.serving.http.body_limit import BodyLimit
 from components.serving.http.drain import Drain

@@ -22,7 +22,7 @@ def variants(rules: Explains, query: Any, parts: Sequence[str]) -> list[Any]:
         query: to explain.
         parts: of the query.
     """
-    return [rules.without(query, parts, position) for position in range(len(parts))]
+    return [rules.without(query, parts, index) for index in range(len(parts))]
 
 
 def explain(rules: Explains, whole: Any, others: Sequence[Any]) -> list[float]:

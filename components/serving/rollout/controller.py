@@ -149,19 +149,19 @@ class RolloutController:
         """
         self._notice_releases(releases)
         number = str(wanted.number) if wanted else None
-        challenger = self.plan.challenger
-        if challenger and number not in (None, challenger.version):
+        canary = self.plan.canary
+        if canary and number not in (None, canary.version):
             self._back(f"the registry names version {number}")
-        if wanted and not self.plan.challenger:
+        if wanted and not self.plan.canary:
             if number == self.plan.stable.version:
                 self.refused = None
             elif number != self.refused:
                 self._begin(wanted)
         reports = self._service.publish(self.plan)
         self._notice_replicas(reports)
-        if self.plan.challenger:
+        if self.plan.canary:
             current = [report for report in reports if report.plan == self.plan.number]
-            self._advance(self.plan.challenger, current)
+            self._advance(self.plan.canary, current)
 
     def _notice_releases(self, releases: int | None) -> None:
         """Forget the refused version if there was a release."""
@@ -193,7 +193,7 @@ class RolloutController:
         self._log(
             f"version {version.version} is champion: loading it beside version {stable.version}"
         )
-        self._enter("loading", RolloutPlan(stable=stable, challenger=version))
+        self._enter("loading", RolloutPlan(stable=stable, canary=version))
 
     def _postpone(self, number: str, fault: EnvironmentFault) -> None:
         """Try again later, and log that once."""
@@ -237,7 +237,7 @@ class RolloutController:
         """Compare the new version with the old one, and go on or back.
 
         Args:
-            new: the challenger.
+            new: the canary.
             reports: on the current plan.
             seconds: since the phase began.
         """
@@ -276,7 +276,7 @@ class RolloutController:
         self._service.record(number, "refused", why)
 
     def _back(self, why: str) -> None:
-        number = self.plan.challenger.version if self.plan.challenger else self.refused
+        number = self.plan.canary.version if self.plan.canary else self.refused
         stable = self.plan.stable
         self._log(f"version {number} is not served: {why}; version {stable.version} goes on")
         self._enter("steady", RolloutPlan(stable=stable))

@@ -30,14 +30,16 @@ class ServedVersion(Strict):
 class RolloutPlan(Strict):
     """Which versions are loaded, and how the requests are divided.
 
-    A request is answered by one of them, as a whole.
+    A request is answered by one of them, as a whole. The canary is the champion that the registry
+    has named last; the stable version was in service before it.
     """
 
-    model_config = ConfigDict(strict=False)
+    model_config = ConfigDict(strict=False, validate_by_name=True)
 
     stable: ServedVersion
-    challenger: ServedVersion | None = None
-    # of the requests for predictions that go to the challenger
+    # The JSON key stays that of earlier releases: replicas may outlive an upgrade of the service.
+    canary: ServedVersion | None = Field(None, alias="challenger")
+    # of the requests for predictions that go to the canary
     share: float = Field(0.0, ge=0, le=1)
     # of the plan: reports name the plan that they follow
     number: int = 0
@@ -45,8 +47,8 @@ class RolloutPlan(Strict):
     @property
     def leading(self) -> ServedVersion:
         """Return the version that the service names as its own."""
-        if self.challenger and self.share == 1:
-            return self.challenger
+        if self.canary and self.share == 1:
+            return self.canary
         return self.stable
 
 
@@ -60,7 +62,7 @@ class Report:
         plan: the number of the plan.
         loaded: versions.
         failed: version -> why it could not be loaded.
-        tallies: by version, since the challenger came.
+        tallies: by version, since the canary was loaded.
     """
 
     replica: str

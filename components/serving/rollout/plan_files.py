@@ -42,7 +42,7 @@ class PlanFiles:
     def post(self, plan: RolloutPlan) -> None:
         """Write a plan. The same plan again shows that the service still watches it."""
         path = self.folder / _PLAN
-        text = plan.model_dump_json()
+        text = plan.model_dump_json(by_alias=True)
         if text == self._posted and path.is_file():
             os.utime(path)
         else:

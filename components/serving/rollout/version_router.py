@@ -118,7 +118,7 @@ class VersionRouter:
             plan: the versions to hold.
             unwatched_s: the time since the service last wrote the plan, in seconds.
         """
-        planned = [version for version in (plan.stable, plan.challenger) if version]
+        planned = [version for version in (plan.stable, plan.canary) if version]
         wanted = {version.version: version for version in planned}
         for number in [*self._loaded.keys() - wanted, *self._failed.keys() - wanted]:
             self._failed.pop(number, None)
@@ -179,17 +179,17 @@ class VersionRouter:
             del self._tasks[number]
 
     def _choose_version(self) -> LoadedVersion:
-        challenger = self._plan.challenger
-        if challenger is None or challenger.version not in self._loaded:
+        canary = self._plan.canary
+        if canary is None or canary.version not in self._loaded:
             return self._loaded[self._stable()]
         if random.random() >= self._share():  # noqa: S311
             return self._loaded[self._stable()]
-        return self._loaded[challenger.version]
+        return self._loaded[canary.version]
 
     def _share(self) -> float:
-        """Return the challenger's share of the requests.
+        """Return the canary's share of the requests.
 
-        A challenger that nobody watches any more gets none. One that had all of them keeps them.
+        A canary that nobody watches any more gets none. One that had all of them keeps them.
         """
         watched = self._plan.share == 1 or self._unwatched_s < _ORPHANED_S
         return self._plan.share if watched else 0.0

@@ -67,14 +67,14 @@ def _parent(job: Job) -> Path:
 
     It is the better on validation of those of train and tune.
     """
-    from components.training.evaluation import watched
+    from components.training.evaluation import validation_score
 
     fitted = [job.inputs[name] / "network" for name in ("trained", "tuned")]
     networks = [network for network in fitted if (network / CARD).is_file()]
     parent = networks[0]
     reason = ""
     if len(networks) > 1:
-        parent = max(networks, key=lambda network: watched(network, job.inputs["tokens"]))
+        parent = max(networks, key=lambda network: validation_score(network, job.inputs["tokens"]))
         reason = ", the better of the two on validation"
     card, _ = read_bundle(parent)
     job.journal.log(f"compressing {card.title}{reason}")

@@ -27,20 +27,20 @@ class CandidateResult:
 
     Args:
         row: its row of the leaderboard.
-        answers: to the test cases.
-        decisive: statistics of each test case for the deciding metric.
-        before: answers to the validation cases, without intervals.
+        test_answers: answers to the test cases.
+        deciding_stats: statistics of each test case for the deciding metric.
+        validation_answers: answers to the validation cases, without intervals.
         profile: entries for the profile of its card: its intervals, where answers state some.
     """
 
     row: dict[str, Any]
-    answers: Sequence[Any]
-    decisive: bootstrap.PerExampleStats
-    before: Sequence[Any]
+    test_answers: Sequence[Any]
+    deciding_stats: bootstrap.PerExampleStats
+    validation_answers: Sequence[Any]
     profile: Mapping[str, Any] = field(default_factory=dict)
 
 
-def find(folders: dict[str, Path]) -> dict[str, Path]:
+def find_bundles(folders: dict[str, Path]) -> dict[str, Path]:
     """Return the bundles of all candidates by name.
 
     The network of a stage is named after the stage ("trained", "tuned"). Any other bundle is
@@ -61,7 +61,7 @@ def find(folders: dict[str, Path]) -> dict[str, Path]:
     return bundles
 
 
-def assess(
+def measure_candidate(
     name: str,
     bundle: Path,
     shown: str,
@@ -124,9 +124,9 @@ def assess(
     }
     return CandidateResult(
         row=row,
-        answers=test_answers,
-        decisive=test_stats[metrics[0].name],
-        before=validation_answers,
+        test_answers=test_answers,
+        deciding_stats=test_stats[metrics[0].name],
+        validation_answers=validation_answers,
         profile=profile,
     )
 
@@ -158,7 +158,7 @@ def _statistics(
     return {metric.name: evaluation.per_example_stats(metric, answers, cases) for metric in metrics}
 
 
-def choose(rows: Sequence[dict[str, Any]], metric: base.Metric) -> dict[str, Any]:
+def choose_winner(rows: Sequence[dict[str, Any]], metric: base.Metric) -> dict[str, Any]:
     """Return the row of the winner.
 
     The winner is the best on validation by the deciding metric, of equal ones the faster.

@@ -82,7 +82,7 @@ class ReportData:
             "reached", "went_on", "stopped", "finished", "failed"}}, or {"skipped": the setting
             that switched it off}.
         watch: name of the monitored metric.
-        watch_goal: "max" or "min".
+        monitored_goal: "max" or "min".
         slices: name -> {"n", "value", "interval": [low, high]} of the winner on test, by
             `report_metric`.
         worst: the cases that the winner answered worst.
@@ -113,7 +113,7 @@ class ReportData:
     trials: Sequence[Row] = ()
     search: Mapping[str, Any] = field(default_factory=dict)
     watch: str = "watched figure"
-    watch_goal: str = "max"
+    monitored_goal: str = "max"
     slices: Mapping[str, Row] = field(default_factory=dict)
     worst: WorstCases = WorstCases()
     leak: Mapping[str, Any] | None = None
@@ -156,7 +156,7 @@ def write_report(path: Path, data: ReportData) -> None:
         slices=slices,
         slice_whole=reported.whole([_upper_end(row) for row in data.slices.values()]),
         leak_whole=reported.whole([leak.get("honest"), leak.get("naive")]),
-        trials=sorted(data.trials, key=lambda row: _rank(row, data.watch_goal)),
+        trials=sorted(data.trials, key=lambda row: _rank(row, data.monitored_goal)),
         choices={trial.get("trial"): _choices(trial, data.trials) for trial in data.trials},
         scored=scored,
         enough=ENOUGH,
@@ -224,9 +224,9 @@ def _plots(
         "size": plots.tradeoff(rows, scale, _megabytes, "size, MB (log scale)"),
         "loss": plots.curves(data.curves, losses, "loss"),
         "watch": plots.curves(data.curves, {"watch": "-"}, "watched figure"),
-        "trials": plots.trials(data.trials, data.watch_goal),
-        "progress": search_plots.progress(data.trials, data.watch_goal),
-        "parallel": search_plots.parallel(data.trials, data.watch_goal, data.watch),
+        "trials": plots.trials(data.trials, data.monitored_goal),
+        "progress": search_plots.progress(data.trials, data.monitored_goal),
+        "parallel": search_plots.parallel(data.trials, data.monitored_goal, data.watch),
         "importance": importances,
         "lengths": plots.lengths(lengths.get("histogram") or {}, lengths.get("percentiles") or {}),
     }

@@ -23,7 +23,13 @@ from components.inference.predictor import load
 from components.metrics import bootstrap
 from components.metrics.selective_prediction import abstention_table
 from components.monitoring.profile import predictions_of
-from components.stages.evaluate.candidates import BASELINE, CandidateResult, assess, choose, find
+from components.stages.evaluate.candidates import (
+    BASELINE,
+    CandidateResult,
+    choose_winner,
+    find_bundles,
+    measure_candidate,
+)
 from components.stages.evaluate.leakage import leaked_rows, naive_claim
 from components.stages.evaluate.metric_scale import MetricScale
 from components.stages.evaluate.params import EvaluateParams
@@ -42,7 +48,7 @@ def run(job: Job) -> None:
     metric = evaluator.metrics[0]
     validation = list(evaluator.cases(read_table(job.inputs["clean"], "validation")))
     test = list(evaluator.cases(read_table(job.inputs["clean"], "test")))
-    bundles = find({name: job.inputs[name] for name in ("trained", "tuned", "compressed")})
+    bundles = find_bundles({name: job.inputs[name] for name in ("trained", "tuned", "compressed")})
     results = _results(job, bundles, validation, test)
     rows = _ranked_rows(job, metric, results)
     winner = rows[0]
@@ -52,8 +58,8 @@ def run(job: Job) -> None:
     targets = read_bundle(winner_bundle)[0].targets
     honest = results[BASELINE].row["test"][evaluator.report_metric.name]
     leak = naive_claim(job, targets, honest, read_bundle(bundles[BASELINE])[1])
-    answers = results[winner["name"]].answers
-    validation_answers = results[winner["name"]].before
+    answers = results[winner["name"]].test_answers
+    validation_answers = results[winner["name"]].validation_answers
     abstention = _abstention(evaluator, validation_answers, validation)
     predict = load(winner_bundle).predict
     data = gather(job, rows, answers, test, leak, abstention, predict)
@@ -102,7 +108,7 @@ def _results(
     for number, (name, bundle) in enumerate(bundles.items()):
         job.journal.progress(number, len(bundles), f"candidates ({name})")
         shown = str(bundle.relative_to(bundle.parents[2]))
-        result = assess(name, bundle, shown, validation, test, job.params, job.seed)
+        result = measure_candidate(name, bundle, shown, validation, test, job.params, job.seed)
         results[name] = result
         metrics = _prefixed("validation", result.row["validation"])
         job.journal.metrics(metrics, step=0, child=name)
@@ -127,13 +133,13 @@ def _ranked_rows(
     """
     params: EvaluateParams = job.params
     rows = [result.row for result in results.values()]
-    winner = choose(rows, metric)
+    winner = choose_winner(rows, metric)
     for row in rows:
         row["winner"] = row is winner
     over_baseline = bootstrap.paired_interval(
         metric,
-        results[winner["name"]].decisive,
-        results[BASELINE].decisive,
+        results[winner["name"]].deciding_stats,
+        results[BASELINE].deciding_stats,
         params.resamples,
         params.confidence,
         job.seed,

@@ -90,7 +90,7 @@ def _pretrain(job: Job, spec: FitConfig) -> tuple[FitConfig, dict[str, float]]:
     first = replace(
         spec,
         params=FitParams(**fit_params),
-        masked=params.mask_share,
+        mask_share=params.mask_share,
         state=job.state / "pretrain",
     )
     fitted = fit_distributed(first, job.journal)

@@ -45,13 +45,13 @@ class Population:
         params: of tune.
         train: params of train, with which values must agree.
         seed: of the draws.
-        watched: the metric.
+        metric: the monitored one.
     """
 
     params: TuneParams
     train: BaseModel
     seed: int
-    watched: MonitoredMetric
+    metric: MonitoredMetric
 
     def generation(self, number: int) -> int:
         """Return the generation of a trial, from 0.
@@ -130,7 +130,7 @@ class Population:
 
     def _best_score(self, trial: Trial) -> tuple[float, int]:
         """Return the best score of a trial; of equal ones the first trial is the largest."""
-        return max(map(self.watched.score, trial.rows)), -trial.number
+        return max(map(self.metric.score, trial.rows)), -trial.number
 
     def candidates(self, trials: Sequence[Trial]) -> list[Trial]:
         """Return the trials that may win: those that have finished, which have weights.
@@ -206,7 +206,7 @@ class Population:
 
         def rank(trial: Trial) -> tuple[float, int]:
             """Return the sort key of a trial; of equal ones the first trial comes first."""
-            return -self.watched.score(trial.rows[-1]), trial.number
+            return -self.metric.score(trial.rows[-1]), trial.number
 
         return sorted(finished, key=rank)
 

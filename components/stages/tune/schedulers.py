@@ -73,7 +73,7 @@ class _HyperBand(HyperBandScheduler):
             bracket.cleanup_full(tune_controller)
 
 
-def make_scheduler(params: TuneParams, watched: MonitoredMetric) -> TrialScheduler:
+def make_scheduler(params: TuneParams, metric: MonitoredMetric) -> TrialScheduler:
     """Return the scheduler that `tune.scheduler` names.
 
     asha: Li et al. 2020, arXiv:1810.05934.
@@ -82,9 +82,9 @@ def make_scheduler(params: TuneParams, watched: MonitoredMetric) -> TrialSchedul
 
     Args:
         params: of tune.
-        watched: the metric.
+        metric: the monitored one.
     """
-    common = {"time_attr": "epoch", "metric": watched.name, "mode": watched.goal}
+    common = {"time_attr": "epoch", "metric": metric.name, "mode": metric.goal}
     if params.scheduler == "asha":
         return _Asha(
             max_t=params.epochs,

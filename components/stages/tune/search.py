@@ -41,7 +41,7 @@ def search(
     study: Study,
     ask: Ask,
     spec_of: Callable[[Values, Path], FitConfig],
-    watched: MonitoredMetric,
+    metric: MonitoredMetric,
     params: TuneParams,
     work: Work | None = None,
     population: Population | None = None,
@@ -55,7 +55,7 @@ def search(
         study: of the search.
         ask: the searcher.
         spec_of: values and a state folder -> what to fit.
-        watched: the metric.
+        metric: the monitored one.
         params: of tune.
         work: what a trial does; `fit` by default.
         population: where later trials go on from earlier ones.
@@ -89,7 +89,7 @@ def search(
         if params.scheduler not in ("none", "pbt"):
             replayed = [number for number in numbers if number not in missing]
         queue = _Queue(study, ask, spec_of, replayed, missing, population)
-        _run(concurrency, study, queue, watched, params, recorder, work or _fit)
+        _run(concurrency, study, queue, metric, params, recorder, work or _fit)
     if recorder.fault:
         raise recorder.fault
     if not _not_ended(study, numbers):
@@ -128,7 +128,7 @@ def _run(
     concurrency: int,
     study: Study,
     queue: _Queue,
-    watched: MonitoredMetric,
+    metric: MonitoredMetric,
     params: TuneParams,
     recorder: Recorder,
     work: Work,
@@ -140,12 +140,12 @@ def _run(
     _configure_tune(params, concurrency)
     bundle = {"CPU": params.cpus_per_trial, "GPU": params.gpus_per_trial}
     resources = tune.PlacementGroupFactory([bundle] * params.workers_per_trial)
-    trainable = tune.with_parameters(_trial, work=work, watched=watched)
+    trainable = tune.with_parameters(_trial, work=work, metric=metric)
     tuner = tune.Tuner(
         tune.with_resources(trainable, resources),
         tune_config=tune.TuneConfig(
             search_alg=queue,
-            scheduler=make_scheduler(params, watched),
+            scheduler=make_scheduler(params, metric),
             num_samples=-1,
             reuse_actors=True,
             trial_dirname_creator=_trial_folder,
@@ -280,7 +280,7 @@ class _Queue(Searcher):
         """Do nothing: the study is the record."""
 
 
-def _trial(config: dict[str, Any], work: Work, watched: MonitoredMetric) -> None:
+def _trial(config: dict[str, Any], work: Work, metric: MonitoredMetric) -> None:
     """Run one trial, in a Tune worker.
 
     An error of the trial is its outcome. Tune only sees that a worker died.
@@ -288,7 +288,7 @@ def _trial(config: dict[str, Any], work: Work, watched: MonitoredMetric) -> None
     Args:
         config: of `_Queue.suggest`.
         work: what a trial does.
-        watched: the metric.
+        metric: the monitored one.
     """
     os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = _STOP_TIMEOUT_S
     spec: FitConfig = config["spec"]
@@ -305,7 +305,7 @@ def _trial(config: dict[str, Any], work: Work, watched: MonitoredMetric) -> None
         nonlocal is_stopped
         if row["epoch"] <= inherited:
             return
-        last.update({"epoch": row["epoch"], watched.name: row[watched.name], "row": dict(row)})
+        last.update({"epoch": row["epoch"], metric.name: row[metric.name], "row": dict(row)})
         try:
             tune.report(dict(last))
         except SystemExit:
@@ -320,7 +320,7 @@ def _trial(config: dict[str, Any], work: Work, watched: MonitoredMetric) -> None
     # Its worker died after the trial had ended, and Tune has begun it again.
     if (spec.state / FAILURE).exists() or (spec.state / OUTCOME).exists():
         return
-    room = spec.room
+    memory_record = spec.memory_record
     try:
         if config["parent"]:
             inherit(config["parent"], spec.state)
@@ -331,7 +331,7 @@ def _trial(config: dict[str, Any], work: Work, watched: MonitoredMetric) -> None
         if is_stopped:
             raise SystemExit(0) from error
         # A worker was lost, or had too little memory: all workers begin anew.
-        if isinstance(error, RayActorError) or spec.room != room:
+        if isinstance(error, RayActorError) or spec.memory_record != memory_record:
             raise
         lines = str(error).strip().splitlines() or ["no message"]
         write_atomic(spec.state / FAILURE, to_json(f"{type(error).__name__}: {lines[0]}"))

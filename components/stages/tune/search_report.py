@@ -15,7 +15,7 @@ from components.stages.tune.study import MonitoredMetric, Trial
 def account(
     trials: Sequence[Trial],
     params: TuneParams,
-    watched: MonitoredMetric,
+    metric: MonitoredMetric,
     ended_by: str,
     population: Population | None = None,
 ) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def account(
     Args:
         trials: that have ended, in the order of their numbers.
         params: of tune.
-        watched: the metric.
+        metric: the monitored one.
         ended_by: trials, time or epochs.
         population: under pbt. Then a trial covers some epochs of a member, and "parent" is the
             trial that it went on from.
@@ -32,14 +32,14 @@ def account(
     if population:
         shown: Sequence[Trial] = population.trials_for_report(trials)
         parents = population.lineage(trials)
-        rows = [_row(trial, watched) | {"parent": parents[trial.number]} for trial in shown]
+        rows = [_row(trial, metric) | {"parent": parents[trial.number]} for trial in shown]
         table = population.rungs(shown)
     else:
-        rows = [_row(trial, watched) for trial in trials]
+        rows = [_row(trial, metric) for trial in trials]
         table = rungs(trials)
     return {
-        "watch": watched.name,
-        "goal": watched.goal,
+        "watch": metric.name,
+        "goal": metric.goal,
         "searcher": params.searcher,
         "scheduler": params.scheduler,
         "ended_by": ended_by,
@@ -49,12 +49,12 @@ def account(
     }
 
 
-def _row(trial: Trial, watched: MonitoredMetric) -> dict[str, Any]:
+def _row(trial: Trial, metric: MonitoredMetric) -> dict[str, Any]:
     """Return the record of a trial."""
     return {
         "trial": trial.number,
         "params": trial.values,
-        "curve": [row[watched.name] for row in trial.rows],
+        "curve": [row[metric.name] for row in trial.rows],
         "status": trial.outcome,
     }
 

@@ -30,14 +30,14 @@ _ATTEMPTS = 100
 Ask = Callable[[int, Iterable[Trial]], Values | None]
 
 
-def asker(params: TuneParams, train: BaseModel, seed: int, watched: MonitoredMetric) -> Ask:
+def asker(params: TuneParams, train: BaseModel, seed: int, metric: MonitoredMetric) -> Ask:
     """Return the searcher that `tune.searcher` names.
 
     Args:
         params: of tune.
         train: params of train.
         seed: of the draws.
-        watched: the metric.
+        metric: the monitored one.
     """
     space = params.space
     if params.searcher == "grid":
@@ -46,7 +46,7 @@ def asker(params: TuneParams, train: BaseModel, seed: int, watched: MonitoredMet
         grid = list(islice(combinations(space, train), params.trials + 1))
         return lambda number, _: grid[number] if number < len(grid) else None
     if params.searcher == "optuna":
-        return lambda number, before: suggest(space, train, seed, number, list(before), watched)
+        return lambda number, before: suggest(space, train, seed, number, list(before), metric)
     return lambda number, _: draw(space, train, seed, number)
 
 
@@ -104,7 +104,7 @@ def suggest(
     seed: int,
     trial: int,
     before: list[Trial],
-    watched: MonitoredMetric,
+    metric: MonitoredMetric,
 ) -> Values:
     """Return values by Optuna's tree of Parzen estimators (Bergstra et al. 2011), path by path.
 
@@ -116,7 +116,7 @@ def suggest(
         seed: of the draws.
         trial: its number.
         before: the trials before it.
-        watched: the metric.
+        metric: the monitored one.
 
     Raises:
         ParamsError: no allowed combination was found.
@@ -124,9 +124,9 @@ def suggest(
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    earlier = [_optuna_trial(trial, space, watched) for trial in before]
+    earlier = [_optuna_trial(trial, space, metric) for trial in before]
     direction: Literal["maximize", "minimize"] = "minimize"
-    if watched.goal == "max":
+    if metric.goal == "max":
         direction = "maximize"
 
     def attempt(number: int) -> Values:
@@ -166,7 +166,7 @@ def _distribution(dimension: Dimension) -> Any:
     return FloatDistribution(low, high, log=dimension.loguniform is not None)
 
 
-def _optuna_trial(trial: Trial, space: Space, watched: MonitoredMetric) -> Any:
+def _optuna_trial(trial: Trial, space: Space, metric: MonitoredMetric) -> Any:
     """Return a trial in Optuna's terms.
 
     One that was stopped counts as worse than one that lasted longer.
@@ -181,14 +181,14 @@ def _optuna_trial(trial: Trial, space: Space, watched: MonitoredMetric) -> Any:
     if trial.outcome == "finished" and trial.rows:
         return create_trial(
             state=TrialState.COMPLETE,
-            value=watched.best(trial.rows),
+            value=metric.best(trial.rows),
             params=values,
             distributions=distributions,
         )
     states = {None: TrialState.RUNNING, "failed": TrialState.FAIL}
     return create_trial(
         state=states.get(trial.outcome, TrialState.PRUNED),
-        intermediate_values={int(row["epoch"]): row[watched.name] for row in trial.rows},
+        intermediate_values={int(row["epoch"]): row[metric.name] for row in trial.rows},
         params=values,
         distributions=distributions,
     )

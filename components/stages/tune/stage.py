@@ -60,7 +60,7 @@ def _search(job: Job) -> None:
     params: TuneParams = job.params
     train: Any = job.sections["train"]
     learning = base.learning(job.task)
-    watched = MonitoredMetric(f"validation_{learning.monitored_metric}", learning.watch_goal)
+    metric = MonitoredMetric(f"validation_{learning.monitored_metric}", learning.monitored_goal)
     _check_architectures(job)
     if train.pretrain.epochs:
         job.journal.log(
@@ -72,14 +72,14 @@ def _search(job: Job) -> None:
     strictest = train.model_copy(update={"workers": workers})
     population = None
     if params.scheduler == "pbt":
-        population = Population(params, strictest, job.seed, watched)
-    ask = _searcher(job, study, strictest, watched)
+        population = Population(params, strictest, job.seed, metric)
+    ask = _searcher(job, study, strictest, metric)
     spec_of = partial(_spec, job, True)
-    ended_by = search(study, ask, spec_of, watched, params, population=population)
+    ended_by = search(study, ask, spec_of, metric, params, population=population)
     trials = ended(study.first(params.numbers), ended_by)
     candidates = population.candidates(trials) if population else trials
-    best = winner(candidates, watched)
-    _log_best(job, best, len(trials), watched, population is not None)
+    best = winner(candidates, metric)
+    _log_best(job, best, len(trials), metric, population is not None)
     if population:
         spec = _spec(job, True, best.values, study.folder(best.number))
         fitted = _member_result(spec)
@@ -93,8 +93,8 @@ def _search(job: Job) -> None:
     weights = fitted.weights.read_bytes()
     network = job.outputs["tuned"] / "network"
     save_torch(network, spec, weights, job.tags["params_hash"], origin)
-    record = account(trials, params, watched, ended_by, population)
-    write_atomic(job.outputs["trials"], table(shown, watched))
+    record = account(trials, params, metric, ended_by, population)
+    write_atomic(job.outputs["trials"], table(shown, metric))
     write_atomic(job.outputs["search"], to_json(record))
     report = {
         "trials": len(trials),
@@ -104,20 +104,20 @@ def _search(job: Job) -> None:
         "searcher": params.searcher,
         "scheduler": params.scheduler,
         "ended_by": ended_by,
-        f"best_trial_{watched.name}": watched.best(best.rows),
+        f"best_trial_{metric.name}": metric.best(best.rows),
         "architecture": spec.architecture,
         "parameters": fitted.parameters,
     }
     if not population:
-        report[f"refit_{watched.name}"] = fitted.best[watched.name]
+        report[f"refit_{metric.name}"] = fitted.best[metric.name]
     write_atomic(job.outputs["report"], to_json(report))
     # The weights and checkpoints of a population are deleted with the state, so a later search
     # could not go on from its study.
     if not population:
         study.close()
         job.journal.log(
-            f"refitted, workers {fitted.workers}: {watched.name.replace('_', ' ')} "
-            f"{fitted.best[watched.name]:.4f}"
+            f"refitted, workers {fitted.workers}: {metric.name.replace('_', ' ')} "
+            f"{fitted.best[metric.name]:.4f}"
         )
 
 
@@ -132,27 +132,27 @@ def _check_architectures(job: Job) -> None:
         check(_spec(job, True, values, job.state))
 
 
-def _searcher(job: Job, study: Study, train: Any, watched: MonitoredMetric) -> Ask:
+def _searcher(job: Job, study: Study, train: Any, metric: MonitoredMetric) -> Ask:
     """Return the searcher of values, after those of a warm start."""
-    first = first_tried(study, job, train, watched)
-    return before(first, asker(job.params, train, job.seed, watched), train)
+    first = first_tried(study, job, train, metric)
+    return before(first, asker(job.params, train, job.seed, metric), train)
 
 
-def _log_best(job: Job, best: Trial, count: int, watched: MonitoredMetric, is_member: bool) -> None:
+def _log_best(job: Job, best: Trial, count: int, metric: MonitoredMetric, is_member: bool) -> None:
     """Log the best of all trials.
 
     Args:
         job: tune.
         best: the trial.
         count: number of trials.
-        watched: the metric.
+        metric: the monitored one.
         is_member: whether it is of a population.
     """
-    value = watched.best(best.rows)
+    value = metric.best(best.rows)
     params = ", ".join(f"{name}={_short(value)}" for name, value in best.values.items())
     following = "its weights are taken" if is_member else "refitting it"
     job.journal.log(
-        f"best of {count} trials: {best.number} with {watched.name.replace('_', ' ')} "
+        f"best of {count} trials: {best.number} with {metric.name.replace('_', ' ')} "
         f"{value:.4f} ({params}); {following}"
     )
 
@@ -202,12 +202,12 @@ def ended(trials: list[Trial], by: str) -> list[Trial]:
     return result
 
 
-def winner(trials: list[Trial], watched: MonitoredMetric) -> Trial:
+def winner(trials: list[Trial], metric: MonitoredMetric) -> Trial:
     """Return the trial with the best metric; of equal ones the first.
 
     Args:
         trials: that may win.
-        watched: the metric.
+        metric: the monitored one.
 
     Raises:
         InputError: none has one.
@@ -217,7 +217,7 @@ def winner(trials: list[Trial], watched: MonitoredMetric) -> Trial:
 
         def rank(trial: Trial) -> tuple[float, int]:
             """Return the sort key of a trial: its best score, then the lower number."""
-            return max(map(watched.score, trial.rows)), -trial.number
+            return max(map(metric.score, trial.rows)), -trial.number
 
         return max(measured, key=rank)
     if not trials:
@@ -268,20 +268,20 @@ def _spec(job: Job, trial: bool, values: Values, state: Path) -> FitConfig:
     )
 
 
-def table(trials: list[Trial], watched: MonitoredMetric) -> str:
+def table(trials: list[Trial], metric: MonitoredMetric) -> str:
     """Return a table of the trials as CSV.
 
     Args:
         trials: that have ended.
-        watched: the metric.
+        metric: the monitored one.
     """
     names: set[str] = set()
     for trial in trials:
         names.update(trial.values)
     columns = sorted(names)
-    lines = [",".join(["trial", watched.name, "epochs", "outcome", *columns])]
+    lines = [",".join(["trial", metric.name, "epochs", "outcome", *columns])]
     for trial in trials:
-        best = f"{watched.best(trial.rows):.10g}" if trial.rows else ""
+        best = f"{metric.best(trial.rows):.10g}" if trial.rows else ""
         cells = [str(trial.number), best, str(len(trial.rows)), str(trial.outcome)]
         cells += [_csv(trial.values.get(name)) for name in columns]
         lines.append(",".join(cells))

@@ -17,7 +17,7 @@ from components.stages.tune.searchers import Ask
 from components.stages.tune.study import MonitoredMetric, Study, Trial
 
 
-def first_tried(study: Study, job: Job, train: BaseModel, watched: MonitoredMetric) -> list[Values]:
+def first_tried(study: Study, job: Job, train: BaseModel, metric: MonitoredMetric) -> list[Values]:
     """Return the values of the first trials, the best first.
 
     They are chosen once, when a study is new, and written with it. So a search that is killed or
@@ -29,7 +29,7 @@ def first_tried(study: Study, job: Job, train: BaseModel, watched: MonitoredMetr
         study: of the search.
         job: tune.
         train: params of train.
-        watched: the metric.
+        metric: the monitored one.
     """
     if study.first_tried is None and job.params.warm_start:
         if study.trials:
@@ -38,7 +38,7 @@ def first_tried(study: Study, job: Job, train: BaseModel, watched: MonitoredMetr
                 "(gristmill stage tune --fresh begins a new one)"
             )
         else:
-            study.try_first(_choose(study, job, train, watched))
+            study.try_first(_choose(study, job, train, metric))
     return study.first_tried or []
 
 
@@ -84,7 +84,7 @@ def fitting(texts: Mapping[str, str], space: Space, train: BaseModel) -> Values 
     return None
 
 
-def _choose(study: Study, job: Job, train: BaseModel, watched: MonitoredMetric) -> list[Values]:
+def _choose(study: Study, job: Job, train: BaseModel, metric: MonitoredMetric) -> list[Values]:
     """Return the best configurations of earlier searches that fit this space."""
     log = study.journal.log
     try:
@@ -93,8 +93,8 @@ def _choose(study: Study, job: Job, train: BaseModel, watched: MonitoredMetric) 
             job.tags["pipeline"],
             job.task,
             job.stage,
-            watched.name,
-            watched.goal,
+            metric.name,
+            metric.goal,
         )
     except EnvironmentFault as fault:
         log(f"warm start: {fault.what}; the search begins cold")

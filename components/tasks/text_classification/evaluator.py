@@ -93,15 +93,15 @@ class TextEvaluator(ClassificationEvaluator):
         size = -(-len(pieces) // limit)
         return ["".join(pieces[start : start + size]) for start in range(0, len(pieces), size)]
 
-    def without(self, query: Any, parts: Sequence[str], place: int) -> BaseModel:
+    def without(self, query: Any, parts: Sequence[str], index: int) -> BaseModel:
         """Return the query without the piece at an index.
 
         Args:
             query: with a text.
             parts: all pieces of the text.
-            place: index of the piece that is left out.
+            index: of the piece that is left out.
         """
-        text = "".join([*parts[:place], *parts[place + 1 :]])
+        text = "".join([*parts[:index], *parts[index + 1 :]])
         return cast(BaseModel, query.model_copy(update={"text": text}))
 
     def show(self, case: Case[Any]) -> str:

@@ -28,7 +28,7 @@ class MaskedTokens:
     """
 
     monitored_metric: ClassVar[str] = "loss"
-    watch_goal: ClassVar[Literal["min", "max"]] = "min"
+    monitored_goal: ClassVar[Literal["min", "max"]] = "min"
 
     def __init__(self, encoder: Encoder, share: float) -> None:
         text = cast(TextEncoder, encoder)

@@ -105,7 +105,7 @@ class Scene:
     def served(self) -> tuple[str, str | None]:
         """The version in service, and the one that is on its way."""
         plan = self.follower.plan
-        return plan.stable.version, plan.challenger and plan.challenger.version
+        return plan.stable.version, plan.canary and plan.canary.version
 
     def notes(self) -> list[dict[str, str]]:
         """What is to be written on versions."""

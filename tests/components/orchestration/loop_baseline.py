@@ -17,7 +17,7 @@ from components.orchestration.stage_files import STAGES
 from components.registry.release.promotion import release
 from components.registry.release.retrain_record import RetrainRecord, record
 from components.registry.versions.model_versions import register
-from components.stages.evaluate.candidates import BASELINE, assess
+from components.stages.evaluate.candidates import BASELINE, measure_candidate
 from components.stages.evaluate.stage import _answers
 from components.tasks import base
 from components.training.bundle_writer import save_numpy
@@ -105,7 +105,7 @@ def main(root: Path) -> None:
     validation, test = (
         list(evaluator.cases(read_table(clean, split))) for split in ("validation", "test")
     )
-    found = assess(
+    found = measure_candidate(
         BASELINE,
         winner,
         "models/winner",
@@ -115,9 +115,13 @@ def main(root: Path) -> None:
         params.seed,
     )
     truths = [case.truth for case in validation]
-    add_to_profile(winner, {"predictions": predictions_of(evaluator, found.before, truths)})
+    add_to_profile(
+        winner, {"predictions": predictions_of(evaluator, found.validation_answers, truths)}
+    )
     row = found.row | {"winner": True, "bundle_sha256": sha256(winner / CARD)}
-    write_table(data / "reports" / "answers", {"test": _answers(evaluator, found.answers, test)})
+    write_table(
+        data / "reports" / "answers", {"test": _answers(evaluator, found.test_answers, test)}
+    )
     board = {
         "deciding_metric": evaluator.metrics[0].name,
         "goal": evaluator.metrics[0].goal,

@@ -195,7 +195,7 @@ class Project:
 @pytest.fixture
 def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(drift_check, "_SETTLE_S", 0.0)
+    monkeypatch.setattr(drift_check, "_WRITE_DELAY_S", 0.0)
     made = Project(shutil.copytree(template, tmp_path / "p", symlinks=True))
     yield made
     made.log.close()

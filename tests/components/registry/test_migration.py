@@ -21,7 +21,7 @@ from sqlalchemy import create_engine, text
 from components.core.errors import EnvironmentFault, InputError
 from components.registry.release.promotion import history, release
 from components.registry.store import tracking_store
-from components.registry.store.artifact_upload import ship
+from components.registry.store.artifact_upload import upload_artifacts
 from components.registry.store.migration import SERVED, move
 from components.registry.versions.model_versions import champion, fetch, register
 from tests.commands.project import free_port
@@ -308,13 +308,13 @@ def test_a_file_that_was_spoilt_is_sent_again_and_a_place_that_takes_none_is_tol
     filled: Path, tmp_path: Path
 ) -> None:
     folder = filled / "mlflow" / "artifacts"
-    count, size = ship(folder, str(tmp_path / "files"))
+    count, size = upload_artifacts(folder, str(tmp_path / "files"))
     spoilt = next((tmp_path / "files").rglob("bundle.json"))
     spoilt.write_bytes(b"{}")
-    assert ship(folder, str(tmp_path / "files")) == (count, size)
+    assert upload_artifacts(folder, str(tmp_path / "files")) == (count, size)
     assert spoilt.read_bytes() != b"{}"
     with pytest.raises(EnvironmentFault, match="does not take files"):
-        ship(folder, "/proc/no/such")
+        upload_artifacts(folder, "/proc/no/such")
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ class Paper:
         self.plan = plan
         loaded = [
             each.version
-            for each in (plan.stable, plan.challenger)
+            for each in (plan.stable, plan.canary)
             if each and each.version not in self.failed
         ]
         return [Report("r", self.process, plan.number, loaded, self.failed, self.tallies)]
@@ -74,12 +74,12 @@ class World:
     def step(
         self, champion: int | None, seconds: float = 1.0, **tallies: tuple[int, int]
     ) -> tuple[str, str | None, float]:
-        """One step; `v2=(requests, errors)`. Returns stable, challenger and the share as the replicas know them."""
+        """One step; `v2=(requests, errors)`. Returns stable, canary and the share as the replicas know them."""
         self.now += seconds
         self.paper.tallies = {name[1:]: Tally(*counts) for name, counts in tallies.items()}
         self.follower.step(version(champion) if champion else None)
         plan: Any = self.paper.plan
-        return plan.stable.version, plan.challenger and plan.challenger.version, plan.share
+        return plan.stable.version, plan.canary and plan.canary.version, plan.share
 
 
 @pytest.fixture
@@ -133,10 +133,10 @@ def test_a_refused_version_that_is_released_anew_between_two_looks_is_tried_agai
     world.paper.fault = None
     # when nothing was decided since, then it is not tried again
     world.follower.step(version(2), 5)
-    assert world.paper.plan.challenger is None
+    assert world.paper.plan.canary is None
     # when it went back and was released again, which no look has seen, then it is
     world.follower.step(version(2), 7)
-    assert world.paper.plan.challenger is not None
+    assert world.paper.plan.canary is not None
     assert world.paper.records == [("2", "refused")]
 
 

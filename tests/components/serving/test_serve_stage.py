@@ -28,7 +28,7 @@ from components.registry.versions.model_versions import cases_of
 from components.registry.versions.reader import RegistrySnapshot, read_snapshot
 from components.serving.params import ServeParams
 from components.stages.clean.frozen_split import freeze
-from components.stages.evaluate.candidates import assess
+from components.stages.evaluate.candidates import measure_candidate
 from components.stages.evaluate.params import EvaluateParams
 from components.stages.evaluate.stage import _answers
 from components.stages.serve import stage
@@ -111,7 +111,7 @@ def job_of(
         list(evaluator.cases(read_table(reviews.root / "clean", split)))
         for split in ("validation", "test")
     )
-    found = assess("network", bundle, "models/winner", validation, test, FAST, 7)
+    found = measure_candidate("network", bundle, "models/winner", validation, test, FAST, 7)
     board = {
         "deciding_metric": "macro_f1",
         "goal": "max",
@@ -123,7 +123,7 @@ def job_of(
     }
     data = root / "data"
     shutil.rmtree(data, ignore_errors=True)
-    write_table(data / "answers", {"test": _answers(evaluator, found.answers, test)})
+    write_table(data / "answers", {"test": _answers(evaluator, found.test_answers, test)})
     (data / "leaderboard.json").write_text(to_json(board), encoding="utf-8")
     (data / "evaluation.html").write_text(
         "<main><!-- gates -->to come<!-- end of gates --></main>", encoding="utf-8"

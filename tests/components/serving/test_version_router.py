@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ async def versions(client: httpx.AsyncClient, count: int = 400) -> dict[str, int
 
 def test_requests_are_divided_by_share_and_the_leading_version_speaks_for_the_service() -> None:
     async def test(swap: VersionRouter, client: httpx.AsyncClient, _: Houses) -> None:
-        plan = RolloutPlan(stable=edition(1), challenger=edition(2), number=1)
+        plan = RolloutPlan(stable=edition(1), canary=edition(2), number=1)
         report = await settled(swap, plan)
         assert (report.loaded, report.failed, report.plan) == (["1", "2"], {}, 1)
         assert await versions(client) == {"1": 400}
@@ -95,7 +96,7 @@ def test_requests_are_divided_by_share_and_the_leading_version_speaks_for_the_se
 def test_what_they_answer_is_counted_from_the_challengers_coming() -> None:
     async def test(swap: VersionRouter, client: httpx.AsyncClient, _: Houses) -> None:
         await versions(client, 5)
-        plan = RolloutPlan(stable=edition(1), challenger=edition(2))
+        plan = RolloutPlan(stable=edition(1), canary=edition(2))
         await settled(swap, plan)
         for status in (200, 500, 503, 422, 504):
             await client.post("/v1/predict", content=str(status))
@@ -112,7 +113,7 @@ def test_what_they_answer_is_counted_from_the_challengers_coming() -> None:
 
 def test_a_version_that_does_not_load_is_told_and_costs_nothing() -> None:
     async def test(swap: VersionRouter, client: httpx.AsyncClient, _: Houses) -> None:
-        plan = RolloutPlan(stable=edition(1), challenger=edition(9), share=1.0)
+        plan = RolloutPlan(stable=edition(1), canary=edition(9), share=1.0)
         assert (await settled(swap, plan)).failed == {"9": "is no bundle"}
         assert await versions(client, 20) == {"1": 20}
         assert swap.follow(RolloutPlan(stable=edition(1))).failed == {}
@@ -122,7 +123,7 @@ def test_a_version_that_does_not_load_is_told_and_costs_nothing() -> None:
 
 def test_a_version_stays_until_its_last_request_is_answered() -> None:
     async def test(swap: VersionRouter, client: httpx.AsyncClient, houses: Houses) -> None:
-        await settled(swap, RolloutPlan(stable=edition(1), challenger=edition(2), share=1.0))
+        await settled(swap, RolloutPlan(stable=edition(1), canary=edition(2), share=1.0))
         houses.gate.clear()
         slow = asyncio.create_task(client.post("/v1/predict"))
         await asyncio.sleep(0.05)
@@ -138,7 +139,7 @@ def test_a_version_stays_until_its_last_request_is_answered() -> None:
 
 def test_a_challenger_that_nobody_watches_any_more_gets_no_requests() -> None:
     async def test(swap: VersionRouter, client: httpx.AsyncClient, _: Houses) -> None:
-        plan = RolloutPlan(stable=edition(1), challenger=edition(2), share=0.9)
+        plan = RolloutPlan(stable=edition(1), canary=edition(2), share=0.9)
         await settled(swap, plan)
         swap.follow(plan, unwatched_s=3600)
         assert await versions(client, 50) == {"1": 50}
@@ -154,10 +155,18 @@ def test_a_replica_that_starts_later_goes_from_the_old_version_to_the_new_one() 
     run(test)
 
 
+def test_a_plan_in_a_file_has_the_keys_of_earlier_releases(tmp_path: Path) -> None:
+    files = PlanFiles(tmp_path)
+    files.post(RolloutPlan(stable=edition(1), canary=edition(2), share=0.5))
+    written = json.loads((tmp_path / "plan.json").read_text())
+    assert list(written) == ["stable", "challenger", "share", "number"]
+    assert written["challenger"]["model"]["version"] == "2"
+
+
 def test_plan_and_reports_pass_over_the_board(tmp_path: Path) -> None:
     service, replica = PlanFiles(tmp_path), PlanFiles(tmp_path)
     assert replica.plan() is None
-    plan = RolloutPlan(stable=edition(1), challenger=edition(2), share=0.5, number=3)
+    plan = RolloutPlan(stable=edition(1), canary=edition(2), share=0.5, number=3)
     service.post(plan)
     told = replica.plan()
     assert told is not None and told[0] == plan and told[1] < 60

@@ -172,7 +172,7 @@ def project(
 ) -> Project:
     made = Project(tmp_path, validation_profile(number_task))
     monkeypatch.setattr(drift_check, "_champion", lambda *_: (1, made.profile))
-    monkeypatch.setattr(drift_check, "_SETTLE_S", 0.0)
+    monkeypatch.setattr(drift_check, "_WRITE_DELAY_S", 0.0)
     monkeypatch.setattr(drift_alerts, "_log", lambda *_: None)
     monkeypatch.setattr(commands, "_open", lambda _: (made.params, made.store))
     monkeypatch.setattr(commands, "root", lambda: tmp_path)

@@ -62,7 +62,7 @@ def test_sums_of_parts_add_up_to_that_of_the_whole() -> None:
     assert metrics["loss"] == pytest.approx(np.mean(ERRORS**2))
     assert metrics["rmse"] == pytest.approx(np.sqrt(np.mean(ERRORS**2)))
     assert metrics["mae"] == pytest.approx(np.mean(np.abs(ERRORS)))
-    assert LEARNING.monitored_metric in metrics and LEARNING.watch_goal == "min"
+    assert LEARNING.monitored_metric in metrics and LEARNING.monitored_goal == "min"
 
 
 def test_rows_weigh_the_same_and_are_not_transformed() -> None:

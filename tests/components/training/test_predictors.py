@@ -19,7 +19,7 @@ from components.inference.predictor import ARRAYS, WEIGHTS, Predictor, load
 from components.metrics.selective_prediction import abstention_table, threshold
 from components.tasks import base
 from components.training.bundle_writer import save_numpy
-from components.training.evaluation import watched
+from components.training.evaluation import validation_score
 
 TEXTS = [
     "房间很干净,满意!",
@@ -135,7 +135,7 @@ def test_the_watched_figure_is_that_of_the_validation_answers(
             [predictor.evaluator.Query(text=row["text"]) for row in rows]
         )
     ]
-    assert watched(network, reviews.root / "tokens") == pytest.approx(
+    assert validation_score(network, reviews.root / "tokens") == pytest.approx(
         f1_score([row["label"] for row in rows], labels, average="macro")
     )
 

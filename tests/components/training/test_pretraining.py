@@ -71,7 +71,7 @@ def test_what_is_hidden() -> None:
 def test_padded_and_packed_rows_have_the_same_loss(reviews: StageRunner, tmp_path: Path) -> None:
     encoder = load_encoder(reviews.root / "tokens", reviews.task)
     learner = make_learner(
-        replace(reviews.spec(tmp_path, "transformer", {"dropout": 0.0}), masked=0.3), encoder
+        replace(reviews.spec(tmp_path, "transformer", {"dropout": 0.0}), mask_share=0.3), encoder
     )
     rows = EncodedRows(reviews.root / "tokens", "train", encoder)
     padded, packed = (
@@ -94,7 +94,7 @@ def test_it_learns_to_guess_and_the_fit_starts_there(
     runner, architecture = line
     before = replace(
         runner.spec(tmp_path / "pretrain", architecture, epochs=3, patience=3, checkpoint_steps=50),
-        masked=0.15,
+        mask_share=0.15,
     )
     fitted = fit(before)
     losses = [row["validation_loss"] for row in fitted.curve]
@@ -121,7 +121,7 @@ def test_a_killed_pretraining_ends_as_the_undisturbed_one(
 
     def spec(name: str) -> Any:
         return replace(
-            reviews.spec(tmp_path / name, "transformer", epochs=2, patience=2), masked=0.15
+            reviews.spec(tmp_path / name, "transformer", epochs=2, patience=2), mask_share=0.15
         )
 
     undisturbed = fit(spec("undisturbed"))
@@ -150,7 +150,7 @@ def test_rows_without_labels_are_read_too_and_only_here(
     write_table(tmp_path / "tokens", {**parts, "unlabelled": nameless}, facts)
     (tmp_path / "tokens" / "encoder").symlink_to(tokens / "encoder")
     plain = replace(reviews.spec(tmp_path / "fit", "transformer"), tokens=tmp_path / "tokens")
-    masked = replace(plain, masked=0.15)
+    masked = replace(plain, mask_share=0.15)
     assert (
         learns_from(plain),
         learns_from(masked),
@@ -162,7 +162,7 @@ def test_rows_without_labels_are_read_too_and_only_here(
 
 
 def test_weights_of_another_net_are_refused(reviews: StageRunner, tmp_path: Path) -> None:
-    fitted = fit(replace(reviews.spec(tmp_path / "pretrain", "transformer"), masked=0.15))
+    fitted = fit(replace(reviews.spec(tmp_path / "pretrain", "transformer"), mask_share=0.15))
     with pytest.raises(InputError, match="weights of another network"):
         fit(replace(reviews.spec(tmp_path / "fit", "textcnn"), initial=fitted.weights))
 

@@ -159,7 +159,7 @@ def test_every_way_of_transfer_and_pretraining_runs_on_two_workers(
     }
     specs["masked"] = replace(
         reviews.spec(tmp_path / "masked", "transformer", **{**knobs, "epochs": 4, "patience": 4}),
-        masked=0.15,
+        mask_share=0.15,
     )
 
     # when two workers fit them

@@ -13,7 +13,7 @@ from components.core.bundles import CARD, bundle_bytes
 from components.core.files import sha256
 from components.core.tables import read_table
 from components.inference.predictor import load
-from components.stages.evaluate.candidates import assess, choose, find
+from components.stages.evaluate.candidates import choose_winner, find_bundles, measure_candidate
 from components.stages.evaluate.params import EvaluateParams
 from components.tasks import base
 
@@ -35,13 +35,15 @@ def test_a_candidate_better_on_test_but_worse_on_validation_loses(turn: int) -> 
     rows = [row("lucky", 0.80, 0.95, 0.1), row("honest", 0.81, 0.70, 9.0), row("last", 0.5, 0.99)][
         ::turn
     ]
-    assert choose(rows, METRIC)["name"] == "honest"
+    assert choose_winner(rows, METRIC)["name"] == "honest"
 
 
 @pytest.mark.parametrize("turn", [1, -1])
 def test_of_equals_the_faster_wins(turn: int) -> None:
     assert (
-        choose([row("slow", 0.8, 0.9, 2.0), row("fast", 0.8, 0.1, 1.0)][::turn], METRIC)["name"]
+        choose_winner([row("slow", 0.8, 0.9, 2.0), row("fast", 0.8, 0.1, 1.0)][::turn], METRIC)[
+            "name"
+        ]
         == "fast"
     )
 
@@ -50,7 +52,7 @@ def test_a_figure_that_should_be_small_is_chosen_small() -> None:
     class Loss:
         name, goal = "macro_f1", "min"
 
-    assert choose([row("a", 0.3, 0.0), row("b", 0.2, 0.0)], Loss())["name"] == "b"  # type: ignore[arg-type]
+    assert choose_winner([row("a", 0.3, 0.0), row("b", 0.2, 0.0)], Loss())["name"] == "b"  # type: ignore[arg-type]
 
 
 def test_bundles_are_called_after_their_stage_or_their_recipe(tmp_path: Path) -> None:
@@ -65,7 +67,7 @@ def test_bundles_are_called_after_their_stage_or_their_recipe(tmp_path: Path) ->
         (tmp_path / name).mkdir(parents=True)
         if name != "trained/no-bundle":
             (tmp_path / name / CARD).write_text("{}")
-    found = find({name: tmp_path / name for name in ("trained", "tuned", "compressed")})
+    found = find_bundles({name: tmp_path / name for name in ("trained", "tuned", "compressed")})
     assert {name: str(path.relative_to(tmp_path)) for name, path in found.items()} == {
         "classical": "trained/classical",
         "trained": "trained/network",
@@ -82,7 +84,9 @@ def test_a_candidate_is_measured_on_its_own_answers(reviews: StageRunner, networ
         for split in ("validation", "test")
     )
     params = EvaluateParams(resamples=100, latency_queries=20, throughput_batch=8)
-    found = assess("trained", network, "models/trained/network", validation, test, params, seed=7)
+    found = measure_candidate(
+        "trained", network, "models/trained/network", validation, test, params, seed=7
+    )
     for split, cases in (("validation", validation), ("test", test)):
         right = [
             answer.label == case.truth
@@ -91,7 +95,7 @@ def test_a_candidate_is_measured_on_its_own_answers(reviews: StageRunner, networ
             )
         ]
         assert found.row[split]["accuracy"] == pytest.approx(np.mean(right))
-    assert [answer.label for answer in found.answers] == [
+    assert [answer.label for answer in found.test_answers] == [
         answer.label for answer in predictor.predict([case.query for case in test])
     ]
     low, high = found.row["test_interval"]["accuracy"]

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from components.core.bundles import CARD
 from components.stages.evaluate import candidates, leakage, plots, stage
-from components.stages.evaluate.candidates import CandidateResult, assess, choose
+from components.stages.evaluate.candidates import CandidateResult, choose_winner, measure_candidate
 from components.stages.evaluate.metric_scale import MetricScale
 from components.stages.evaluate.params import EvaluateParams
 from components.stages.evaluate.report import ReportData, ShownCase, WorstCases, write_report
@@ -191,7 +191,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Candid
         content = {"title": name, "origin": origin, "error": error}
         (bundle / CARD).write_text(json.dumps(content))
         (bundle / "arrays.safetensors").write_bytes(b"0" * 100)
-        measured[name] = assess(
+        measured[name] = measure_candidate(
             name, bundle, name, cases("validation", 30), cases("test", 40), PARAMS, seed=7
         )
     return measured
@@ -206,7 +206,7 @@ def test_the_smallest_error_wins_and_the_board_begins_with_it(
     results: dict[str, CandidateResult], tmp_path: Path
 ) -> None:
     rows = [result.row for result in results.values()]
-    assert choose(rows, RMSE)["name"] == "trained"
+    assert choose_winner(rows, RMSE)["name"] == "trained"
     ranked = stage._ranked_rows(job(tmp_path), RMSE, results)
     assert [row["name"] for row in ranked] == ["trained", "int8", "classical", "hopeless"]
     low, high = ranked[0]["over_baseline"]
@@ -220,7 +220,7 @@ def test_answers_and_metrics_have_the_names_of_the_task(
     results: dict[str, CandidateResult], tmp_path: Path
 ) -> None:
     test = cases("test", 40)
-    answers = results["trained"].answers
+    answers = results["trained"].test_answers
     table = stage._answers(EVALUATOR, answers, test)
     assert table.column_names == ["id", "query", "truth", "answer", "error", "slices"]
     assert table["error"][0].as_py() == pytest.approx(2.0)
@@ -255,7 +255,7 @@ def page(results: dict[str, CandidateResult], folder: Path) -> str:
     """The report of the four candidates."""
     test = cases("test", 40)
     rows = stage._ranked_rows(job(folder), RMSE, results)
-    answers = results["trained"].answers
+    answers = results["trained"].test_answers
     worst = EVALUATOR.report.worst_answers(answers, test, 3)
     data = ReportData(
         pipeline="flats",

@@ -58,8 +58,8 @@ def test_pretraining_comes_first_and_the_fit_starts_from_it(
     job = runner.job("train", ["clean", "tokens"], ["trained", "curve", "report"])
     train.run(job)
     first, second = specs
-    assert (first.masked, first.params.epochs, first.state.name) == (0.15, 2, "pretrain")
-    assert (second.masked, second.params.epochs, second.initial) == (
+    assert (first.mask_share, first.params.epochs, first.state.name) == (0.15, 2, "pretrain")
+    assert (second.mask_share, second.params.epochs, second.initial) == (
         0.0,
         1,
         first.state / "best.safetensors",

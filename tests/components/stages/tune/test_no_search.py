@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from components.core.job import Job
 from components.core.skipped_steps import NOTE
-from components.stages.evaluate.candidates import find
+from components.stages.evaluate.candidates import find_bundles
 from components.stages.tune import stage
 from components.stages.tune.params import TuneParams
 
@@ -53,7 +53,7 @@ def test_it_is_said_with_the_way_to_force_it(tmp_path: Path) -> None:
 def test_all_outputs_are_there_and_hold_no_candidate(tmp_path: Path) -> None:
     job, _ = run(tmp_path)
     assert [path.name for path in job.outputs["tuned"].iterdir()] == [NOTE]
-    assert find({"tuned": job.outputs["tuned"]}) == {}
+    assert find_bundles({"tuned": job.outputs["tuned"]}) == {}
     assert json.loads(job.outputs["search"].read_text(encoding="utf-8")) == {
         "skipped": "tune.trials is 0",
         "trials": [],

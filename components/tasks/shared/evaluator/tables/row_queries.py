@@ -132,9 +132,9 @@ class RowQueries:
             parts.append(", ".join(values) + "  ")
         return parts
 
-    def without(self, query: Any, parts: Sequence[str], place: int) -> BaseModel:
+    def without(self, query: Any, parts: Sequence[str], index: int) -> BaseModel:
         """Return the query with null for the values of the part at an index."""
-        left_out = _grouped(query, len(parts))[place]
+        left_out = _grouped(query, len(parts))[index]
         return Query({**query.root, **dict.fromkeys(left_out)})
 
 

@@ -28,7 +28,7 @@ class ClassificationLearning:
     """Facet loss.py of classification tasks."""
 
     monitored_metric: ClassVar[str] = "macro_f1"
-    watch_goal: ClassVar[Literal["min", "max"]] = "max"
+    monitored_goal: ClassVar[Literal["min", "max"]] = "max"
 
     def logits(self, module: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """Return logits (n, c) of a batch, in fp32 or a wider type.

@@ -30,7 +30,7 @@ class RegressionLearning:
     """Facet loss.py of regression tasks."""
 
     monitored_metric: ClassVar[str] = "rmse"
-    watch_goal: ClassVar[Literal["min", "max"]] = "min"
+    monitored_goal: ClassVar[Literal["min", "max"]] = "min"
 
     def predictions(self, module: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """Return the standardized answers (n,) to a batch, in fp32 or a wider type.
