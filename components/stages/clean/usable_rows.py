@@ -19,7 +19,7 @@ from components.stages.clean.unique_rows import UniqueRows
 from components.tasks import base
 
 _EXCERPT = 200
-# Column of the raw table, where ingest.columns names one, and of the clean table in a split by time.
+# Column of the raw table, if ingest.columns names one; of the clean table in a split by time.
 TIME = "time"
 
 

@@ -34,7 +34,8 @@ class TableClean(Strict):
 
     conflicts: Conflicts = Field(
         "keep_all",
-        description="What happens to equal inputs (keep_all: all stay; one split unless most repeat).",
+        description="What happens to equal inputs (keep_all: all stay; one split "
+        "unless most repeat).",
     )
     boilerplate: int = Field(
         0, ge=0, description="Inputs that occur this often are dropped as boilerplate (0: never)."
