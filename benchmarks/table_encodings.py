@@ -32,7 +32,6 @@ from tables import SOURCES, Floats, Split, fetch, losses, paired, read_source, s
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from components.tasks.shared.encode.tables.table_columns import TableColumns
 from components.tasks.shared.baselines.tables.blended_scores import (
     EnsembleConfig,
     TableRows,
@@ -42,6 +41,7 @@ from components.tasks.shared.baselines.tables.blended_scores import (
     regression_scorer,
 )
 from components.tasks.shared.baselines.tables.linear import log_shares
+from components.tasks.shared.encode.tables.table_columns import TableColumns
 from components.tasks.shared.schema.tables.kinds import field_of, parse_inputs
 
 TARGET_TABLES = ("midwest", "txhousing", "flights")

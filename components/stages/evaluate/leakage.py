@@ -69,7 +69,7 @@ def naive_claim(
     return {
         "honest": honest,
         "naive": metric.value(stats),
-        "leaked_rows": None if _rows_are_cases(job) else _rows_in_train(job, test, train),
+        "leaked_rows": _rows_in_train(job, test, train),
         "test_rows": len(cases),
     }
 
@@ -123,8 +123,10 @@ def _fit_baseline(
     return Predictor(card, baseline.featurizer(files), baseline.scorer(arrays))
 
 
-def _rows_in_train(job: Job, test: pa.Table, train: pa.Table) -> int:
-    """Return the number of test rows with an equal row in train."""
+def _rows_in_train(job: Job, test: pa.Table, train: pa.Table) -> int | None:
+    """Return the number of test rows with an equal row in train; None where these are cases."""
+    if _rows_are_cases(job):
+        return None
     schema = _schema(job)
     fields = schema.fields(job.sections["clean"])
     inputs = base.input_names(schema)

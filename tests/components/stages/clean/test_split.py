@@ -139,7 +139,11 @@ def moving(draw: st.DrawFn) -> list[tuple[str, int]]:
         st.lists(st.tuples(st.integers(0, 30), st.integers(0, latest)), min_size=1, max_size=120)
     )
     width = draw(st.sampled_from([1, 50, 1000]))
-    return [(f"{group}-{moment // width}", moment) for group, moment in rows]
+    old = draw(st.sampled_from([0, 0, 50]))
+    return [
+        *((f"{group}-{moment // width}", moment) for group, moment in rows),
+        *((f"old-{number}", 0) for number in range(old)),
+    ]
 
 
 @settings(max_examples=200, deadline=None)

@@ -339,3 +339,19 @@ def test_tables_have_no_param_of_near_duplicates() -> None:
     for task in base.tasks():
         has_param = "near_duplicates" in section_model("clean", task).model_fields
         assert has_param == base.schema(task).split.near_duplicates
+
+
+def test_a_share_of_feedback_is_tested_beside_a_frozen_split_by_time(tmp_path: Path) -> None:
+    split = frozen(tmp_path / "first", flats(100), split_by="time")
+    accepted = []
+    for number in range(100):
+        row = {"id": f"{base.FEEDBACK}{number}", "size": 500.0 + number, "city": "south"}
+        accepted.append({**row, "target": 1000.5 + number, "time": None})
+    run(tmp_path / "grown", [*flats(100), *accepted], split_by="time", frozen_split=str(split))
+    test = read_table(tmp_path / "grown" / "clean", "test")["id"].to_pylist()
+    assert test[:10] == [f"r{number:04d}" for number in range(90, 100)]
+    assert all(name.startswith(base.FEEDBACK) for name in test[10:])
+    assert 3 < len(test[10:]) < 20
+    # Feedback has no time: it counts as the oldest, and moves no other row out of train.
+    assert "after_test" not in account(tmp_path / "grown")
+    assert "embargo" not in account(tmp_path / "grown")

@@ -533,6 +533,22 @@ def test_missing_facts_leave_sections_out(tmp_path: Path) -> None:
     )
 
 
+def test_rows_left_out_by_time_are_a_step_of_their_own(tmp_path: Path) -> None:
+    bare = ReportData("bare", "some_task", "", 0, ACCURACY, ACCURACY, COLUMNS, [])
+    for embargoed in (None, 4):
+        counts = {"raw": 100, "exact_duplicates": 0, "embargoed": embargoed, "clean": 96}
+        page = render(tmp_path, replace(bare, counts=counts))
+        step = re.findall(r"too near validation or test in time</th><td>4</td><td>96</td>", page)
+        assert len(step) == (embargoed is not None)
+
+
+def test_equal_cases_are_no_leaked_rows(tmp_path: Path) -> None:
+    leak = {"honest": 0.5, "naive": 0.6, "leaked_rows": None, "test_rows": 90}
+    page = render(tmp_path, replace(lean(), leak=leak))
+    assert "would have claimed" in page
+    assert "test rows also stand in its train split" not in page
+
+
 @pytest.mark.parametrize(
     "field", ["counts", "quarantine", "data_panels", "slices", "worst", "leak", "compression"]
 )
