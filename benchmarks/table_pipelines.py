@@ -129,7 +129,11 @@ class Project:
         return subprocess.check_output(words, text=True).strip()
 
     def gristmill(self, *words: str) -> str:
-        """Run a command in the clone without a terminal, and return what it printed."""
+        """Run a command in the clone without a terminal, and return what it printed.
+
+        Raises:
+            RuntimeError: it failed.
+        """
         done = subprocess.run(
             [sys.executable, "-m", "components.cli", *words],
             cwd=self.root,
@@ -145,7 +149,17 @@ class Project:
         return done.stdout
 
     def new(self, pipeline: str, data: Path, target: str, seed: int) -> dict[str, Any]:
-        """Make a pipeline; return what `new` printed, and the target that it guessed."""
+        """Make a pipeline, with `--target` only if another target is guessed.
+
+        Args:
+            pipeline: its name.
+            data: the CSV file.
+            target: name of the column that is meant.
+            seed: of the split and of all fits.
+
+        Returns:
+            What `new` printed, the target that it guessed (None: it refused), and the task.
+        """
         words = ["new", pipeline, "--data", str(data), "--set", f"seed={seed}"]
         folder = self.root / "pipelines" / pipeline
         shutil.rmtree(folder, ignore_errors=True)
@@ -168,7 +182,13 @@ class Project:
         return {"seconds": time.monotonic() - start, "printed": printed[-3000:]}
 
     def table(self, pipeline: str, folder: str, name: str) -> pd.DataFrame:
-        """Return a table of a pipeline's outputs."""
+        """Return a table of a pipeline's outputs.
+
+        Args:
+            pipeline: its name.
+            folder: of the tables, below the pipeline's data.
+            name: of the table.
+        """
         frame: pd.DataFrame = read_table(self.root / "data" / pipeline / folder, name).to_pandas()
         return frame
 
@@ -210,7 +230,15 @@ class Case:
 
 
 def read_case(project: Project, pipeline: str, seed: int) -> Case:
-    """Return the clean rows of a pipeline."""
+    """Return the clean rows of a pipeline.
+
+    Categories that train does not have count as missing.
+
+    Args:
+        project: the clone.
+        pipeline: its name.
+        seed: of the peers.
+    """
     kinds = read_yaml(project.root / "pipelines" / pipeline / "params.yaml")["ingest"]["inputs"]
     tables = {split: project.table(pipeline, "clean", split) for split in SPLITS}
     target = "label" if "label" in tables["train"] else "target"
@@ -235,7 +263,12 @@ def read_case(project: Project, pipeline: str, seed: int) -> Case:
 
 
 def boosted(case: Case, settings: Mapping[str, Any]) -> Any:
-    """Return a fitted LightGBM."""
+    """Return a LightGBM fitted on train.
+
+    Args:
+        case: the table.
+        settings: other than the defaults.
+    """
     train = case.parts["train"]
     model_class = lightgbm.LGBMClassifier if case.classes else lightgbm.LGBMRegressor
     model = model_class(n_jobs=1, verbose=-1, random_state=case.seed, **settings)
@@ -327,7 +360,12 @@ METHODS: Mapping[str, Callable[[Case], Any]] = {
 
 
 def losses(case: Case, answers: Floats) -> Floats:
-    """Return (n,) squared errors of numbers (n,), or losses in nats of shares (n, classes)."""
+    """Return (n,) squared errors, or cross-entropies in nats.
+
+    Args:
+        case: with the true values of test.
+        answers: numbers (n,), or shares (n, classes).
+    """
     truth = case.parts["test"].target
     if not case.classes:
         return np.asarray((answers - truth) ** 2)
@@ -335,14 +373,30 @@ def losses(case: Case, answers: Floats) -> Floats:
 
 
 def peer_answers(case: Case, model: Any) -> Floats:
-    """Return what a fitted peer answers to the test rows."""
+    """Return what a fitted peer answers to the test rows.
+
+    Args:
+        case: the table.
+        model: with the interface of scikit-learn.
+
+    Returns:
+        Numbers (n,), or shares (n, classes).
+    """
     inputs = case.parts["test"].inputs
     answer = model.predict_proba if case.classes else model.predict
     return np.asarray(answer(inputs))
 
 
 def own_answers(case: Case, table: pd.DataFrame) -> Floats:
-    """Return the winner's answers to the test rows, which stand in the order of the clean table."""
+    """Return the winner's answers to the test rows.
+
+    Args:
+        case: the table.
+        table: of answers, in the order of the clean table.
+
+    Returns:
+        Numbers (n,), or shares (n, classes).
+    """
     answers = [json.loads(text) for text in table["answer"]]
     if not case.classes:
         return np.array([answer["value"] for answer in answers])
@@ -354,7 +408,17 @@ def own_answers(case: Case, table: pd.DataFrame) -> Floats:
 
 
 def measure_pipeline(project: Project, folder: Path, name: str, seed: int) -> dict[str, Any]:
-    """Return the losses of the winner of a pipeline on one table and seed."""
+    """Return the losses of the winner of a pipeline.
+
+    Args:
+        project: the clone in which it runs.
+        folder: of the CSV files.
+        name: of the table.
+        seed: of the split and of all fits.
+
+    Raises:
+        RuntimeError: a command failed, or the answers have another order.
+    """
     pipeline = f"{name}-{seed}"
     source = SOURCES[name]
     new = project.new(pipeline, folder / f"{name}.csv", source.target, seed)
@@ -392,7 +456,12 @@ def measure_peers(case: Case) -> dict[str, Any]:
 
 
 def covered(case: Case, table: pd.DataFrame) -> NDArray[np.bool_]:
-    """Return (n,) whether the answer's interval holds the true number."""
+    """Return (n,) whether the answer's interval holds the true number.
+
+    Args:
+        case: the table.
+        table: of answers, in the order of the clean table.
+    """
     answers = [json.loads(text) for text in table["answer"]]
     low = np.array([answer["low"] for answer in answers], dtype=np.float64)
     high = np.array([answer["high"] for answer in answers], dtype=np.float64)
@@ -401,7 +470,11 @@ def covered(case: Case, table: pd.DataFrame) -> NDArray[np.bool_]:
 
 
 def table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Return the results as Markdown, with the seeds of a table joined."""
+    """Return the results as Markdown, with the seeds of a table joined.
+
+    Args:
+        results: name of a table -> results of its seeds.
+    """
     peers = list(METHODS)
     titles = [
         "table",
@@ -432,7 +505,11 @@ def table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 
 def coverage(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Return the share of test rows in their intervals, with its 95% interval (Wilson 1927)."""
+    """Return the share of test rows in their intervals, with its 95% interval (Wilson 1927).
+
+    Args:
+        runs: results of one table, or of several.
+    """
     hits = np.concatenate([run["covered"] for run in runs]).astype(float)
     share = hits.mean()
     z = 1.96
