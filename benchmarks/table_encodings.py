@@ -28,10 +28,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from tables import SOURCES, Floats, Split, fetch, losses, paired, read_source, split_rows
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.tables import (
+    SOURCES,
+    Floats,
+    Split,
+    fetch,
+    losses,
+    paired,
+    read_source,
+    split_rows,
+)
 from components.tasks.shared.baselines.tables.blended_scores import (
     EnsembleConfig,
     TableRows,
@@ -164,7 +173,8 @@ def text_table(name: str, folder: Path, seeds: Sequence[int], most: int | None) 
             results[number].append(fitted(split, EnsembleConfig()))
             seconds[number] += (time.process_time() - start) / len(seeds)
     note = f"{len(frame):,} rows, {frame['length'].mean():,.0f} characters"
-    return line(name, note, *results, seconds, is_class=bool(classes))
+    without, with_text = results
+    return line(name, note, without, with_text, seconds, is_class=bool(classes))
 
 
 def fitted(split: Split, config: EnsembleConfig) -> Floats:

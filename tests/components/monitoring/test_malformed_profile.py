@@ -170,7 +170,7 @@ LENGTH = ("fields", "text.length")
         (("fields", "text.embedding", "mean"), [0.0], "different sizes"),
         (("fields", "text.embedding", "covariance"), [[0.0]] * 4, "different sizes"),
         (("fields", "text.length"), {"kind": "names", "rows": 1, "counts": {}}, "not numbers"),
-        (("fields", "time"), {"kind": "names", "rows": 1, "counts": {}}, "no fact of a column"),
+        (("fields", "time"), {"kind": "names", "rows": 1, "counts": {}}, "no feature of a column"),
         (("spaces", "text", "size"), 3, "differ in size"),
         (("known", "text"), "AAAA", "out of bounds"),
         (("rarity", "text", "steps"), "AAAA", "out of bounds"),

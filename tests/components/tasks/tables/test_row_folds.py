@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from components.tasks.tables.ensemble import blended_scores
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from components.core.params import Strict
+from components.tasks.shared.baselines.tables import blended_scores
 from components.tasks.shared.baselines.tables.blended_scores import (
     EnsembleConfig,
     TableRows,

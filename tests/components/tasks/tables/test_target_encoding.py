@@ -19,7 +19,7 @@ from components.tasks.shared.baselines.tables.blended_scores import (
     importance,
     regression_scorer,
 )
-from components.tasks.shared.baselines.tables.boosting import make_folds
+from components.tasks.shared.baselines.tables.row_folds import make_folds
 from components.tasks.shared.baselines.tables.target_encoding import (
     fit_target_means,
     target_means_of,

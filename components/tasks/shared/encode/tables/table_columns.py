@@ -22,9 +22,9 @@ from components.core.params import Strict, nearest
 from components.fields.base import Reject
 from components.fields.moment import moment_text
 from components.tasks.shared.encode.tables.text_columns import (
+    FreeTextColumn,
     TextAxes,
     TextAxesEncoder,
-    TextColumn,
     fit_texts,
 )
 from components.tasks.shared.schema.tables.kinds import (
@@ -143,7 +143,7 @@ class TimeColumn(Strict):
                 yield parts[part]
 
 
-Column = NumberColumn | CategoryColumn | TimeColumn | TextColumn
+Column = NumberColumn | CategoryColumn | TimeColumn | FreeTextColumn
 
 
 class FittedColumn(Strict):
@@ -307,7 +307,7 @@ class TableColumns:
                 indices.append(_index(values, self._indices[name], column.unknown))
             elif isinstance(column, TimeColumn):
                 numbers += column.numbers(_moments(values))
-            elif isinstance(column, TextColumn):
+            elif isinstance(column, FreeTextColumn):
                 numbers += self._texts[name].numbers(_values(values))
             else:
                 numbers.append(_floats(values))
@@ -381,7 +381,7 @@ class TableColumns:
                 example = choices[0] if choices else None
                 result.append(InputInfo(name, "category", choices, example))
                 continue
-            if isinstance(column, TextColumn):
+            if isinstance(column, FreeTextColumn):
                 result.append(InputInfo(name, "text"))
                 continue
             shown: list[float | str | None] = [column.median, column.low, column.high]
@@ -397,7 +397,7 @@ def _number_names(columns: Mapping[str, Column]) -> list[str]:
     for name, column in columns.items():
         if isinstance(column, NumberColumn):
             names.append(name)
-        elif isinstance(column, TimeColumn | TextColumn):
+        elif isinstance(column, TimeColumn | FreeTextColumn):
             names += [f"{name}.{part}" for part in column.names()]
     return names
 
@@ -417,7 +417,9 @@ def _text_encoders(
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    fitted = {name: column for name, column in columns.items() if isinstance(column, TextColumn)}
+    fitted = {
+        name: column for name, column in columns.items() if isinstance(column, FreeTextColumn)
+    }
     if not fitted:
         return {}
     if _TEXTS_FILE not in files:

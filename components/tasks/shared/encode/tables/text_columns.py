@@ -47,7 +47,7 @@ class TextBlock(Strict):
     longest: Annotated[int, Field(ge=1, le=LONGEST)]
 
 
-class TextColumn(Strict):
+class FreeTextColumn(Strict):
     """A column of texts: its n-grams, and the shape of the arrays that encode them."""
 
     kind: Literal["text"] = "text"
@@ -84,7 +84,7 @@ class TextAxes:
 
     @classmethod
     def from_arrays(
-        cls, arrays: Mapping[str, NDArray[Any]], prefix: str, column: TextColumn
+        cls, arrays: Mapping[str, NDArray[Any]], prefix: str, column: FreeTextColumn
     ) -> TextAxes:
         """Return the axes in the arrays of a bundle.
 
@@ -122,7 +122,7 @@ class TextAxesEncoder:
         fitted: their weights and axes.
     """
 
-    def __init__(self, column: TextColumn, fitted: TextAxes) -> None:
+    def __init__(self, column: FreeTextColumn, fitted: TextAxes) -> None:
         self.fitted = fitted
         self._blocks = [
             GramBlock(block.analyzer, block.shortest, block.longest) for block in column.blocks
@@ -131,7 +131,7 @@ class TextAxesEncoder:
         self._axes = fitted.axes.astype(np.float64)
 
     def numbers(self, texts: Sequence[str | None]) -> Iterator[Floats]:
-        """Yield the numbers (n,) of texts (n,) in the order of `TextColumn.names`.
+        """Yield the numbers (n,) of texts (n,) in the order of `FreeTextColumn.names`.
 
         A missing text has no number of characters, and is at 0 on all axes.
         """
@@ -147,7 +147,7 @@ class TextAxesEncoder:
 
 def fit_texts(
     values: Sequence[str | None], params: TextInput
-) -> tuple[TextColumn, TextAxesEncoder]:
+) -> tuple[FreeTextColumn, TextAxesEncoder]:
     """Return the column of train values, and its encoder.
 
     Args:
@@ -165,7 +165,7 @@ def fit_texts(
     keys = keys[chosen]
     idf = (np.log((1 + len(texts)) / (1 + documents[chosen])) + 1).astype(np.float32)
     axes = _main_axes(_tfidf(texts, blocks, keys, idf.astype(np.float64)), params.components)
-    column = TextColumn(
+    column = FreeTextColumn(
         blocks=[TextBlock(**vars(block)) for block in blocks],
         grams=len(keys),
         components=axes.shape[1],
