@@ -34,7 +34,7 @@ from components.registry.versions.test_cases import Cases
 
 if TYPE_CHECKING:
     from components.registry.release.gates import GateRules
-    from components.tasks.base import TaskGates
+    from components.tasks.base import ChampionComparison
 
 WIDTH = 100
 _MALFORMED = (
@@ -281,7 +281,7 @@ def _joined_pairs(pairs: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in pairs.items())
 
 
-def _slices_table(cases: Cases, metric: str, task: TaskGates) -> Table:
+def _slices_table(cases: Cases, metric: str, task: ChampionComparison) -> Table:
     table = new_table("slice of the test cases", "cases", metric)
     table.columns[2].justify = "right"
     for name, positions in sorted((cases.slices or {}).items()):

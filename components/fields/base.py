@@ -132,7 +132,7 @@ class Field(Protocol):
     def key(self, value: Any) -> str:
         """Return a key of a cleaned value. Values that count as the same have equal keys."""
 
-    def signature(self, value: Any) -> NDArray[np.uint64] | None:
+    def lsh_bands(self, value: Any) -> NDArray[np.uint64] | None:
         """Return locality-sensitive bands (b,) of which similar values share one.
 
         None: only exact duplicates are searched.

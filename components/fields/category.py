@@ -50,7 +50,7 @@ class Category:
         """Return the name."""
         return str(value)
 
-    def signature(self, value: Any) -> NDArray[np.uint64] | None:  # noqa: ARG002
+    def lsh_bands(self, value: Any) -> NDArray[np.uint64] | None:  # noqa: ARG002
         """Return None: names have no near-duplicates."""
         return None
 

@@ -419,7 +419,7 @@ class Image:
         """Return a hash of the pixels."""
         return hashlib.sha256(decode(value, self.channels).tobytes()).hexdigest()
 
-    def signature(self, value: Any) -> NDArray[np.uint64] | None:
+    def lsh_bands(self, value: Any) -> NDArray[np.uint64] | None:
         """Return bands (4,), one per quarter of the image: its coarse gray levels.
 
         Args:

@@ -110,7 +110,7 @@ class Moment:
         """Return the moment in seconds, or "" for a missing one."""
         return "" if value is None else repr(float(value))
 
-    def signature(self, value: Any) -> NDArray[np.uint64] | None:  # noqa: ARG002
+    def lsh_bands(self, value: Any) -> NDArray[np.uint64] | None:  # noqa: ARG002
         """Return None: moments have no near-duplicates."""
         return None
 

@@ -126,7 +126,7 @@ class Number:
         """Return the shortest text that states the number, or "" for a missing one."""
         return "" if value is None else repr(float(value) + 0.0)
 
-    def signature(self, value: Any) -> NDArray[np.uint64] | None:  # noqa: ARG002
+    def lsh_bands(self, value: Any) -> NDArray[np.uint64] | None:  # noqa: ARG002
         """Return None: numbers have no near-duplicates."""
         return None
 

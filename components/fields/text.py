@@ -285,7 +285,7 @@ class Text:
         """Return the key of a text, which equal texts share (see `comparable`)."""
         return comparable(value)
 
-    def signature(self, value: Any) -> NDArray[np.uint64] | None:
+    def lsh_bands(self, value: Any) -> NDArray[np.uint64] | None:
         """Return MinHash bands (32,) over character 3-grams (Broder 1997)."""
         grams = np.fromiter(_grams(value), dtype=np.uint64)
         # (grams, hashes). The products wrap around, which is as good for hashing.
@@ -351,7 +351,7 @@ class Title(Text):
         """Return the changes of a title that is not empty."""
         return super().changes(value, cleaned) if cleaned else {}
 
-    def signature(self, value: Any) -> NDArray[np.uint64] | None:  # noqa: ARG002
+    def lsh_bands(self, value: Any) -> NDArray[np.uint64] | None:  # noqa: ARG002
         """Return None: the texts alone decide whether two rows are near-duplicates."""
         return None
 

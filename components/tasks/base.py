@@ -805,7 +805,7 @@ class TaskEvaluator(Protocol):
     metrics: Sequence[Metric]
     report_metric: Metric
     report: TaskReport
-    gates: TaskGates
+    gates: ChampionComparison
     feedback: TaskFeedback
 
     def cases(self, rows: pa.Table) -> Iterator[Case[Any]]:
@@ -1177,7 +1177,7 @@ class Suspicion:
     detail: str
 
 
-class TaskGates(Protocol):
+class ChampionComparison(Protocol):
     """Judgments on `CaseStats`, without the data, as part of the facet evaluator.py.
 
     Attributes:

@@ -79,8 +79,10 @@ def main() -> None:
             take(page, "page")
         store = f"http://127.0.0.1:{STORE_PORT}/"
         with running(f"{store}health", "mlflow", "up", "--port", str(STORE_PORT)):
-            page.goto(f"{store}#/models/default")
-            page.wait_for_load_state("networkidle")
+            page.goto(f"{store}#/models/default/versions/1")
+            page.get_by_text("Registered At").first.wait_for(timeout=PATIENCE_S * 1000)
+            # MLflow opens its assistant beside the page.
+            page.get_by_role("button", name="Close").first.click()
             take(page, "registry")
         browser.close()
 

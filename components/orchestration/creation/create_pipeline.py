@@ -21,7 +21,7 @@ from components.orchestration.creation.clean_preview import (
     collect_first,
     repeated_inputs,
 )
-from components.orchestration.creation.column_guess import (
+from components.orchestration.creation.column_choice import (
     NamedColumns,
     choose_columns,
     column_notes,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.core.errors import GristmillError, InputError
-from components.orchestration.creation.column_guess import (
+from components.orchestration.creation.column_choice import (
     Ask,
     NamedColumns,
     check_column,

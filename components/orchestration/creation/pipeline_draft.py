@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from components.core.errors import ParamsError
 from components.core.params import validate
-from components.orchestration.creation.column_guess import SoughtTarget
+from components.orchestration.creation.column_choice import SoughtTarget
 from components.orchestration.creation.creation_options import RENAMES, parse_settings, target_map
 from components.orchestration.creation.input_choice import is_input_setting
 from components.orchestration.creation.params_writer import ParamsDraft

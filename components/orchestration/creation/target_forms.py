@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from components.core.errors import InputError
-from components.orchestration.creation.column_guess import (
+from components.orchestration.creation.column_choice import (
     SoughtTarget,
     named_targets,
     records,

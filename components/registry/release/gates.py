@@ -22,7 +22,7 @@ from components.registry.release.gate_results import (
 )
 from components.registry.versions.test_cases import Cases
 from components.tasks import base
-from components.tasks.base import FEEDBACK_SLICE, TaskGates
+from components.tasks.base import FEEDBACK_SLICE, ChampionComparison
 
 __all__ = [
     "OVERRIDABLE",
@@ -93,7 +93,7 @@ class GateRules:
     """
 
     params: GateParams
-    task: TaskGates
+    task: ChampionComparison
     targets: Sequence[str] = ()
 
     def can_compare(self, mine: Cases, theirs: Cases) -> bool:
@@ -141,6 +141,7 @@ def judge_gates(
     metric: str,
     goal: Literal["min", "max"],
     is_share: bool = True,
+    trivial: Mapping[str, Any] | None = None,
 ) -> list[Gate]:
     """Apply all gates.
 
@@ -155,6 +156,7 @@ def judge_gates(
         goal: whether a higher or a lower metric is better.
         is_share: whether the metric is a share. The gain of another one is divided by the
             baseline's metric, because its unit is that of the data.
+        trivial: the row of the baseline that looks at no input, if the task has one.
     """
     params = rules.params
     unit = 1.0
@@ -162,8 +164,11 @@ def judge_gates(
         unit = abs(float(baseline["test"][metric])) or 1.0
     size = winner.get("size_bytes")
     latency = winner.get("latency_ms", {})
+    against_baseline = _against_trivial(winner, trivial, metric, goal) or _against_baseline(
+        winner, baseline, metric, goal, params.baseline_margin, unit
+    )
     return [
-        _against_baseline(winner, baseline, metric, goal, params.baseline_margin, unit),
+        against_baseline,
         *judge_champion(str(winner["bundle_sha256"]), cases, champion, rules),
         _at_most(
             "latency",
@@ -217,6 +222,22 @@ def _at_most(
         interval=(low, high) if interval else None,
         borderline=low <= limit < high,
     )
+
+
+def _against_trivial(
+    winner: Mapping[str, Any], trivial: Mapping[str, Any] | None, metric: str, goal: str
+) -> Gate | None:
+    """Return a failed gate if the winner is no better than without any input; else None."""
+    if trivial is None:
+        return None
+    sign = 1 if goal == "max" else -1
+    value = float(winner["test"][metric])
+    least = float(trivial["test"][metric])
+    gain = sign * (value - least)
+    if gain > 0:
+        return None
+    detail = f"{metric} on test is {value:.4g}; the trivial baseline, which reads no input, has {least:.4g}"
+    return Gate("baseline", False, gain, 0.0, detail)
 
 
 def _against_baseline(

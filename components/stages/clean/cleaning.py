@@ -201,7 +201,7 @@ def clean_row(
     }
     if near_duplicate_threshold(params) < 1:
         for name in inputs:
-            bands = fields[name].signature(values[name])
+            bands = fields[name].lsh_bands(values[name])
             cleaned[f"bands.{name}"] = None if bands is None else bands.tobytes()
     return cleaned
 

@@ -54,6 +54,9 @@ from components.stages.serve.run_report import with_gates
 from components.tasks import base
 from components.training import evaluation
 
+# Candidate that answers without looking at its input.
+TRIVIAL = "trivial"
+
 
 @dataclass(frozen=True)
 class SmokeTest:
@@ -203,7 +206,9 @@ def _judge(
     cases: Cases,
 ) -> list[Gate]:
     """Return the gates of the winner: limits, the baseline and the champion."""
-    baseline = next((row for row in board["candidates"] if row["baseline"]), None)
+    rows = board["candidates"]
+    baseline = next((row for row in rows if row["baseline"]), None)
+    trivial = next((row for row in rows if row["name"] == TRIVIAL), None)
     return judge_gates(
         winner,
         baseline,
@@ -214,6 +219,7 @@ def _judge(
         metric=board["deciding_metric"],
         goal=board["goal"],
         is_share=base.evaluator(job.task).metrics[0].is_share,
+        trivial=trivial,
     )
 
 

@@ -149,7 +149,7 @@ def test_near_duplicates_share_a_band() -> None:
         pixels = decode(row["image"], 1)[:, :, 0].astype(int)
         noisy = png(np.clip(pixels + rng.integers(-3, 4, (8, 8)), 0, 255).astype(np.uint8))
         shared += bool(
-            (np.asarray(field.signature(row["image"])) == np.asarray(field.signature(noisy))).any()
+            (np.asarray(field.lsh_bands(row["image"])) == np.asarray(field.lsh_bands(noisy))).any()
         )
     assert shared >= 198
 
@@ -157,7 +157,7 @@ def test_near_duplicates_share_a_band() -> None:
 @pytest.mark.parametrize("size", [8, 9, 31])
 def test_any_size_has_a_signature(size: int) -> None:
     field = Image(size=size)
-    assert len(np.unique(np.asarray(field.signature(field.normalize(png(GREY)))))) == 4
+    assert len(np.unique(np.asarray(field.lsh_bands(field.normalize(png(GREY)))))) == 4
 
 
 def encoded(picture: Pillow.Image, kind: str, **options: Any) -> bytes:

@@ -347,7 +347,7 @@ def variations(count: int) -> list[tuple[str, str]]:
 
 def test_near_duplicates_share_a_band_and_strangers_do_not() -> None:
     field, pairs = Text(), variations(200)
-    signatures = [tuple(np.asarray(field.signature(text)) for text in pair) for pair in pairs]
+    signatures = [tuple(np.asarray(field.lsh_bands(text)) for text in pair) for pair in pairs]
     assert sum(bool((one == two).any()) for one, two in signatures) >= 199
     strangers = [bool((signatures[i][0] == signatures[i + 2][0]).any()) for i in range(198)]
     assert sum(strangers) == 0
@@ -355,7 +355,7 @@ def test_near_duplicates_share_a_band_and_strangers_do_not() -> None:
 
 def test_a_signature_is_of_the_content_not_of_its_dress() -> None:
     np.testing.assert_array_equal(
-        Text().signature("Very good, 很好!"), Text().signature("very GOOD 很 好")
+        Text().lsh_bands("Very good, 很好!"), Text().lsh_bands("very GOOD 很 好")
     )
 
 

@@ -161,6 +161,31 @@ def test_a_gate_judges(gate: str, expected: str, given: dict[str, Any]) -> None:
     assert verdicts(**{"winner": row(), **given})[gate].verdict == expected
 
 
+@pytest.mark.parametrize(
+    ("trivial", "metric", "goal", "expected"),
+    [
+        (0.84, "accuracy", "max", "passed"),
+        (0.85, "accuracy", "max", "refused"),
+        (0.9, "accuracy", "max", "refused"),
+        (0.84, "loss", "min", "passed"),
+        (0.9, "loss", "min", "refused"),
+    ],
+)
+def test_a_winner_that_is_no_better_than_without_any_input_is_refused(
+    trivial: float, metric: str, goal: str, expected: str
+) -> None:
+    # given a winner with 0.85, which is the classical baseline itself
+    judged = verdicts(
+        row(),
+        baseline=row(),
+        trivial=row("trivial", trivial),
+        metric=metric,
+        goal=goal,
+    )
+    # then it is compared with the baseline that reads no input
+    assert judged["baseline"].verdict == expected
+
+
 def test_a_champion_whose_statistics_are_others_is_not_compared() -> None:
     other = answers("+-")
     damaged = Cases(other.ids, {"confidence": [0.9, 0.8]}, None, "t")

@@ -15,9 +15,12 @@ from scipy.stats import binomtest
 from components.registry.release.gates import ChampionResults, GateParams, GateRules, judge_champion
 from components.registry.versions.test_cases import Cases
 from components.tasks.base import FEEDBACK_SLICE, Calibration
-from components.tasks.shared.evaluator.regression.rmse_gates import STATISTICS, RegressionGates
+from components.tasks.shared.evaluator.regression.rmse_comparison import (
+    STATISTICS,
+    RegressionComparison,
+)
 
-GATES = RegressionGates()
+GATES = RegressionComparison()
 RNG = np.random.default_rng(0)
 
 

@@ -14,7 +14,7 @@ from components.registry.versions.test_cases import Cases
 from components.tasks.base import Calibration, Case
 from components.tasks.shared.evaluator.regression.answer import NumberAnswer
 from components.tasks.shared.evaluator.regression.evaluator import RegressionEvaluator
-from components.tasks.shared.evaluator.regression.rmse_gates import STATISTICS
+from components.tasks.shared.evaluator.regression.rmse_comparison import STATISTICS
 from components.tasks.shared.schema.regression.number_targets import NumberTargets
 
 EVALUATOR = RegressionEvaluator()

@@ -17,17 +17,19 @@ from components.tasks.base import (
     Arrays,
     Case,
     CaseStats,
+    ChampionComparison,
     Metric,
     Scorer,
     TargetInfo,
     TaskFeedback,
-    TaskGates,
     TaskReport,
     renamed_slices,
 )
 from components.tasks.shared.evaluator.classification.answer_panels import ClassificationReport
 from components.tasks.shared.evaluator.classification.label_feedback import LabelFeedback
-from components.tasks.shared.evaluator.classification.paired_gates import ClassificationGates
+from components.tasks.shared.evaluator.classification.paired_comparison import (
+    ClassificationComparison,
+)
 
 
 class Answer(BaseModel):
@@ -112,7 +114,7 @@ class ClassificationEvaluator:
         ClassificationMetric("auc", "AUC"),
     )
     report: TaskReport = ClassificationReport()
-    gates: TaskGates = ClassificationGates()
+    gates: ChampionComparison = ClassificationComparison()
     feedback: TaskFeedback = LabelFeedback()
     weight_description = "By how much the log-odds of the label fall when the piece is left out"
 

@@ -18,11 +18,11 @@ from components.tasks.base import (
     Arrays,
     Case,
     CaseStats,
+    ChampionComparison,
     Metric,
     Scorer,
     TargetInfo,
     TaskFeedback,
-    TaskGates,
     TaskReport,
     renamed_slices,
 )
@@ -30,7 +30,7 @@ from components.tasks.shared.evaluator.regression.answer import NumberAnswer, an
 from components.tasks.shared.evaluator.regression.intervals import Intervals, intervals_of
 from components.tasks.shared.evaluator.regression.number_feedback import NumberFeedback
 from components.tasks.shared.evaluator.regression.number_report import RegressionReport
-from components.tasks.shared.evaluator.regression.rmse_gates import RegressionGates
+from components.tasks.shared.evaluator.regression.rmse_comparison import RegressionComparison
 
 Values = NDArray[np.float64]
 _EXAMPLES = 5
@@ -163,7 +163,7 @@ class RegressionEvaluator:
         IntervalMetric("coverage", "coverage", "max", True, _share_covered),
     )
     report: TaskReport = RegressionReport()
-    gates: TaskGates = RegressionGates()
+    gates: ChampionComparison = RegressionComparison()
     feedback: TaskFeedback = NumberFeedback()
 
     def query(self, row: Mapping[str, Any]) -> BaseModel:

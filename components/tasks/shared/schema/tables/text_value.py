@@ -54,7 +54,7 @@ class TextValue(Text):
         """Return the key of a text, or "" where it is missing."""
         return "" if value is None else super().key(value)
 
-    def signature(self, value: Any) -> NDArray[np.uint64] | None:  # noqa: ARG002
+    def lsh_bands(self, value: Any) -> NDArray[np.uint64] | None:  # noqa: ARG002
         """Return None: rows of a table with similar texts are no copies."""
         return None
 

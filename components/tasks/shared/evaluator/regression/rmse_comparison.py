@@ -39,7 +39,7 @@ _MOST_BLOCKS = 10_000
 _LEAST_GAIN = -1e6
 
 
-class RegressionGates:
+class RegressionComparison:
     """Judgments on the root mean squared error."""
 
     statistics: Sequence[str] = ("error",)

@@ -12,7 +12,7 @@ from components.tasks.base import Calibration, CaseStats, Comparison, Suspicion
 _MIN_CASES = 100
 
 
-class ClassificationGates:
+class ClassificationComparison:
     """Judgments on whether answers are right."""
 
     statistics: Sequence[str] = ("right",)
