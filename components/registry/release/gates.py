@@ -236,7 +236,7 @@ def _against_trivial(
     gain = sign * (value - least)
     if gain > 0:
         return None
-    detail = f"{metric} on test is {value:.4g}; the trivial baseline, which reads no input, has {least:.4g}"
+    detail = f"{metric} on test is {value:.4g}, and {least:.4g} without looking at any input"
     return Gate("baseline", False, gain, 0.0, detail)
 
 
