@@ -170,7 +170,7 @@ def distinct(texts: Sequence[Text]) -> list[Text]:
     positions = []
     signatures = []
     for position, value in enumerate(values):
-        signature = field.signature(value)
+        signature = field.lsh_bands(value)
         if signature is not None:
             positions.append(position)
             signatures.append(signature)
