@@ -157,7 +157,7 @@ def test_the_baseline_uses_groups_and_times_of_clean(
     groups = [f"street {number % 7}" for number in range(60)]
     times = pa.array(np.arange(60.0))
     targets = {"center": [0.0], "scale": [1.0], "classes": ["large", "small"]}
-    options = TableClassical(classical=EnsembleParams(folds=3, trees=5))
+    options = TableClassical(classical=EnsembleParams(folds=3, trees=5, time_folds=True))
     inputs = {"size": {"kind": "number"}}
     for table_rows in (
         rows.append_column("group", [groups]),

@@ -45,6 +45,9 @@ class EnsembleParams(Strict):
         None, ge=2, le=1024, description="Most leaves of a tree (null: 12 to 63)."
     )
 
+    time_folds: bool = Field(
+        False, description="Folds are blocks of time, in a split by time (false: drawn at random)."
+    )
     target_encoding: int | None = Field(
         None,
         ge=2,
@@ -57,7 +60,7 @@ class EnsembleParams(Strict):
         Args:
             seed: of every random choice.
         """
-        return EnsembleConfig(**self.model_dump(), seed=seed)
+        return EnsembleConfig(**self.model_dump(exclude={"time_folds"}), seed=seed)
 
 
 class TableClassical(Strict):
@@ -130,13 +133,16 @@ def _files(columns: TableColumns) -> dict[str, bytes]:
     return {_COLUMNS_FILE: to_json(columns.metadata()).encode(), **columns.files()}
 
 
-def _table_rows(rows: pa.Table, inputs: Mapping[str, Any]) -> tuple[TableRows, TableColumns]:
+def _table_rows(
+    rows: pa.Table, inputs: Mapping[str, Any], *, in_time: bool
+) -> tuple[TableRows, TableColumns]:
     """Return train rows as numbers and category indices, and the columns fitted on them.
 
     Args:
         rows: of the clean table, with `group` if the source names groups, and with `time` if rows
             are split by time.
         inputs: of the pipeline, as JSON.
+        in_time: whether folds are blocks of time.
     """
     columns = TableColumns.fit(rows, parse_inputs(inputs))
     numbers, categories = columns.matrix(rows)
@@ -145,7 +151,7 @@ def _table_rows(rows: pa.Table, inputs: Mapping[str, Any]) -> tuple[TableRows, T
         names = rows["group"].combine_chunks().dictionary_encode()
         groups = names.indices.to_numpy().astype(np.int64)
     moments = None
-    if "time" in rows.column_names:
+    if in_time and "time" in rows.column_names:
         moments = rows["time"].to_numpy()
     return TableRows(numbers, categories, columns.sizes, groups, moments), columns
 
@@ -178,7 +184,7 @@ class NumberEnsemble(_Ensemble):
             The arrays of the bundle; its encoder files by name.
         """
         assert isinstance(options, TableClassical)
-        table, columns = _table_rows(rows, inputs)
+        table, columns = _table_rows(rows, inputs, in_time=options.classical.time_folds)
         target = rows["target"].to_numpy().astype(np.float64)
         config = options.classical.config(seed)
         (center,) = targets["center"]
@@ -226,7 +232,7 @@ class ClassEnsemble(_Ensemble):
             The arrays of the bundle; its encoder files by name.
         """
         assert isinstance(options, TableClassical)
-        table, columns = _table_rows(rows, inputs)
+        table, columns = _table_rows(rows, inputs, in_time=options.classical.time_folds)
         index = {name: number for number, name in enumerate(targets["classes"])}
         target = np.array([index[name] for name in rows["label"].to_pylist()], np.int64)
         arrays = fit_classification(table, target, len(index), options.classical.config(seed))
