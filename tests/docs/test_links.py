@@ -15,7 +15,13 @@ from tests.structure.import_graph import ROOT
 
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
-    for pattern in ("*.md", "docs/*.md", "benchmarks/*.md", "mlflow/*.md", "pipelines/*/README.md")
+    for pattern in (
+        "*.md",
+        "docs/**/*.md",
+        "benchmarks/*.md",
+        "mlflow/*.md",
+        "pipelines/*/README.md",
+    )
     for path in ROOT.glob(pattern)
 )
 # Pages whose two languages have the same commands and the same number of headings and rows.

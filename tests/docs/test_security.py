@@ -8,7 +8,7 @@ import pytest
 
 from tests.structure.import_graph import ROOT
 
-PAGES = ("docs/SECURITY.md", "docs/SECURITY.zh-CN.md")
+PAGES = ("docs/en/explanation/security.md", "docs/zh/explanation/security.md")
 
 
 def named_tests(page: str) -> list[str]:

@@ -24,7 +24,7 @@ from components.tasks import base
 from tests.structure.import_graph import ROOT
 
 SHIPPED = commented_files(ROOT)
-FILES = ["docs/PARAMS.md", "docs/PARAMS.zh-CN.md", *SHIPPED]
+FILES = ["docs/en/reference/params.md", "docs/zh/reference/params.md", *SHIPPED]
 COMMAND = "python -m components.orchestration.params_reference"
 
 

@@ -80,7 +80,7 @@ class Copy:
         (root / FOLDER).mkdir()
         (root / FOLDER / "__init__.py").write_text('"""Table of flats -> price."""\n')
         (root / FOLDER / "defaults.py").write_text(DEFAULTS)
-        tutorial = (ROOT / "docs" / "TASKS.md").read_text(encoding="utf-8")
+        tutorial = (ROOT / "docs/en/tutorials/add-a-task.md").read_text(encoding="utf-8")
         for name, code in BLOCK.findall(tutorial):
             (root / FOLDER / name).write_text(f"{code}\n", encoding="utf-8")
 
@@ -140,7 +140,7 @@ def test_dvc_yaml_covers_the_task(copy: Copy) -> None:
 
 def test_the_reference_of_params_has_the_task(copy: Copy) -> None:
     copy.python("-m", "components.orchestration.params_reference")
-    pages = {"docs/PARAMS.md", "docs/PARAMS.zh-CN.md"}
+    pages = {"docs/en/reference/params.md", "docs/zh/reference/params.md"}
     assert {name for name in copy.changed() if not name.startswith(FOLDER)} == pages
     assert all(TASK in (copy.root / page).read_text(encoding="utf-8") for page in pages)
 

@@ -26,8 +26,8 @@ def generate(root: Path) -> dict[str, str]:
     sections = {task: walk(task) for task in base.tasks()}
     order = list(read_yaml(root / _ROOT_PARAMS))
     files = {
-        "docs/PARAMS.md": render_page(sections, order, ENGLISH),
-        "docs/PARAMS.zh-CN.md": render_page(sections, order, read_chinese()),
+        "docs/en/reference/params.md": render_page(sections, order, ENGLISH),
+        "docs/zh/reference/params.md": render_page(sections, order, read_chinese()),
     }
     for name in commented_files(root):
         files[name] = _commented(root / name, sections)

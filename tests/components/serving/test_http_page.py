@@ -20,7 +20,7 @@ from components.serving.http.routes import PROBLEMS
 from components.serving.params import ServeParams
 from tests.structure.import_graph import ROOT
 
-PAGES = ("docs/HTTP.md", "docs/HTTP.zh-CN.md")
+PAGES = ("docs/en/reference/http-api.md", "docs/zh/reference/http-api.md")
 # Answers of every route, decided before the route is known.
 HOST_CODES = {400, 403, 421}
 # Routes that the description leaves out, because they answer no JSON.
