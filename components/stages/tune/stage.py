@@ -271,6 +271,8 @@ def _spec(job: Job, trial: bool, values: Values, state: Path) -> FitConfig:
 def table(trials: list[Trial], metric: MonitoredMetric) -> str:
     """Return a table of the trials as CSV.
 
+    The column `monitored_metric` has the same name for all tasks: the plot in dvc.yaml needs one.
+
     Args:
         trials: that have ended.
         metric: the monitored one.
@@ -279,10 +281,10 @@ def table(trials: list[Trial], metric: MonitoredMetric) -> str:
     for trial in trials:
         names.update(trial.values)
     columns = sorted(names)
-    lines = [",".join(["trial", metric.name, "epochs", "outcome", *columns])]
+    lines = [",".join(["trial", "monitored_metric", metric.name, "epochs", "outcome", *columns])]
     for trial in trials:
         best = f"{metric.best(trial.rows):.10g}" if trial.rows else ""
-        cells = [str(trial.number), best, str(len(trial.rows)), str(trial.outcome)]
+        cells = [str(trial.number), best, best, str(len(trial.rows)), str(trial.outcome)]
         cells += [_csv(trial.values.get(name)) for name in columns]
         lines.append(",".join(cells))
     return "\n".join(lines) + "\n"

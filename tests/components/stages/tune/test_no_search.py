@@ -13,10 +13,14 @@ import pytest
 from pydantic import ValidationError
 
 from components.core.job import Job
+from components.core.params import read_yaml
 from components.core.skipped_steps import NOTE
 from components.stages.evaluate.candidates import find_bundles
 from components.stages.tune import stage
 from components.stages.tune.params import TuneParams
+from components.stages.tune.stage import table
+from components.stages.tune.study import MonitoredMetric
+from tests.structure.import_graph import ROOT
 
 SPACE = {"learning_rate": {"uniform": [1e-4, 1e-2]}}
 
@@ -87,8 +91,12 @@ def test_it_imports_neither_torch_nor_ray_tune(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from components.core.job import Job
+from components.core.params import read_yaml
 from components.stages.tune import stage
 from components.stages.tune.params import TuneParams
+from components.stages.tune.stage import table
+from components.stages.tune.study import MonitoredMetric
+from tests.structure.import_graph import ROOT
 root = Path(sys.argv[1])
 params = TuneParams.model_validate({{"trials": 0, "space": {SPACE}}})
 outputs = {{name: root / name for name in ("tuned", "trials", "search", "report")}}
@@ -98,3 +106,16 @@ sys.exit(any(name in sys.modules for name in ("torch", "ray.tune")))
     assert (
         subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False).returncode == 0
     )
+
+
+@pytest.mark.parametrize("name", ["validation_macro_f1", "validation_rmse"])
+def test_the_plot_of_trials_finds_its_column_for_each_metric(name: str) -> None:
+    (plot,) = (
+        settings
+        for entry in read_yaml(ROOT / "dvc.yaml")["plots"]
+        for title, settings in entry.items()
+        if title == "trials"
+    )
+    (plotted,) = plot["y"].values()
+    columns = table([], MonitoredMetric(name, "max")).strip().split(",")
+    assert {plot["x"], name, *plotted} <= set(columns)
