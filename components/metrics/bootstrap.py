@@ -94,6 +94,29 @@ def paired_interval(
     return float(low), float(high)
 
 
+def resampled_values(
+    metric: Resampled, stats: Mapping[str, PerExampleStats], resamples: int, seed: int
+) -> dict[str, NDArray[np.float64]]:
+    """Return a metric of several models over the same resamples: name -> (resamples,).
+
+    The difference of two models, resample by resample, is that of a paired bootstrap.
+
+    Args:
+        metric: the metric.
+        stats: name of a model -> its statistics. All have the same cases.
+        resamples: number of bootstrap resamples.
+        seed: of the resamples.
+    """
+    count = len(next(iter(next(iter(stats.values())).values())))
+    rng = np.random.default_rng(seed)
+    values: dict[str, list[float]] = {name: [] for name in stats}
+    for _ in range(resamples):
+        rows = rng.integers(0, count, count)
+        for name, of_model in stats.items():
+            values[name].append(_value_of(metric, of_model, rows))
+    return {name: np.array(sampled) for name, sampled in values.items()}
+
+
 def percentile_interval(
     values: Sequence[float], percentile: float, confidence: float
 ) -> tuple[float, float]:

@@ -1,8 +1,7 @@
-"""Measure candidates: answers, metrics on any subset of cases, latency, throughput."""
+"""Measure candidates: answers, and metrics on any subset of cases."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from components.inference.predictor import Predictor
-from components.metrics.bootstrap import PerExampleStats, percentile_interval
+from components.metrics.bootstrap import PerExampleStats
 from components.tasks import base
 from components.tasks.base import Case, Metric
 
@@ -57,35 +56,6 @@ def compute_metrics(
         stats: name of a metric -> its statistics.
     """
     return {metric.name: _finite(metric.value(stats[metric.name])) for metric in metrics}
-
-
-def latency(
-    predictor: Predictor, queries: Sequence[Any], confidence: float = 0.95
-) -> dict[str, Any]:
-    """Return the latency of single queries after a warm-up, in milliseconds.
-
-    Returns:
-        p50, p95, and p95_interval, the interval of the latter.
-    """
-    predictor.warm(queries[0])
-    times = []
-    for query in queries:
-        start = time.perf_counter()
-        predictor.predict([query])
-        times.append((time.perf_counter() - start) * 1000)
-    return {
-        "p50": float(np.percentile(times, 50)),
-        "p95": float(np.percentile(times, 95)),
-        "p95_interval": list(percentile_interval(times, 95, confidence)),
-    }
-
-
-def throughput(predictor: Predictor, queries: Sequence[Any], batch: int) -> float:
-    """Return queries per second in batches of a given size, in the given order."""
-    start = time.perf_counter()
-    for first in range(0, len(queries), batch):
-        predictor.predict(queries[first : first + batch])
-    return len(queries) / (time.perf_counter() - start)
 
 
 def validation_score(bundle: Path, tokens: Path) -> float:

@@ -9,10 +9,9 @@ from typing import Any
 
 from components.core.bundles import CARD, bundle_bytes
 from components.core.files import sha256
-from components.inference.predictor import load
+from components.inference.predictor import Predictor, load
 from components.inference.stated_intervals import KEY, intervals_of
 from components.metrics import bootstrap
-from components.stages.evaluate.metric_scale import MetricScale
 from components.stages.evaluate.params import EvaluateParams
 from components.tasks import base
 from components.tasks.base import Case
@@ -26,17 +25,21 @@ class CandidateResult:
     """Results of one candidate.
 
     Args:
-        row: its row of the leaderboard.
+        row: its row of the leaderboard, still without costs.
+        predictor: the model.
         test_answers: answers to the test cases.
         deciding_stats: statistics of each test case for the deciding metric.
         validation_answers: answers to the validation cases, without intervals.
+        validation_stats: statistics of each validation case for the deciding metric.
         profile: entries for the profile of its card: its intervals, where answers state some.
     """
 
     row: dict[str, Any]
+    predictor: Predictor
     test_answers: Sequence[Any]
     deciding_stats: bootstrap.PerExampleStats
     validation_answers: Sequence[Any]
+    validation_stats: bootstrap.PerExampleStats
     profile: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -70,7 +73,7 @@ def measure_candidate(
     params: EvaluateParams,
     seed: int,
 ) -> CandidateResult:
-    """Measure one candidate: metrics, intervals, size, latency and throughput.
+    """Measure one candidate: metrics, intervals and size.
 
     Validation metrics choose the winner. Test metrics are only reported.
 
@@ -100,7 +103,6 @@ def measure_candidate(
         params.confidence,
         seed,
     )
-    queries = [case.query for case in validation]
     row = {
         "name": name,
         "title": predictor.card.title,
@@ -115,18 +117,14 @@ def measure_candidate(
             key: list(interval) if interval else None for key, interval in intervals.items()
         },
         "size_bytes": bundle_bytes(bundle),
-        "latency_ms": evaluation.latency(
-            predictor,
-            queries[: params.latency_queries],
-            params.confidence,
-        ),
-        "throughput_per_s": evaluation.throughput(predictor, queries, params.throughput_batch),
     }
     return CandidateResult(
         row=row,
+        predictor=predictor,
         test_answers=test_answers,
         deciding_stats=test_stats[metrics[0].name],
         validation_answers=validation_answers,
+        validation_stats=validation_stats[metrics[0].name],
         profile=profile,
     )
 
@@ -156,22 +154,3 @@ def _statistics(
 ) -> Mapping[str, bootstrap.PerExampleStats]:
     """Return the statistics of each case by metric."""
     return {metric.name: evaluation.per_example_stats(metric, answers, cases) for metric in metrics}
-
-
-def choose_winner(rows: Sequence[dict[str, Any]], metric: base.Metric) -> dict[str, Any]:
-    """Return the row of the winner.
-
-    The winner is the best on validation by the deciding metric, of equal ones the faster.
-    The test split is not used.
-
-    Args:
-        rows: of the leaderboard.
-        metric: the deciding one.
-    """
-    scale = MetricScale(metric)
-
-    def rank(row: dict[str, Any]) -> tuple[float, float]:
-        """Return the sort key of a row: its metric, then the latency."""
-        return scale.rank(row["validation"][metric.name]), row["latency_ms"]["p50"]
-
-    return min(rows, key=rank)

@@ -41,6 +41,13 @@ class MetricScale:
             return -self.sign * float(value)
         return math.inf
 
+    def loss(self, row: Mapping[str, Any], best: Mapping[str, Any], split: str) -> float:
+        """Return how much worse a row is than the best one, as a share of the best's value."""
+        value, top = self.of(row, split), self.of(best, split)
+        if not is_finite(value) or not is_finite(top):
+            return 0.0 if row is best else math.inf
+        return self.sign * (float(top) - float(value)) / (abs(float(top)) or 1.0)
+
     def write(self, value: Any, unit: bool = True) -> str:
         """Return a value for people: a share in percent, another number as it is."""
         if self.metric.is_share:

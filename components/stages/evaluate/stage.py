@@ -23,10 +23,10 @@ from components.inference.predictor import load
 from components.metrics import bootstrap
 from components.metrics.selective_prediction import abstention_table
 from components.monitoring.profile import predictions_of
+from components.stages.evaluate.answer_costs import measure_costs
 from components.stages.evaluate.candidates import (
     BASELINE,
     CandidateResult,
-    choose_winner,
     find_bundles,
     measure_candidate,
 )
@@ -35,6 +35,7 @@ from components.stages.evaluate.metric_scale import MetricScale
 from components.stages.evaluate.params import EvaluateParams
 from components.stages.evaluate.report import write_report
 from components.stages.evaluate.report_data import gather
+from components.stages.evaluate.winner_choice import choose_winner
 from components.tasks import base
 
 
@@ -97,7 +98,7 @@ def _results(
     validation: Sequence[base.Case[Any]],
     test: Sequence[base.Case[Any]],
 ) -> dict[str, CandidateResult]:
-    """Return the results of each candidate by its name, and log its validation metrics.
+    """Return the results of each candidate with its costs, and log its validation metrics.
 
     Args:
         bundles: name -> folder of each candidate.
@@ -112,6 +113,11 @@ def _results(
         results[name] = result
         metrics = _prefixed("validation", result.row["validation"])
         job.journal.metrics(metrics, step=0, child=name)
+    job.journal.progress(len(bundles), len(bundles), "the cost of answers")
+    predictors = {name: result.predictor for name, result in results.items()}
+    costs = measure_costs(predictors, [case.query for case in validation], job.params)
+    for name, result in results.items():
+        result.row.update(costs[name])
     return results
 
 
@@ -133,7 +139,8 @@ def _ranked_rows(
     """
     params: EvaluateParams = job.params
     rows = [result.row for result in results.values()]
-    winner = choose_winner(rows, metric)
+    stats = {name: result.validation_stats for name, result in results.items()}
+    winner = choose_winner(rows, stats, metric, params, job.seed)
     for row in rows:
         row["winner"] = row is winner
     over_baseline = bootstrap.paired_interval(
@@ -177,7 +184,7 @@ def _log_winner(job: Job, winner: Mapping[str, Any], leaked: int, leak: Mapping[
     low, high = [base.metric_text(metric, end) for end in winner["test_interval"][metric.name]]
     interval = f"{job.params.confidence:.0%} interval {low} to {high}"
     job.journal.log(
-        f"winner: {winner['name']}, chosen on validation; "
+        f"winner: {winner['name']}, {winner['choice']['reason']}; "
         f"test {metric.name} {value} ({interval}), {leaked} leaked rows"
     )
     naive = base.metric_text(evaluator.report_metric, leak["naive"])

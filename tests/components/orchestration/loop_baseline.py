@@ -17,6 +17,7 @@ from components.orchestration.stage_files import STAGES
 from components.registry.release.promotion import release
 from components.registry.release.retrain_record import RetrainRecord, record
 from components.registry.versions.model_versions import register
+from components.stages.evaluate.answer_costs import measure_costs
 from components.stages.evaluate.candidates import BASELINE, measure_candidate
 from components.stages.evaluate.stage import _answers
 from components.tasks import base
@@ -118,7 +119,9 @@ def main(root: Path) -> None:
     add_to_profile(
         winner, {"predictions": predictions_of(evaluator, found.validation_answers, truths)}
     )
-    row = found.row | {"winner": True, "bundle_sha256": sha256(winner / CARD)}
+    queries = [case.query for case in validation]
+    costs = measure_costs({BASELINE: found.predictor}, queries, params.sections["evaluate"])  # type: ignore[arg-type]
+    row = found.row | costs[BASELINE] | {"winner": True, "bundle_sha256": sha256(winner / CARD)}
     write_table(
         data / "reports" / "answers", {"test": _answers(evaluator, found.test_answers, test)}
     )

@@ -28,6 +28,7 @@ from components.registry.versions.model_versions import cases_of
 from components.registry.versions.reader import RegistrySnapshot, read_snapshot
 from components.serving.params import ServeParams
 from components.stages.clean.frozen_split import freeze
+from components.stages.evaluate.answer_costs import measure_costs
 from components.stages.evaluate.candidates import measure_candidate
 from components.stages.evaluate.params import EvaluateParams
 from components.stages.evaluate.stage import _answers
@@ -112,13 +113,15 @@ def job_of(
         for split in ("validation", "test")
     )
     found = measure_candidate("network", bundle, "models/winner", validation, test, FAST, 7)
+    queries = [case.query for case in validation]
+    row = found.row | measure_costs({"network": found.predictor}, queries, FAST)["network"]
     board = {
         "deciding_metric": "macro_f1",
         "goal": "max",
         "leaked_rows": 0,
         "candidates": [
-            found.row | {"winner": True},
-            found.row | {"name": "classical", "winner": False, "baseline": True},
+            row | {"winner": True},
+            row | {"name": "classical", "winner": False, "baseline": True},
         ],
     }
     data = root / "data"

@@ -1,0 +1,116 @@
+"""Time and CPU time of answers: all candidates in turn, round by round.
+
+A machine that is busy for a while slows all candidates of a round down, and the median of the
+rounds does not follow it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+from typing import Any
+
+import numpy as np
+
+from components.inference.predictor import Predictor
+from components.metrics.bootstrap import percentile_interval
+from components.stages.evaluate.params import EvaluateParams
+
+_ROUNDS = 9
+
+
+@dataclass
+class _Times:
+    """Seconds of each query or batch of a candidate, and CPU-seconds per answer of each round."""
+
+    single: list[float] = field(default_factory=list)
+    batch: list[float] = field(default_factory=list)
+    single_cpu: list[float] = field(default_factory=list)
+    batch_cpu: list[float] = field(default_factory=list)
+
+
+def measure_costs(
+    predictors: Mapping[str, Predictor], queries: Sequence[Any], params: EvaluateParams
+) -> dict[str, dict[str, Any]]:
+    """Return what answers of each candidate cost.
+
+    Each round asks all candidates the same queries, one by one and in batches.
+
+    Args:
+        predictors: name -> model.
+        queries: of validation.
+        params: of the stage.
+
+    Returns:
+        name -> {"latency_ms": {"p50", "p95", "p95_interval"} of single answers,
+        "throughput_per_s": answers per second in batches, "cpu_s_per_1000": {"single", "batch",
+        "weighted"}, each the median and its interval [median, low, high]}.
+    """
+    for predictor in predictors.values():
+        predictor.warm(queries[0])
+        predictor.predict(queries[: params.throughput_batch])
+    times = {name: _Times() for name in predictors}
+    singles = cycle(queries[: params.latency_queries])
+    batches = cycle(_batches(queries, params.throughput_batch))
+    for _ in range(_ROUNDS):
+        single = list(islice(singles, -(-params.latency_queries // _ROUNDS)))
+        batch = list(islice(batches, -(-len(queries) // params.throughput_batch // _ROUNDS)))
+        for name, predictor in predictors.items():
+            _ask(
+                predictor, [[query] for query in single], times[name].single, times[name].single_cpu
+            )
+            _ask(predictor, batch, times[name].batch, times[name].batch_cpu)
+    return {name: _costs(times[name], params) for name in predictors}
+
+
+def _batches(queries: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    """Return the queries in batches of equal size; the rest is left out if there is a whole one."""
+    whole = len(queries) // size * size or len(queries)
+    return [queries[first : first + size] for first in range(0, whole, size)]
+
+
+def _ask(
+    predictor: Predictor, batches: Sequence[Sequence[Any]], seconds: list[float], cpu: list[float]
+) -> None:
+    """Ask batches, and add their seconds per answer and the CPU-seconds per answer of all.
+
+    Args:
+        predictor: the model.
+        batches: at least one.
+        seconds: of each batch, per answer.
+        cpu: of each round, per answer.
+    """
+    start = time.process_time()
+    for batch in batches:
+        before = time.perf_counter()
+        predictor.predict(batch)
+        seconds.append((time.perf_counter() - before) / len(batch))
+    cpu.append((time.process_time() - start) / sum(map(len, batches)))
+
+
+def _costs(times: _Times, params: EvaluateParams) -> dict[str, Any]:
+    """Return the costs of a candidate, see `measure_costs`."""
+    milliseconds = [seconds * 1000 for seconds in times.single]
+    single, batch = np.array(times.single_cpu), np.array(times.batch_cpu)
+    share = params.choose.batch_share
+    return {
+        "latency_ms": {
+            "p50": float(np.percentile(milliseconds, 50)),
+            "p95": float(np.percentile(milliseconds, 95)),
+            "p95_interval": list(percentile_interval(milliseconds, 95, params.confidence)),
+        },
+        "throughput_per_s": 1 / float(np.median(times.batch)),
+        "cpu_s_per_1000": {
+            "single": _median(single, params.confidence),
+            "batch": _median(batch, params.confidence),
+            "weighted": _median(share * batch + (1 - share) * single, params.confidence),
+        },
+    }
+
+
+def _median(per_answer: Any, confidence: float) -> list[float]:
+    """Return the median of the rounds for 1,000 answers, and its interval."""
+    values = [float(value) * 1000 for value in per_answer]
+    return [float(np.median(values)), *percentile_interval(values, 50, confidence)]
