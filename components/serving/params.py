@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from components.core.params import Strict
-from components.serving.http.hosts import HostPattern
+from components.serving.http.host_names import HostPattern
 from components.serving.rollout.canary_check import CanaryParams
 
 

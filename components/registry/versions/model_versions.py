@@ -269,18 +269,15 @@ def fetch_registered(root: Path, pipeline: str, which: str | int, into: Path) ->
         InputError: there is no such version, or its files are gone.
         EnvironmentFault: the store does not answer.
     """
-    opened = client(root)
-    with reached(root):
-        if str(which).isdigit():
-            registered = _by_number(opened, pipeline, which)
-        else:
-            registered = _by_alias(opened, pipeline, str(which))
-        if registered is None:
-            raise InputError(
-                f"the registry has no {which!r} of {pipeline!r}",
-                remedy=f"gristmill run {pipeline} makes one; gristmill status shows what there is",
-            )
-        version = _version(registered)
+    snapshot = read_snapshot(root, pipeline)
+    numbers = {str(version.number): version for version in snapshot.versions} if snapshot else {}
+    aliases = snapshot.aliases if snapshot else {}
+    version = numbers.get(str(aliases.get(str(which), which)))
+    if version is None:
+        raise InputError(
+            f"the registry has no {which!r} of {pipeline!r}",
+            remedy=f"gristmill run {pipeline} makes one; gristmill status shows what there is",
+        )
     return RegisteredBundle(download(root, version, into), version.tags.get(BUNDLE, ""))
 
 
@@ -349,10 +346,6 @@ def _store_bundle(
 
 def _by_alias(opened: MlflowClient, pipeline: str, alias: str) -> Any:
     return _or_none(lambda: opened.get_model_version_by_alias(pipeline, alias))
-
-
-def _by_number(opened: MlflowClient, pipeline: str, number: str | int) -> Any:
-    return _or_none(lambda: opened.get_model_version(pipeline, str(number)))
 
 
 def _or_none(call: Callable[[], Any]) -> Any:

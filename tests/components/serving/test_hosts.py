@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from raw_asgi import send_raw
 from scenario import metric
 
-from components.serving.http.hosts import AllowedHosts
+from components.serving.http.host_names import AllowedHosts
 from components.serving.params import ServeParams
 
 PATHS = ("/", "/docs", "/healthz", "/readyz", "/openapi.json", "/metrics", "/v1/model", "/none")
