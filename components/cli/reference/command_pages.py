@@ -13,6 +13,7 @@ from components.cli.help_text import PANELS
 from components.cli.main import app
 from components.core.params import read_yaml
 
+_LIST = "One of: "
 _PAGES = {"en": "commands.en.yaml", "zh": "commands.zh.yaml"}
 
 
@@ -39,7 +40,12 @@ class PageWords:
     translations: Mapping[str, str] = field(default_factory=dict)
 
     def translate(self, text: str) -> str:
-        """Return a help text in the language of the page."""
+        """Return a help text in the language of the page.
+
+        A list of names has no translation but that of its first words.
+        """
+        if text.startswith(_LIST):
+            return self.words["one of"].format(text.removeprefix(_LIST).removesuffix("."))
         return self.translations.get(text, text)
 
 
@@ -57,7 +63,7 @@ def read_words(language: str) -> PageWords:
 
 
 def help_texts() -> set[str]:
-    """Return each sentence and each default in words that the help texts have."""
+    """Return each sentence and each default in words that the help texts have, without lists."""
     group: Any = typer.main.get_command(app)
     texts = {param.help for param in group.params}
     for _, command in _commands(group, ("gristmill",)):
@@ -66,7 +72,7 @@ def help_texts() -> set[str]:
             texts.add(param.help)
             if isinstance(param.show_default, str):
                 texts.add(param.show_default)
-    return texts
+    return {text for text in texts if not text.startswith(_LIST)}
 
 
 def render_commands(words: PageWords) -> str:
@@ -93,8 +99,11 @@ def _commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, 
 def _section(path: tuple[str, ...], command: Any, words: PageWords) -> list[str]:
     """Return the lines of a command: synopsis, what it does, its params, its examples."""
     is_group = hasattr(command, "commands")
-    synopsis = [*path, "COMMAND"] if is_group else [*path, *_synopsis(command.params)]
-    lines = [f"{'###' if len(path) == 2 else '####'} `{' '.join(path)}`", ""]
+    synopsis = [*path, "COMMAND"]
+    if not is_group:
+        synopsis = [*path, *_synopsis(command.params)]
+    level = "#" * (len(path) + 1)
+    lines = [f"{level} `{' '.join(path)}`", ""]
     lines += ["```text", " ".join(synopsis), "```", ""]
     lines += [*(words.translate(sentence) for sentence in _sentences(command)), ""]
     # What a group can do is in the sections of its commands.
@@ -115,9 +124,9 @@ def _synopsis(params: Sequence[Any]) -> Iterator[str]:
     for param in params:
         if not _is_option(param):
             # The metavar of several words has brackets of its own.
-            is_plain = param.required or param.nargs != 1
-            yield param.metavar if is_plain else f"[{param.metavar}]"
-    yield from (_option_name(param) for param in options if param.required)
+            has_brackets = not param.required and param.nargs == 1
+            yield f"[{param.metavar}]" if has_brackets else param.metavar
+    yield from (_name(param) for param in options if param.required)
     if any(not param.required for param in options):
         yield "[OPTIONS]"
 
@@ -128,7 +137,7 @@ def _table(params: Sequence[Any], words: PageWords) -> list[str]:
         return []
     rows = [_row(words.columns), _row("---" for _ in words.columns)]
     for param in sorted(params, key=_is_option):
-        name = f"`{_option_name(param)}`" if _is_option(param) else f"`{param.metavar}`"
+        name = f"`{_name(param)}`"
         rows.append(_row((name, _default(param, words), _meaning(param, words))))
     return [*rows, ""]
 
@@ -142,9 +151,11 @@ def _is_option(param: Any) -> bool:
     return bool(param.opts[0].startswith("-"))
 
 
-def _option_name(param: Any) -> str:
+def _name(param: Any) -> str:
+    if not _is_option(param):
+        return str(param.metavar)
     names = ", ".join([*param.opts, *param.secondary_opts])
-    return f"{names} {param.metavar}" if param.metavar else names
+    return f"{names} {param.metavar or ''}".rstrip()
 
 
 def _default(param: Any, words: PageWords) -> str:
