@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from tests.commands.project import SMALL, Done, Project, free_port
+from tests.docs.test_files_page import uncovered
 
 pytestmark = pytest.mark.pipeline
 STAGES = (
@@ -320,6 +321,20 @@ def test_the_page_of_mlflow_goes_with_its_command(project: Project) -> None:
         assert process.returncode == 0
         assert not answers(client)
     assert not project.processes()
+
+
+def test_each_file_that_was_written_is_on_the_page_of_files(project: Project) -> None:
+    words = ["git", "-c", "core.quotePath=false", "ls-files"]
+    listed = subprocess.run(words, cwd=project.root, capture_output=True, text=True, check=True)
+    known = set(listed.stdout.splitlines())
+    written = []
+    for path in project.root.rglob("*"):
+        name = path.relative_to(project.root).as_posix()
+        is_of_tools = name.startswith(".git/") or "__pycache__" in name
+        if path.is_file() and name not in known and not is_of_tools:
+            written.append(name)
+    assert "data/reviews/models/winner/bundle.json" in written
+    assert uncovered(written) == []
 
 
 def answers(client: httpx.Client) -> bool:

@@ -78,7 +78,9 @@ def test_the_examples_are_answered(
     with client(monitored=monitored) as app:
         id_ = app.post("/v1/predict", json={"text": "质量很好"}).json()["id"]
         for line in lines:
-            url, *options = shlex.split(line.replace('"ID"', f'"{id_}"'))
+            # The classes of the tests' task have other names than those of the page.
+            words = line.replace("$id", id_).replace("negative", "差评")
+            url, *options = shlex.split(words)
             path = url.removeprefix("http://localhost:8000")
             values = dict(zip(options[::2], options[1::2], strict=True))
             headers = dict([values["-H"].split(": ")]) if "-H" in values else {}
