@@ -1375,6 +1375,8 @@ class ChosenInputs:
         reasons: input -> why it has its kind, in a few words.
         left_out: column of the source -> why it is no input, in a few words.
         settings: params of `ingest` that the target needs.
+        in_time: params of a split by time, where each row has a time.
+        doubtful: inputs from which the target nearly follows -> how, for a person who decides.
     """
 
     inputs: Mapping[str, Any]
@@ -1382,6 +1384,8 @@ class ChosenInputs:
     reasons: Mapping[str, str]
     left_out: Mapping[str, str]
     settings: Sequence[Setting] = ()
+    in_time: Sequence[Setting] = ()
+    doubtful: Mapping[tuple[str, ...], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

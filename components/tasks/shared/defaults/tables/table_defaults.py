@@ -33,6 +33,9 @@ from components.tasks.shared.defaults.tables.column_kinds import (
     values_of,
 )
 from components.tasks.shared.defaults.tables.likely_targets import TARGET_NAMES, likely_targets
+from components.tasks.shared.defaults.tables.near_leaks import NumberColumn, near_leaks
+from components.tasks.shared.defaults.tables.number_codes import code_guesses
+from components.tasks.shared.defaults.tables.row_times import settings_of_time
 from components.tasks.shared.defaults.tables.target_leaks import (
     leaking_columns,
     names_leak,
@@ -148,6 +151,8 @@ class TableDefaults:
         for name, values in values_of_columns.items():
             if name != target:
                 guesses[name] = guess_values(values, source.rows)
+        decimal = self.target_decimal(values_of_columns[target])
+        guesses |= code_guesses(rows, target, values_of_columns, guesses, decimal)
         leaks = self.leaks(rows, values_of_columns[target], guesses)
         inputs: dict[str, Any] = {}
         columns: dict[str, str] = {}
@@ -165,8 +170,24 @@ class TableDefaults:
                 columns[role] = name
         if not inputs:
             raise _no_inputs(left_out)
-        settings = self.settings_of_source(values_of_columns[target])
-        return ChosenInputs(inputs, columns, reasons, left_out, settings)
+        numbers = {}
+        for role in inputs:
+            name = columns.get(role, role)
+            if guesses[name].kind == "number":
+                numbers[role] = NumberColumn(rows[name], guesses[name].decimal)
+        return ChosenInputs(
+            inputs=inputs,
+            columns=columns,
+            reasons=reasons,
+            left_out=left_out,
+            settings=self.settings_of_source(values_of_columns[target]),
+            in_time=settings_of_time(rows, values_of_columns, guesses, source.rows),
+            doubtful=near_leaks(numbers, rows[target], decimal),
+        )
+
+    def target_decimal(self, target: ColumnValues) -> DecimalSign | None:
+        """Return the decimal sign of the target; None where it holds names."""
+        raise NotImplementedError
 
     def leaks(
         self,
@@ -252,6 +273,10 @@ class ClassTableDefaults(ClassDefaults, TableDefaults):
             return Fit(0.6, f"{name!r} holds few numbers, {values.count_text} different ones")
         return Fit(0.6, f"{name!r} holds names, {values.count_text} different ones")
 
+    def target_decimal(self, target: ColumnValues) -> DecimalSign | None:  # noqa: ARG002
+        """Return None: classes are names."""
+        return None
+
     def leaks(
         self,
         rows: Mapping[str, Sequence[Any]],
@@ -295,6 +320,10 @@ class NumberTableDefaults(TableDefaults):
         if values.numbers and values.share(values.numbers) == 1:
             return Fit(0.3, f"{name!r} holds few numbers, {values.count_text} different ones")
         return Fit(0.0, f"{name!r} holds no numbers")
+
+    def target_decimal(self, target: ColumnValues) -> DecimalSign | None:
+        """Return the decimal sign of the number."""
+        return target.decimal
 
     def leaks(
         self,
