@@ -808,8 +808,13 @@ class TaskEvaluator(Protocol):
     gates: ChampionComparison
     feedback: TaskFeedback
 
-    def cases(self, rows: pa.Table) -> Iterator[Case[Any]]:
-        """Yield the cases of a split of clean."""
+    def cases(self, rows: pa.Table, inputs: Mapping[str, Any] = NO_INPUTS) -> Iterator[Case[Any]]:
+        """Yield the cases of a split of clean.
+
+        Args:
+            rows: of the clean table.
+            inputs: of the pipeline, as JSON.
+        """
 
     def query(self, row: Mapping[str, Any]) -> Any:
         """Return a query from the input columns of a row.

@@ -74,16 +74,21 @@ class RowQueries:
         """
         return columns_of(queries)
 
-    def slices_of(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, str]]:
+    def slices_of(
+        self, rows: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]
+    ) -> Sequence[Mapping[str, str]]:
         """Return column -> value of each row: categories with few values, and thirds of numbers.
 
         Args:
             rows: (n,) of a split of clean.
+            inputs: of the pipeline, as JSON. Texts have no slices, however few they are.
         """
+        kinds = parse_inputs(inputs)
+        texts = {name for name, kind in kinds.items() if isinstance(kind, TextInput)}
         slices: list[dict[str, str]] = [{} for _ in rows]
         used = 0
         for name in rows[0] if rows else ():
-            if name in RESERVED or used == _MOST_COLUMNS:
+            if name in RESERVED or name in texts or used == _MOST_COLUMNS:
                 continue
             value_of = _slicer([row[name] for row in rows])
             if value_of is None:
