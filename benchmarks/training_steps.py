@@ -1,8 +1,8 @@
 """Rows "bf16 where AMX exists, whole training step" and "checkpoint every 10 steps".
 
-The engine against itself, with interleaved arms. Each row names the processor. bf16 is measured only
-where the processor multiplies it fast: elsewhere it is emulated. Needs data/tokens of the default pipeline
-(dvc repro tokenize).
+The engine against itself, with interleaved arms. Each row names the processor. bf16 is measured
+only where the processor multiplies it fast: elsewhere it is emulated. Needs data/tokens of the
+default pipeline (dvc repro tokenize).
 
 python benchmarks/training_steps.py
 """

@@ -372,6 +372,23 @@ def test_a_table_may_be_split_by_time(root: Path, tmp_path: Path) -> None:
         create(root, "q", None, data, target="price", options=NewOptions(settings=settings))
 
 
+def test_numbers_with_a_unit(root: Path, tmp_path: Path) -> None:
+    columns = homes(90)
+    drawn = random.Random(4)
+    weights = [f"{drawn.randrange(10, 400)} kg" for _ in columns["price"]]
+    data = table(tmp_path / "a.csv", {**columns, "weight": weights})
+    lines = create(root, "p", None, data, target="price")
+    params = read_yaml(root / "pipelines/p/params.yaml")
+    assert params["ingest"]["inputs"]["weight"] == {"kind": "number", "unit": "kg"}
+    assert not any("refused" in line for line in lines)
+    weights[3] = "80 lb"
+    data = table(tmp_path / "b.csv", {**columns, "weight": weights})
+    options = NewOptions(settings=["ingest.inputs.weight={kind: number, unit: kg}"])
+    lines = create(root, "q", None, data, target="price", options=options)
+    assert "  refused by ingest: 1 weight_other_unit" in lines
+    assert any("'80 lb' is not in kg" in line for line in lines)
+
+
 def dated(times: int) -> dict[str, Sequence[Any]]:
     """Columns of homes that were sold in turn, at so many different times."""
     columns = homes(90)

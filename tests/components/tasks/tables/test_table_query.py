@@ -167,3 +167,9 @@ def test_texts_have_no_slices_however_few_they_are(task: str) -> None:
     for case in evaluator(task).cases(rows, inputs):
         assert case.slices["cut"] in ("Ideal", "Fair")
         assert "note" not in case.slices
+
+
+def test_the_schema_states_the_unit_of_a_number() -> None:
+    inputs = inputs_json(parse_inputs({"weight": {"kind": "number", "unit": "kg"}}))
+    schema = RowQueries().query_schema({"inputs": inputs})
+    assert schema["properties"]["weight"]["title"] == "weight (kg)"

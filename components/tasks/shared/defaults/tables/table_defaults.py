@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from components.core.errors import InputError
-from components.fields.number import DecimalSign
+from components.fields.number import DecimalSign, without_unit
 from components.tasks.base import (
     ChosenInputs,
     CleanedTargets,
@@ -40,6 +40,7 @@ from components.tasks.shared.defaults.tables.target_leaks import (
     leaking_columns,
     names_leak,
     number_leak,
+    texts_of,
 )
 from components.tasks.shared.schema.tables.kinds import LONGEST_NAME, MOST_INPUTS, RESERVED
 
@@ -151,6 +152,7 @@ class TableDefaults:
         for name, values in values_of_columns.items():
             if name != target:
                 guesses[name] = guess_values(values, source.rows)
+        rows = {**rows, **_without_units(rows, guesses)}
         decimal = self.target_decimal(values_of_columns[target])
         guesses |= code_guesses(rows, target, values_of_columns, guesses, decimal)
         leaks = self.leaks(rows, values_of_columns[target], guesses)
@@ -399,6 +401,17 @@ class NumberTableDefaults(TableDefaults):
         if count >= wanted or count < _LEAST_ROWS:
             return []
         return [Setting("clean.min_rows", _LEAST_ROWS, f"{count:,} usable rows")]
+
+
+def _without_units(
+    rows: Mapping[str, Sequence[Any]], guesses: Mapping[str, Guess]
+) -> dict[str, Sequence[Any]]:
+    """Return the columns of numbers with a unit, without the unit."""
+    bare: dict[str, Sequence[Any]] = {}
+    for name, guess in guesses.items():
+        if guess.unit is not None:
+            bare[name] = [without_unit(text, guess.unit) for text in texts_of(rows[name])]
+    return bare
 
 
 def _no_input(guess: Guess, inputs: int) -> str:

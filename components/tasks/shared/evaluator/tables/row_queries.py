@@ -151,12 +151,15 @@ def _property(name: str, kind: Input, counts: Mapping[str, int]) -> dict[str, An
         kind: of its values.
         counts: of the values of train, if they are names.
     """
+    title = name
     types: list[dict[str, Any]] = [{"type": "string"}, {"type": "null"}]
     if isinstance(kind, NumberInput):
         types.insert(0, {"type": "number"})
+        if kind.unit is not None:
+            title = f"{name} ({kind.unit})"
     if isinstance(kind, TextInput):
         types[0]["maxLength"] = longest_value(kind)
-    result: dict[str, Any] = {"title": name, "anyOf": types}
+    result: dict[str, Any] = {"title": title, "anyOf": types}
     common = sorted(counts, key=lambda value: (-counts[value], value))
     # The sum of the rare names has a name too, which is none of them.
     hidden = {"", OTHER} if len(counts) > MOST_NAMES else {""}
