@@ -84,7 +84,7 @@ def take_step(
 
 
 def measure_precision(rows: EncodedRows, steps: int) -> None:
-    """Print the seconds of whole steps in fp32 and bf16, where the processor multiplies bf16 fast."""
+    """Print the seconds of whole steps in fp32 and bf16, where bf16 is fast."""
     for name in NETS:
         arms = {kind: make_learner(name, kind, rows.encoder) for kind in ("fp32", "bf16")}
         if fast_precision(arms["fp32"][0].module) != "bf16":

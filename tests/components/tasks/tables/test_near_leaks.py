@@ -13,7 +13,7 @@ import pytest
 
 from components.stages.ingest.sample import ColumnSample
 from components.tasks.base import defaults
-from components.tasks.shared.defaults.tables.near_leaks import NumberColumn, near_leaks
+from components.tasks.shared.defaults.tables.near_leaks import SampledNumbers, near_leaks
 from components.tasks.shared.defaults.tables.number_codes import is_unevenly_used
 
 ROWS = 600
@@ -31,7 +31,7 @@ ARRIVED = [n // 60 * 100 + n % 60 for n in ARRIVED]
 
 def leaks(target: Sequence[Any], decimal: str | None = ".", **columns: Any) -> dict[Any, str]:
     """What nearly gives the target away."""
-    numbers = {name: NumberColumn(list(values), ".") for name, values in columns.items()}
+    numbers = {name: SampledNumbers(list(values), ".") for name, values in columns.items()}
     return near_leaks(numbers, list(target), decimal)  # type: ignore[arg-type]
 
 

@@ -42,7 +42,7 @@ NearLeaks = dict[tuple[str, ...], str]
 
 
 @dataclass(frozen=True)
-class NumberColumn:
+class SampledNumbers:
     """A column of numbers.
 
     Args:
@@ -59,7 +59,7 @@ class NumberColumn:
 
 
 def near_leaks(
-    columns: Mapping[str, NumberColumn], target: Sequence[Any], decimal: DecimalSign | None
+    columns: Mapping[str, SampledNumbers], target: Sequence[Any], decimal: DecimalSign | None
 ) -> NearLeaks:
     """Return the columns from which the target nearly follows.
 

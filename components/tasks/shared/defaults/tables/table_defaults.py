@@ -33,7 +33,7 @@ from components.tasks.shared.defaults.tables.column_kinds import (
     values_of,
 )
 from components.tasks.shared.defaults.tables.likely_targets import TARGET_NAMES, likely_targets
-from components.tasks.shared.defaults.tables.near_leaks import NumberColumn, near_leaks
+from components.tasks.shared.defaults.tables.near_leaks import SampledNumbers, near_leaks
 from components.tasks.shared.defaults.tables.number_codes import code_guesses
 from components.tasks.shared.defaults.tables.row_times import settings_of_time
 from components.tasks.shared.defaults.tables.target_leaks import (
@@ -176,7 +176,7 @@ class TableDefaults:
         for role in inputs:
             name = columns.get(role, role)
             if guesses[name].kind == "number":
-                numbers[role] = NumberColumn(rows[name], guesses[name].decimal)
+                numbers[role] = SampledNumbers(rows[name], guesses[name].decimal)
         return ChosenInputs(
             inputs=inputs,
             columns=columns,
