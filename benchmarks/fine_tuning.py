@@ -7,9 +7,10 @@ The same reviews and the same shape of network, trained in three ways.
 
 Needs `pip install -e '.[benchmarks]'` and data/clean, data/tokens of the default pipeline (dvc
 repro tokenize). Arms: `defaults` is Trainer, padded to 256, in fp32. `tuned` is Trainer with
-dynamic padding, grouped by length, in bf16. `gristmill` is the steps of the engine. The networks
-are a BERT of 4 layers of 256 and our encoder of as many parameters. Both use AdamW, batches of 64
-rows and one process with two threads."""
+dynamic padding, grouped by length. `gristmill` is the steps of the engine. Both take bf16 on a
+processor that multiplies it fast, and fp32 on others, where bf16 would be emulated. Each row names
+the processor. The networks are a BERT of 4 layers of 256 and our encoder of as many parameters.
+Both use AdamW, batches of 64 rows and one process with two threads."""
 
 from __future__ import annotations
 
@@ -32,6 +33,9 @@ os.environ.setdefault("ACCELERATE_USE_CPU", "true")
 import numpy as np
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.processor import fast_precision, processor_name
 from components.core.tables import read_table
 from components.tasks import base
 from components.tasks.text_classification.encode import TextEncoder
@@ -191,7 +195,8 @@ def train_huggingface(
     extra: dict[str, Any] = {}
     if tuned:
         collate = collate_tuned
-        extra = {"bf16": True, "train_sampling_strategy": "group_by_length"}
+        has_bf16 = fast_precision(module) == "bf16"
+        extra = {"bf16": has_bf16, "train_sampling_strategy": "group_by_length"}
     with tempfile.TemporaryDirectory() as folder:
         options = TrainingArguments(
             folder,
@@ -272,7 +277,7 @@ def throughput(rounds: int, rows: int) -> None:
         ratios = [ours / other for ours, other in zip(arms["gristmill"], speeds, strict=True)]
         shown = f"{statistics.median(speeds):.1f} samples/s ({min(speeds):.1f}-{max(speeds):.1f})"
         ratio = f"{statistics.median(ratios):.2f}x ({min(ratios):.2f}-{max(ratios):.2f})"
-        print(f"| {name} | {shown} | gristmill is {ratio} |")
+        print(f"| {name} | {shown} | gristmill is {ratio} | {processor_name()} |")
 
 
 def accuracy(seeds: int, rows: int, epochs: int) -> None:
@@ -298,7 +303,8 @@ def accuracy(seeds: int, rows: int, epochs: int) -> None:
         error = statistics.stdev(differences) / len(differences) ** 0.5
     print(
         f"| accuracy, {rows} rows, {epochs} epochs, {seeds} seeds "
-        f"| difference {statistics.mean(differences):+.2f} points, standard error {error:.2f} |"
+        f"| difference {statistics.mean(differences):+.2f} points, standard error {error:.2f} "
+        f"| {processor_name()} |"
     )
 
 

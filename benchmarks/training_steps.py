@@ -1,7 +1,8 @@
 """Rows "bf16 where AMX exists, whole training step" and "checkpoint every 10 steps".
 
-The engine against itself, with interleaved arms. Needs data/tokens of the default pipeline
-(dvc repro tokenize).
+The engine against itself, with interleaved arms. Each row names the processor. bf16 is measured
+only where the processor multiplies it fast: elsewhere it is emulated. Needs data/tokens of the
+default pipeline (dvc repro tokenize).
 
 python benchmarks/training_steps.py
 """
@@ -9,6 +10,7 @@ python benchmarks/training_steps.py
 from __future__ import annotations
 
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,6 +19,9 @@ from typing import Any
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.processor import fast_precision, processor_name
 from components.tasks import base
 from components.training.batches import EncodedRows, load_encoder, plan
 from components.training.checkpoints import Checkpoints
@@ -79,9 +84,15 @@ def take_step(
 
 
 def measure_precision(rows: EncodedRows, steps: int) -> None:
-    """Print the seconds of whole steps in fp32 and bf16."""
+    """Print the seconds of whole steps in fp32 and bf16, where bf16 is fast."""
     for name in NETS:
         arms = {kind: make_learner(name, kind, rows.encoder) for kind in ("fp32", "bf16")}
+        if fast_precision(arms["fp32"][0].module) != "bf16":
+            print(
+                f"| bf16, {name} | not measured: fp32 is faster | | {processor_name()} |",
+                flush=True,
+            )
+            continue
         times: dict[str, list[float]] = {kind: [] for kind in arms}
         for number, batch in enumerate(plan(rows.lengths, 64, 7, 0)[: steps + 2]):
             for kind, (learner, packed) in arms.items():
@@ -95,7 +106,8 @@ def measure_precision(rows: EncodedRows, steps: int) -> None:
         single = 1000 * statistics.median(times["fp32"])
         half = 1000 * statistics.median(times["bf16"])
         print(
-            f"| bf16, {name} | fp32 {single:.0f} ms, bf16 {half:.0f} ms | {ratio} |",
+            f"| bf16, {name} | fp32 {single:.0f} ms, bf16 {half:.0f} ms | {ratio} "
+            f"| {processor_name()} |",
             flush=True,
         )
 
@@ -135,7 +147,7 @@ def measure_checkpoints(rows: EncodedRows, rounds: int) -> None:
     print(
         f"| checkpoint every 10 steps ({size:.0f} MB) "
         f"| none: {without:.2f} s for {len(batches)} steps "
-        f"| {statistics.mean(taxes):+.2%}, standard error {error:.2%} |"
+        f"| {statistics.mean(taxes):+.2%}, standard error {error:.2%} | {processor_name()} |"
     )
 
 

@@ -63,6 +63,8 @@ _GROUPED = {
     ",": re.compile(r"[+-]?\d{1,3}(?:,\d{2,3})*,\d{3}(?:\.\d*)?"),
     ".": re.compile(r"[+-]?\d{1,3}(?:\.\d{2,3})*\.\d{3}(?:,\d*)?"),
 }
+# A number with a unit. Signs of currencies and multipliers belong to the number.
+_WITH_UNIT = re.compile(r"[-+−–]?\d[\d.,\s'’]*((?![eE]\d)[^\W\d_][^\d\s]{0,9}|°[CF]?)")
 _MULTIPLIERS = {"%": 0.01, "‰": 0.001, "万": 1e4, "亿": 1e8}
 # A comma that can only be a decimal sign, and a point that can only be one.
 _DECIMAL_COMMA = re.compile(r"[+-]?(?:\d+,(?:\d{1,2}|\d{4,})|0,\d+|\d{1,3}(?:\.\d{3})+,\d+)")
@@ -76,21 +78,26 @@ class Number:
     Args:
         required: whether a missing value is refused.
         decimal: the decimal sign of texts. The other of point and comma separates thousands.
+        unit: that texts may have after the number; None: none.
     """
 
     arrow = pa.float64()
     equality = "equal"
     knobs: Mapping[str, str] = {}
 
-    def __init__(self, required: bool = False, decimal: DecimalSign = ".") -> None:
+    def __init__(
+        self, required: bool = False, decimal: DecimalSign = ".", unit: str | None = None
+    ) -> None:
         self.required = required
         self.decimal: DecimalSign = decimal
+        self.unit = unit
 
     def normalize(self, value: Any) -> float | None:
         """Return the number that a value states.
 
         Raises:
-            Reject: the value is no number, is infinite, or is missing where it is required.
+            Reject: the value is no number, has another unit, is infinite, or is missing where it
+                is required.
         """
         number = self._number(value)
         if number is None and self.required:
@@ -109,8 +116,20 @@ class Number:
                 raise Reject("not_finite", "a number of too many digits") from None
             return None if math.isnan(number) else number
         if isinstance(value, str):
-            return parse_number(value, self.decimal)
+            if self.unit is None:
+                return parse_number(value, self.decimal)
+            return self._in_unit(value, self.unit)
         raise Reject("not_a_number", type(value).__name__)
+
+    def _in_unit(self, text: str, unit: str) -> float | None:
+        """Return the number of a text that has the unit, or none.
+
+        Raises:
+            Reject: it has another unit, or is no number.
+        """
+        if unit_of(text) in (None, unit):
+            return parse_number(without_unit(text, unit), self.decimal)
+        raise Reject("other_unit", f"{text[:_LONGEST]!r} is not in {unit}")
 
     clean = normalize
 
@@ -181,6 +200,22 @@ def parse_number(text: str, decimal: DecimalSign = ".") -> float | None:
     if not _PLAIN.fullmatch(plain):
         raise Reject("not_a_number", text[:_LONGEST])
     return sign * factor * float(plain)
+
+
+def unit_of(text: str) -> str | None:
+    """Return the unit after the number that a text begins with; None where there is no unit."""
+    match = _WITH_UNIT.fullmatch(text.strip())
+    return match[1] if match else None
+
+
+def without_unit(text: str, unit: str) -> str:
+    """Return a text without the unit at its end; the whole text where it has none.
+
+    Args:
+        text: of a table.
+        unit: as it is written, such as kg or kW: capitals count.
+    """
+    return text.strip().removesuffix(unit).rstrip() if unit_of(text) == unit else text
 
 
 def plain_digits(text: str) -> str:

@@ -808,8 +808,13 @@ class TaskEvaluator(Protocol):
     gates: ChampionComparison
     feedback: TaskFeedback
 
-    def cases(self, rows: pa.Table) -> Iterator[Case[Any]]:
-        """Yield the cases of a split of clean."""
+    def cases(self, rows: pa.Table, inputs: Mapping[str, Any] = NO_INPUTS) -> Iterator[Case[Any]]:
+        """Yield the cases of a split of clean.
+
+        Args:
+            rows: of the clean table.
+            inputs: of the pipeline, as JSON.
+        """
 
     def query(self, row: Mapping[str, Any]) -> Any:
         """Return a query from the input columns of a row.
@@ -1375,6 +1380,8 @@ class ChosenInputs:
         reasons: input -> why it has its kind, in a few words.
         left_out: column of the source -> why it is no input, in a few words.
         settings: params of `ingest` that the target needs.
+        in_time: params of a split by time, where each row has a time.
+        doubtful: inputs from which the target nearly follows -> how, for a person who decides.
     """
 
     inputs: Mapping[str, Any]
@@ -1382,6 +1389,8 @@ class ChosenInputs:
     reasons: Mapping[str, str]
     left_out: Mapping[str, str]
     settings: Sequence[Setting] = ()
+    in_time: Sequence[Setting] = ()
+    doubtful: Mapping[tuple[str, ...], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,9 @@ class PricedEvaluator(RegressionEvaluator):
         """Return the size."""
         return Flat(size=row["size"])
 
-    def slices_of(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, str]]:
+    def slices_of(
+        self, rows: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]
+    ) -> Sequence[Mapping[str, str]]:
         """Return whether each flat is large."""
         return [{"size": "large" if row["size"] > 60 else "small"} for row in rows]
 

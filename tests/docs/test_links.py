@@ -20,7 +20,7 @@ PAGES = sorted(
         "docs/**/*.md",
         "benchmarks/*.md",
         "mlflow/*.md",
-        "pipelines/*/README.md",
+        "pipelines/*/README*.md",
     )
     for path in ROOT.glob(pattern)
 )

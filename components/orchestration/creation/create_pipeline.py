@@ -31,6 +31,7 @@ from components.orchestration.creation.input_choice import (
     INPUTS_PATH,
     choose_inputs,
     choose_target,
+    doubtful_notes,
     is_input_setting,
     left_out_comment,
     no_table,
@@ -66,7 +67,7 @@ from components.orchestration.output_paths import check_input_path, check_new_ou
 from components.orchestration.pipeline_params import section_model
 from components.stages.clean.cleaning import target_of
 from components.stages.ingest import source_files
-from components.stages.ingest.columns import Layout, layout
+from components.stages.ingest.columns import TIME, Layout, layout
 from components.stages.ingest.params import FILE_TARGET, IngestParams
 from components.stages.ingest.sample import SourceColumns, scan_columns
 from components.stages.ingest.source_rows import TABLES
@@ -78,6 +79,10 @@ from components.tasks.base import ChoosesInputs, ChosenInputs, Question, Setting
 _EXAMPLE_INPUTS = 8
 # Pictures or texts of a folder that are read to find the columns.
 _SCANNED_FILES = 50
+_TIME_PATH = f"ingest.columns.{TIME}"
+_SPLIT_PATH = "clean.split_by"
+# Params and columns of the source that say how rows are split.
+_SPLIT_PATHS = frozenset((_SPLIT_PATH, "clean.fold", "clean.frozen_split", "group", "split"))
 
 
 @dataclass(frozen=True)
@@ -208,7 +213,7 @@ def _measure(
     facet.check(measurement)
     params = initial_params(draft.root, draft.task, draft.name, draft.section)
     params.reasons |= draft.reasons
-    decided = list(facet.settings(measurement))
+    decided = [*draft.later, *facet.settings(measurement)]
     set_by_person = []
     for setting in draft.settings:
         # The section `ingest` has the inputs already.
@@ -262,7 +267,15 @@ def _clean(
     schema = draft.schema
     dry = clean_rows(first, schema, _clean_params(params), seed)
     added = _apply_cleaned(draft, params, dry, decided)
-    remarks = check_division(dry, draft.task, schema, _clean_params(params), seed)
+    try:
+        remarks = check_division(dry, draft.task, schema, _clean_params(params), seed)
+    except InputError as error:
+        if _SPLIT_PATH not in {setting.path for setting in draft.later}:
+            raise
+        reason = f"by time {error.what}"
+        added.append(Setting(_SPLIT_PATH, "hash", reason))
+        params.apply(added[-1])
+        remarks = check_division(dry, draft.task, schema, _clean_params(params), seed)
     return dry, added, remarks
 
 
@@ -298,7 +311,7 @@ def _preview_lines(draft: PipelineDraft, results: _Preview) -> list[str]:
 def _example_roles(wanted: Layout) -> list[str]:
     """Return the columns of which the first rows are shown: the last inputs of many are not."""
     inputs = [column.name for column in wanted.columns if column.role == "input"]
-    hidden = {"id", *inputs[_EXAMPLE_INPUTS:]}
+    hidden = {"id", TIME, *inputs[_EXAMPLE_INPUTS:]}
     return [column.name for column in wanted.columns if column.name not in hidden]
 
 
@@ -454,12 +467,22 @@ def _choose_inputs(
         draft.reasons[INPUTS_PATH] = comment
     for name, reason in chosen.reasons.items():
         draft.reasons[f"{INPUTS_PATH}.{name}"] = reason
-    for setting in chosen.settings:
-        key = setting.path.removeprefix("ingest.")
-        if setting.path not in draft.set_paths:
-            draft.section[key] = setting.value
+    seen.notes += doubtful_notes(chosen, target)
+    columns = {role: target, **chosen.columns}
+    settings = [*chosen.settings]
+    if _SPLIT_PATHS.isdisjoint({*draft.set_paths, *seen.columns}):
+        settings += chosen.in_time
+    for setting in settings:
+        if setting.path in draft.set_paths:
+            continue
+        if setting.path == _TIME_PATH:
+            columns[TIME] = setting.value
+        elif setting.path.startswith("ingest."):
+            draft.section[setting.path.removeprefix("ingest.")] = setting.value
             draft.reasons[setting.path] = setting.reason
-    return {role: target, **chosen.columns}
+        else:
+            draft.later.append(setting)
+    return columns
 
 
 def _check_rows(intake: Intake, path: str, task: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,34 @@ def with_settings(
             inputs[name] = setting.value
             reasons[name] = "set on the command line"
     renamed = {name: column for name, column in chosen.columns.items() if name in inputs}
-    return ChosenInputs(inputs, renamed, reasons, left_out, chosen.settings)
+    doubtful = {names: how for names, how in chosen.doubtful.items() if inputs.keys() >= {*names}}
+    return replace(
+        chosen,
+        inputs=inputs,
+        columns=renamed,
+        reasons=reasons,
+        left_out=left_out,
+        doubtful=doubtful,
+    )
+
+
+def doubtful_notes(chosen: ChosenInputs, target: str) -> list[str]:
+    """Return lines about inputs from which the target nearly follows, with the remedy.
+
+    Args:
+        chosen: the inputs.
+        target: the column to predict.
+    """
+    notes = []
+    for names, how in chosen.doubtful.items():
+        shown = " and ".join(repr(chosen.columns.get(name, name)) for name in names)
+        notes.append(
+            f"{target!r} nearly follows from {shown} ({how}). If that is known only afterwards, "
+            f"leave it out: --set {INPUTS_PATH}.{names[0]}=null"
+        )
+    if len(notes) > _LISTED:
+        notes[_LISTED:] = [f"{len(notes) - _LISTED:,} more such columns or pairs"]
+    return notes
 
 
 def left_out_comment(left_out: Mapping[str, str]) -> str:

@@ -63,6 +63,7 @@ class PipelineDraft:
         settings: that a person sets.
         reasons: dotted path of a value in `ingest` -> why it has it.
         chosen: inputs of a task that has none of its own, once they are chosen.
+        later: settings of other sections that the choice of columns brings.
     """
 
     root: Path
@@ -73,6 +74,7 @@ class PipelineDraft:
     settings: Sequence[Setting]
     reasons: dict[str, str] = field(default_factory=dict)
     chosen: ChosenInputs | None = None
+    later: list[Setting] = field(default_factory=list)
 
     @property
     def schema(self) -> base.Schema:

@@ -17,7 +17,7 @@ from components.core import escaping
 from components.core.bundles import CARD, add_to_profile, read_bundle
 from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job
-from components.core.tables import read_table, write_table
+from components.core.tables import read_manifest, read_table, write_table
 from components.inference.abstention import KEY
 from components.inference.predictor import load
 from components.metrics import bootstrap
@@ -47,8 +47,10 @@ def run(job: Job) -> None:
     torch.set_num_threads(1)
     evaluator = base.evaluator(job.task)
     metric = evaluator.metrics[0]
-    validation = list(evaluator.cases(read_table(job.inputs["clean"], "validation")))
-    test = list(evaluator.cases(read_table(job.inputs["clean"], "test")))
+    clean = job.inputs["clean"]
+    inputs = base.chosen_inputs(read_manifest(clean))
+    validation = list(evaluator.cases(read_table(clean, "validation"), inputs))
+    test = list(evaluator.cases(read_table(clean, "test"), inputs))
     bundles = find_bundles({name: job.inputs[name] for name in ("trained", "tuned", "compressed")})
     results = _results(job, bundles, validation, test)
     rows = _ranked_rows(job, metric, results)

@@ -20,7 +20,7 @@ from components.core.errors import GristmillError
 from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job
 from components.core.sandbox import SandboxedCall
-from components.core.tables import read_table
+from components.core.tables import read_manifest, read_table
 from components.inference.abstention import threshold_of
 from components.inference.predictor import first_answers, load
 from components.metrics.selective_prediction import outcome
@@ -236,7 +236,9 @@ def _champion_results(job: Job, winner_cases: Cases) -> ChampionResults | None:
     if digest == sha256(job.inputs["winner"] / CARD):
         return ChampionResults(version.number, digest, Cases((), {}))
     evaluator = base.evaluator(job.task)
-    cases = list(evaluator.cases(read_table(job.inputs["clean"], "test")))
+    clean = job.inputs["clean"]
+    inputs = base.chosen_inputs(read_manifest(clean))
+    cases = list(evaluator.cases(read_table(clean, "test"), inputs))
     try:
         champion_cases = _ask_champion(job, version, cases)
     except (GristmillError, ValueError) as error:

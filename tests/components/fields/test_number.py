@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.fields.base import Reject
-from components.fields.number import Number, guess_decimal, parse_number
+from components.fields.number import Number, guess_decimal, parse_number, unit_of
 
 FORMS = {
     "1234": 1234.0,
@@ -127,3 +127,45 @@ def test_the_decimal_sign_is_guessed_from_what_shows_it(
     texts: list[str], expected: tuple[str, int]
 ) -> None:
     assert guess_decimal(texts) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("45 kg", 45.0), ("45kg", 45.0), (" -1,200.5 kg ", -1200.5), (45, 45.0), ("45", 45.0)],
+)
+def test_a_unit_may_follow_a_number(value: Any, expected: float) -> None:
+    assert Number(unit="kg").normalize(value) == expected
+    assert Number(unit="kg").normalize("n/a") is None
+
+
+@pytest.mark.parametrize(
+    ("value", "reason", "detail"),
+    [
+        ("45 lb", "other_unit", "'45 lb' is not in kg"),
+        ("45 KG", "other_unit", "'45 KG' is not in kg"),
+        ("45 元", "other_unit", "'45 元' is not in kg"),
+        ("kg", "not_a_number", "kg"),
+        ("4.5.6 kg", "not_a_number", "4.5.6"),
+    ],
+)
+def test_another_unit_is_refused(value: str, reason: str, detail: str) -> None:
+    with pytest.raises(Reject) as error:
+        Number(unit="kg").normalize(value)
+    assert (error.value.reason, error.value.detail) == (reason, detail)
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"),
+    [
+        ("3,5 m²", "m²"),
+        ("1 200 km/h", "km/h"),
+        ("20 °C", "°C"),
+        ("30 mg/dL", "mg/dL"),
+        ("1e5", None),
+        ("12%", None),
+        ("5 ft 3 in", None),
+        ("1" + " " * 100_000 + "!", None),
+    ],
+)
+def test_the_unit_of_a_text(text: str, unit: str | None) -> None:
+    assert unit_of(text) == unit

@@ -372,6 +372,80 @@ def test_a_table_may_be_split_by_time(root: Path, tmp_path: Path) -> None:
         create(root, "q", None, data, target="price", options=NewOptions(settings=settings))
 
 
+def test_numbers_with_a_unit(root: Path, tmp_path: Path) -> None:
+    columns = homes(90)
+    drawn = random.Random(4)
+    weights = [f"{drawn.randrange(10, 400)} kg" for _ in columns["price"]]
+    data = table(tmp_path / "a.csv", {**columns, "weight": weights})
+    lines = create(root, "p", None, data, target="price")
+    params = read_yaml(root / "pipelines/p/params.yaml")
+    assert params["ingest"]["inputs"]["weight"] == {"kind": "number", "unit": "kg"}
+    assert not any("refused" in line for line in lines)
+    weights[3] = "80 lb"
+    data = table(tmp_path / "b.csv", {**columns, "weight": weights})
+    options = NewOptions(settings=["ingest.inputs.weight={kind: number, unit: kg}"])
+    lines = create(root, "q", None, data, target="price", options=options)
+    assert "  refused by ingest: 1 weight_other_unit" in lines
+    assert any("'80 lb' is not in kg" in line for line in lines)
+
+
+def dated(times: int) -> dict[str, Sequence[Any]]:
+    """Columns of homes that were sold in turn, at so many different times."""
+    columns = homes(90)
+    first = date(2024, 1, 1)
+    days = [first + timedelta(days=day % times) for day in range(90)]
+    return {**columns, "sold": [day.strftime("%d.%m.%Y") for day in days]}
+
+
+def test_times_of_rows_propose_a_split_by_time(root: Path, tmp_path: Path) -> None:
+    data = table(tmp_path / "a.csv", dated(90))
+    lines = create(root, "p", None, data, target="price")
+    assert any("clean.split_by" in line and "sold tells the time" in line for line in lines)
+    text = (root / "pipelines/p/params.yaml").read_text()
+    assert "# sold tells the time of each row: the latest are test (hash: they are drawn)" in text
+    params = read_yaml(root / "pipelines/p/params.yaml")
+    assert params["clean"]["split_by"] == "time"
+    assert params["ingest"]["columns"] == {"target": "price", "time": "sold"}
+    assert params["ingest"]["time_order"] == "dmy"
+
+
+@pytest.mark.parametrize("setting", ["clean.split_by=hash", "clean.fold={count: 5, number: 1}"])
+def test_a_person_who_chooses_a_split_gets_that(root: Path, tmp_path: Path, setting: str) -> None:
+    data = table(tmp_path / "a.csv", dated(90))
+    assert made(root, data, settings=[setting])["columns"] == {"target": "price"}
+    assert read_yaml(root / "pipelines/p/params.yaml")["clean"]["split_by"] == "hash"
+
+
+def test_a_split_by_time_that_clean_would_refuse_is_not_proposed(
+    root: Path, tmp_path: Path
+) -> None:
+    columns = dated(90)
+    columns["city"] = ["Lyon", "Nice"] * 40 + ["Paris"] * 10
+    data = table(tmp_path / "a.csv", columns)
+    create(root, "p", None, data, target="city")
+    clean = read_yaml(root / "pipelines/p/params.yaml")["clean"]
+    assert clean["split_by"] == "hash"
+
+
+def test_inputs_from_which_the_target_nearly_follows_are_named(root: Path, tmp_path: Path) -> None:
+    columns = homes(90)
+    drawn = random.Random(2)
+    tax = [drawn.randrange(900, 90_000) for _ in columns["price"]]
+    net = [price - part for price, part in zip(columns["price"], tax, strict=True)]
+    data = table(tmp_path / "a.csv", {**columns, "net": net, "tax": tax})
+    lines = create(root, "p", None, data, target="price")
+    note = (
+        "note: 'price' nearly follows from 'net' and 'tax' (their sum, in 100% of the rows). "
+        "If that is known only afterwards, leave it out: --set ingest.inputs.net=null"
+    )
+    assert note in lines
+    options = NewOptions(settings=["ingest.inputs.net=null"])
+    assert not any(
+        "nearly follows" in line
+        for line in create(root, "q", None, data, target="price", options=options)
+    )
+
+
 def test_repeated_rows_of_few_inputs_are_cases_of_their_own(root: Path, tmp_path: Path) -> None:
     columns = homes(90)
     columns["price"] = [price + 1000 * (number % 3) for number, price in enumerate([100, 200] * 45)]

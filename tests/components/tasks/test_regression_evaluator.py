@@ -37,7 +37,9 @@ class Flats(RegressionEvaluator):
     def query(self, row: Mapping[str, Any]) -> BaseModel:
         return Size(size=row["size"])
 
-    def slices_of(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, str]]:
+    def slices_of(
+        self, rows: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]
+    ) -> Sequence[Mapping[str, str]]:
         return [{"size": "large" if row["size"] > 50 else "small"} for row in rows]
 
 

@@ -127,8 +127,17 @@ def test_the_kind_of_a_column_needs_values_that_fit_its_name(
             "; 150 rows have a percent sign and are read as hundredths",
         ),
         (["Paris", "paris", "Lyon"] * 60, "3 names; 'Paris' and 'paris' count as different ones"),
-        ([f"{n % 30} kg" for n in UNIQUE], "30 names; with the unit 'kg' they are no numbers"),
-        ([f"{n}.5平米" for n in UNIQUE], "with the unit '平米' they are no numbers"),
+        (
+            [f"{n % 30} kg" if row else "5 lb" for row, n in enumerate(UNIQUE)],
+            "names; with the unit 'kg' they are no numbers",
+        ),
+        ([f"{n % 30} kg" for n in UNIQUE], "numbers, 0 to 29, all with the unit 'kg'"),
+        (
+            [f"{n % 30},5 L" for n in UNIQUE],
+            "numbers, 0.5 to 29.5, all with the unit 'L', decimal comma",
+        ),
+        ([f"{n}.5平米" for n in UNIQUE], "all with the unit '平米'"),
+        ([f"{n % 30}th" for n in UNIQUE], "30 names; with the unit 'th' they are no numbers"),
         ([f"{n}:30" for n in UNIQUE], "times without a date, which are no input of tables yet"),
         (
             [n if n % 8 else "n. b." for n in range(ROWS)],
@@ -138,6 +147,18 @@ def test_the_kind_of_a_column_needs_values_that_fit_its_name(
 )
 def test_the_reason_says_what_a_person_must_know(values: Sequence[Any], remark: str) -> None:
     assert remark in guess_column(column("a", values), ROWS).reason
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([f"{n} kg" for n in UNIQUE], {"kind": "number", "unit": "kg"}),
+        ([f"{n},5kg" for n in UNIQUE], {"kind": "number", "decimal": ",", "unit": "kg"}),
+        ([f"€ {n}.200" for n in UNIQUE], "number"),
+    ],
+)
+def test_a_unit_is_a_param_of_the_input(values: Sequence[str], expected: Any) -> None:
+    assert guess_column(column("weight", values), ROWS).input == expected
 
 
 def test_values_beyond_the_first_ones_may_repeat() -> None:

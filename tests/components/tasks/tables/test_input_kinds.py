@@ -34,6 +34,15 @@ def test_json_keeps_the_order_of_the_columns() -> None:
     assert inputs_json({}) == {}
 
 
+def test_only_an_input_with_a_unit_names_it() -> None:
+    inputs = parse_inputs({"a": "number", "b": {"kind": "number", "unit": "kg"}})
+    assert inputs_json(inputs)["columns"] == [
+        {"name": "a", "kind": "number", "decimal": "."},
+        {"name": "b", "kind": "number", "decimal": ".", "unit": "kg"},
+    ]
+    assert parse_inputs(inputs_json(inputs)) == inputs
+
+
 @pytest.mark.parametrize(
     "tree",
     [

@@ -150,3 +150,26 @@ def test_the_schema_tells_a_text_by_its_limit() -> None:
         limits[name] = [choice.get("maxLength") for choice in column["anyOf"]]
     assert limits == {"note": [20_000, None], "cut": [None, None], "carat": [None, None, None]}
     assert schema["properties"]["carat"]["anyOf"][0] == {"type": "number"}
+
+
+@pytest.mark.parametrize("task", ["tabular_classification", "tabular_regression"])
+def test_texts_have_no_slices_however_few_they_are(task: str) -> None:
+    rows = pa.table(
+        {
+            "id": [str(number) for number in range(60)],
+            "note": ["too small", "as described"] * 30,
+            "cut": ["Ideal", "Fair"] * 30,
+            "label": ["good", "bad"] * 30,
+            "target": [1.0, 2.0] * 30,
+        }
+    )
+    inputs = inputs_json(parse_inputs({"note": "text", "cut": "category"}))
+    for case in evaluator(task).cases(rows, inputs):
+        assert case.slices["cut"] in ("Ideal", "Fair")
+        assert "note" not in case.slices
+
+
+def test_the_schema_states_the_unit_of_a_number() -> None:
+    inputs = inputs_json(parse_inputs({"weight": {"kind": "number", "unit": "kg"}}))
+    schema = RowQueries().query_schema({"inputs": inputs})
+    assert schema["properties"]["weight"]["title"] == "weight (kg)"

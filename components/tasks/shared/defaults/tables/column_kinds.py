@@ -13,7 +13,14 @@ from typing import Any, Literal
 from components.fields.base import Reject
 from components.fields.gram_counts import unspaced_share
 from components.fields.moment import DateOrder, guess_order, parse_moment
-from components.fields.number import MISSING, DecimalSign, guess_decimal, parse_number
+from components.fields.number import (
+    MISSING,
+    DecimalSign,
+    guess_decimal,
+    parse_number,
+    unit_of,
+    without_unit,
+)
 from components.tasks.base import ColumnStats
 from components.tasks.shared.defaults.tables.value_remarks import (
     equal_names,
@@ -66,6 +73,8 @@ _NUMBER_WORDS = frozenset(("number", "no", "nr", "num"))
 # An index numbers the rows if its name says no more: a price index does not.
 _INDEX_WORDS = frozenset(("index", "idx"))
 _ROW_WORDS = frozenset(("row", "record", "line", "sample"))
+# What follows numbers and is no unit: of ordinals, times of day and parts of dates.
+_NO_UNITS = frozenset(("st", "nd", "rd", "th", "am", "pm", "AM", "PM", *"年月日号点"))
 # Words of names whose numbers may be dates, and words that make amounts of them.
 _DATE_WORDS = frozenset(("date", "datetime", "timestamp", "dob", "created", "updated"))
 _DATE_ENDINGS = ("日期",)
@@ -86,18 +95,25 @@ class Guess:
         reason: a few words for a person.
         decimal: decimal sign of numbers.
         order: of day, month and year in dates.
+        unit: of all numbers; None: they have none.
     """
 
     kind: Kind
     reason: str
     decimal: DecimalSign = "."
     order: DateOrder = "ymd"
+    unit: str | None = None
 
     @property
     def input(self) -> Any:
         """Return the input as params write it; None for a column that is none."""
+        params: dict[str, Any] = {"kind": self.kind}
         if self.kind == "number" and self.decimal != ".":
-            return {"kind": "number", "decimal": self.decimal}
+            params["decimal"] = self.decimal
+        if self.unit is not None:
+            params["unit"] = self.unit
+        if len(params) > 1:
+            return params
         if self.kind == "time" and self.order != "ymd":
             return {"kind": "time", "order": self.order}
         if self.kind in ("number", "category", "time", "text"):
@@ -264,7 +280,7 @@ def guess_values(values: ColumnValues, rows: int) -> Guess:
         return _of_one_value(values, rows)
     # A long text is neither a number nor a date.
     if column.long <= (1 - _MOST) * column.filled:
-        guess = _time(values) or _number(values)
+        guess = _time(values) or _number(values) or _number_with_unit(values)
         if guess is not None:
             return guess
     return _text(values)
@@ -357,6 +373,25 @@ def _number(values: ColumnValues) -> Guess | None:
     remarks = missing_number(values.counts, numbers) + mixed_percent(values.counts)
     remarks += _others(values, numbers, "numbers")
     return Guess("number", reason + remarks, decimal=values.decimal)
+
+
+def _number_with_unit(values: ColumnValues) -> Guess | None:
+    """Return that all values are numbers with one unit; None where they are not."""
+    units = {unit_of(text) for text in values.counts}
+    if len(units) > 1 or values.column.long:
+        return None
+    (unit,) = units
+    if unit is None or unit in _NO_UNITS:
+        return None
+    bare = [without_unit(text, unit) for text in values.counts]
+    decimal, _ = guess_decimal(bare)
+    numbers = _parsed(bare, lambda text: number_of(text, decimal)).values()
+    if len(numbers) < len(set(bare)):
+        return None
+    reason = f"numbers, {min(numbers):g} to {max(numbers):g}, all with the unit {unit!r}"
+    if decimal == ",":
+        reason += ", decimal comma"
+    return Guess("number", reason, decimal=decimal, unit=unit)
 
 
 def _others(values: ColumnValues, parsed: Mapping[str, float], kind: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from components.core.errors import InputError
-from components.fields.number import DecimalSign
+from components.fields.number import DecimalSign, without_unit
 from components.tasks.base import (
     ChosenInputs,
     CleanedTargets,
@@ -33,10 +33,14 @@ from components.tasks.shared.defaults.tables.column_kinds import (
     values_of,
 )
 from components.tasks.shared.defaults.tables.likely_targets import TARGET_NAMES, likely_targets
+from components.tasks.shared.defaults.tables.near_leaks import SampledNumbers, near_leaks
+from components.tasks.shared.defaults.tables.number_codes import code_guesses
+from components.tasks.shared.defaults.tables.row_times import settings_of_time
 from components.tasks.shared.defaults.tables.target_leaks import (
     leaking_columns,
     names_leak,
     number_leak,
+    texts_of,
 )
 from components.tasks.shared.schema.tables.kinds import LONGEST_NAME, MOST_INPUTS, RESERVED
 
@@ -148,6 +152,9 @@ class TableDefaults:
         for name, values in values_of_columns.items():
             if name != target:
                 guesses[name] = guess_values(values, source.rows)
+        rows = {**rows, **_without_units(rows, guesses)}
+        decimal = self.target_decimal(values_of_columns[target])
+        guesses |= code_guesses(rows, target, values_of_columns, guesses, decimal)
         leaks = self.leaks(rows, values_of_columns[target], guesses)
         inputs: dict[str, Any] = {}
         columns: dict[str, str] = {}
@@ -165,8 +172,24 @@ class TableDefaults:
                 columns[role] = name
         if not inputs:
             raise _no_inputs(left_out)
-        settings = self.settings_of_source(values_of_columns[target])
-        return ChosenInputs(inputs, columns, reasons, left_out, settings)
+        numbers = {}
+        for role in inputs:
+            name = columns.get(role, role)
+            if guesses[name].kind == "number":
+                numbers[role] = SampledNumbers(rows[name], guesses[name].decimal)
+        return ChosenInputs(
+            inputs=inputs,
+            columns=columns,
+            reasons=reasons,
+            left_out=left_out,
+            settings=self.settings_of_source(values_of_columns[target]),
+            in_time=settings_of_time(rows, values_of_columns, guesses, source.rows),
+            doubtful=near_leaks(numbers, rows[target], decimal),
+        )
+
+    def target_decimal(self, target: ColumnValues) -> DecimalSign | None:
+        """Return the decimal sign of the target; None where it holds names."""
+        raise NotImplementedError
 
     def leaks(
         self,
@@ -252,6 +275,10 @@ class ClassTableDefaults(ClassDefaults, TableDefaults):
             return Fit(0.6, f"{name!r} holds few numbers, {values.count_text} different ones")
         return Fit(0.6, f"{name!r} holds names, {values.count_text} different ones")
 
+    def target_decimal(self, target: ColumnValues) -> DecimalSign | None:  # noqa: ARG002
+        """Return None: classes are names."""
+        return None
+
     def leaks(
         self,
         rows: Mapping[str, Sequence[Any]],
@@ -295,6 +322,10 @@ class NumberTableDefaults(TableDefaults):
         if values.numbers and values.share(values.numbers) == 1:
             return Fit(0.3, f"{name!r} holds few numbers, {values.count_text} different ones")
         return Fit(0.0, f"{name!r} holds no numbers")
+
+    def target_decimal(self, target: ColumnValues) -> DecimalSign | None:
+        """Return the decimal sign of the number."""
+        return target.decimal
 
     def leaks(
         self,
@@ -370,6 +401,17 @@ class NumberTableDefaults(TableDefaults):
         if count >= wanted or count < _LEAST_ROWS:
             return []
         return [Setting("clean.min_rows", _LEAST_ROWS, f"{count:,} usable rows")]
+
+
+def _without_units(
+    rows: Mapping[str, Sequence[Any]], guesses: Mapping[str, Guess]
+) -> dict[str, Sequence[Any]]:
+    """Return the columns of numbers with a unit, without the unit."""
+    bare: dict[str, Sequence[Any]] = {}
+    for name, guess in guesses.items():
+        if guess.unit is not None:
+            bare[name] = [without_unit(text, guess.unit) for text in texts_of(rows[name])]
+    return bare
 
 
 def _no_input(guess: Guess, inputs: int) -> str:

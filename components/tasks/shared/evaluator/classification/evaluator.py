@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from components.metrics import classification
 from components.tasks.base import (
     FEEDBACK,
+    NO_INPUTS,
     Arrays,
     Case,
     CaseStats,
@@ -126,15 +127,20 @@ class ClassificationEvaluator:
         """Return kind of slice -> value, e.g. length -> long."""
         return {}
 
-    def slices_of(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, str]]:
+    def slices_of(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        inputs: Mapping[str, Any],  # noqa: ARG002
+    ) -> Sequence[Mapping[str, str]]:
         """Return the slices of each row.
 
         Args:
             rows: (n,) of a split of clean.
+            inputs: of the pipeline, as JSON.
         """
         return [self.slices(row) for row in rows]
 
-    def cases(self, rows: pa.Table) -> Iterator[Case[Any]]:
+    def cases(self, rows: pa.Table, inputs: Mapping[str, Any] = NO_INPUTS) -> Iterator[Case[Any]]:
         """Yield one case per row. Where some rows are feedback, the origin is a slice.
 
         Args:
@@ -142,7 +148,7 @@ class ClassificationEvaluator:
         """
         records = rows.to_pylist()
         has_feedback = any(row["id"].startswith(FEEDBACK) for row in records)
-        for row, row_slices in zip(records, self.slices_of(records), strict=True):
+        for row, row_slices in zip(records, self.slices_of(records, inputs), strict=True):
             slices = {"class": row["label"], **renamed_slices(row_slices)}
             if has_feedback:
                 is_feedback = row["id"].startswith(FEEDBACK)

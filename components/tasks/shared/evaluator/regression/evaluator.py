@@ -15,6 +15,7 @@ from components.metrics import regression
 from components.metrics.conformal import coverage_of
 from components.tasks.base import (
     FEEDBACK,
+    NO_INPUTS,
     Arrays,
     Case,
     CaseStats,
@@ -170,15 +171,20 @@ class RegressionEvaluator:
         """Return the query of a row of clean. Each task implements it."""
         raise NotImplementedError
 
-    def slices_of(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, str]]:
+    def slices_of(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        inputs: Mapping[str, Any],  # noqa: ARG002
+    ) -> Sequence[Mapping[str, str]]:
         """Return kind of slice -> value of each row, e.g. color -> red.
 
         Args:
             rows: (n,) of a split of clean.
+            inputs: of the pipeline, as JSON.
         """
         return [{} for _ in rows]
 
-    def cases(self, rows: pa.Table) -> Iterator[Case[Any]]:
+    def cases(self, rows: pa.Table, inputs: Mapping[str, Any] = NO_INPUTS) -> Iterator[Case[Any]]:
         """Yield one case per row. Where some rows are feedback, the origin is a slice.
 
         Args:
@@ -186,7 +192,7 @@ class RegressionEvaluator:
         """
         records = rows.to_pylist()
         has_feedback = any(row["id"].startswith(FEEDBACK) for row in records)
-        for row, row_slices in zip(records, self.slices_of(records), strict=True):
+        for row, row_slices in zip(records, self.slices_of(records, inputs), strict=True):
             slices = renamed_slices(row_slices)
             if has_feedback:
                 is_feedback = row["id"].startswith(FEEDBACK)

@@ -74,16 +74,21 @@ class RowQueries:
         """
         return columns_of(queries)
 
-    def slices_of(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, str]]:
+    def slices_of(
+        self, rows: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]
+    ) -> Sequence[Mapping[str, str]]:
         """Return column -> value of each row: categories with few values, and thirds of numbers.
 
         Args:
             rows: (n,) of a split of clean.
+            inputs: of the pipeline, as JSON. Texts have no slices, however few they are.
         """
+        kinds = parse_inputs(inputs)
+        texts = {name for name, kind in kinds.items() if isinstance(kind, TextInput)}
         slices: list[dict[str, str]] = [{} for _ in rows]
         used = 0
         for name in rows[0] if rows else ():
-            if name in RESERVED or used == _MOST_COLUMNS:
+            if name in RESERVED or name in texts or used == _MOST_COLUMNS:
                 continue
             value_of = _slicer([row[name] for row in rows])
             if value_of is None:
@@ -146,12 +151,15 @@ def _property(name: str, kind: Input, counts: Mapping[str, int]) -> dict[str, An
         kind: of its values.
         counts: of the values of train, if they are names.
     """
+    title = name
     types: list[dict[str, Any]] = [{"type": "string"}, {"type": "null"}]
     if isinstance(kind, NumberInput):
         types.insert(0, {"type": "number"})
+        if kind.unit is not None:
+            title = f"{name} ({kind.unit})"
     if isinstance(kind, TextInput):
         types[0]["maxLength"] = longest_value(kind)
-    result: dict[str, Any] = {"title": name, "anyOf": types}
+    result: dict[str, Any] = {"title": title, "anyOf": types}
     common = sorted(counts, key=lambda value: (-counts[value], value))
     # The sum of the rare names has a name too, which is none of them.
     hidden = {"", OTHER} if len(counts) > MOST_NAMES else {""}

@@ -34,6 +34,14 @@ class NumberInput(Strict):
     decimal: DecimalSign = Field(
         ".", description="Decimal sign of numbers in text (the other of . and , is skipped)."
     )
+    # Left out where there is none, so that bundles without units keep their bytes.
+    unit: str | None = Field(
+        None,
+        min_length=1,
+        max_length=20,
+        exclude_if=lambda unit: unit is None,
+        description="Unit after numbers in text, such as kg; another one is refused (null: none).",
+    )
 
 
 class CategoryInput(Strict):
@@ -144,7 +152,7 @@ def inputs_json(inputs: Mapping[str, Input]) -> dict[str, Any]:
 def field_of(value: Input) -> Kind:
     """Return the field of an input. No value of it is required."""
     if isinstance(value, NumberInput):
-        return Number(decimal=value.decimal)
+        return Number(decimal=value.decimal, unit=value.unit)
     if isinstance(value, TimeInput):
         return MomentText(order=value.order)
     if isinstance(value, TextInput):
