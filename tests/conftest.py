@@ -6,6 +6,7 @@ while the others have nothing to do.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,10 @@ CLUSTER = (
 
 # A pytest process holds millions of objects, and each full collection would visit them all.
 collect_rarely()
+
+# The bytecode of tests and modules is kept even where PYTHONDONTWRITEBYTECODE is set. The processes
+# that tests start, and the next run, read it and compile nothing.
+sys.dont_write_bytecode = False
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
