@@ -6,6 +6,9 @@ while the others have nothing to do.
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from components.core.garbage import collect_rarely
@@ -64,6 +67,23 @@ CLUSTER = (
 
 # A pytest process holds millions of objects, and each full collection would visit them all.
 collect_rarely()
+
+# The bytecode of tests and modules is kept even where PYTHONDONTWRITEBYTECODE is set. The processes
+# that tests start, and the next run, read it and compile nothing.
+sys.dont_write_bytecode = False
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave files unread that have no test with a mark that `-m` asks for."""
+    if collection_path.suffix != ".py":
+        return None
+    asked = config.option.markexpr.split(" and ")
+    path = collection_path.as_posix()
+    for mark, names in (("faults", FAULTS), ("cluster", CLUSTER)):
+        files = [name.partition("::")[0] for name in names]
+        if mark in asked and not any(file in path for file in files):
+            return True
+    return None
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
 
@@ -72,13 +73,11 @@ class Project:
             check=True,
         ).stdout.splitlines()
         for name in names:
-            if (
-                (SOURCE / name).is_file()
-                and not name.startswith("data/")
-                and Path(name).name != "dvc.lock"
-            ):
-                (root / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(SOURCE / name, root / name)
+            if not name.startswith("data/") and Path(name).name != "dvc.lock":
+                _copy(name, root)
+                if name.endswith(".py"):
+                    # The bytecode, so that commands in the copy compile nothing.
+                    _copy(cache_from_source(name), root)
         for words in (
             ["init", "-q"],
             ["add", "-A"],
@@ -193,6 +192,13 @@ class Project:
             except psutil.Error:
                 continue
         return found
+
+
+def _copy(name: str, root: Path) -> None:
+    """Copy a file of the project, if it is there."""
+    if (SOURCE / name).is_file():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(SOURCE / name, root / name)
 
 
 def _merge(tree: Any, changes: Mapping[str, Any]) -> None:

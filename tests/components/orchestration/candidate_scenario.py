@@ -12,8 +12,10 @@ from components.core.bundles import CARD, Card, write_bundle
 from components.core.files import sha256
 from components.orchestration.processes import wait_until
 from components.orchestration.service.registry_watch import Home
+from components.orchestration.service.version_files_process import _scratch
 from components.registry.versions.model_versions import BUNDLE, Version
 from components.serving.params import ServeParams
+from components.serving.rollout import version_files
 from components.serving.rollout.controller import RolloutController
 from components.serving.rollout.plan import ServedVersion
 
@@ -70,13 +72,26 @@ def card_with(**changes: Any) -> bytes:
     return json.dumps(facts | changes).encode()
 
 
+class Direct(Home):
+    """Prepares in this process, by what the child runs."""
+
+    def prepare(self, version: Version, *, preflight: bool = True) -> ServedVersion | None:
+        """Do at once what a preparation does in a thread and a child."""
+        try:
+            with _scratch(self.folder) as part:
+                return version_files.prepare(self.root, version, self.folder, Path(part))
+        except Exception as error:
+            raise version_files.as_fault(error) from None
+
+
 class Scene:
     """Version 1 in service, and a follower of the registry; time passes when it is told to."""
 
     def __init__(self, root: Path, kind: type[Home] = Home) -> None:
         self.root, self.said, self.now = root, list[str](), 0.0
         self.home = kind(root, "default", ServeParams())
-        self.first = self.home.wait_for(register(root, 1), preflight=False)
+        first = Direct(root, "default", ServeParams())
+        self.first = first.wait_for(register(root, 1), preflight=False)
         self.home.persist(self.first)
         self.follower = self.restart()
 

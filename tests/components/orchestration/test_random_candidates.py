@@ -12,17 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from candidate_scenario import WEIGHTS, Scene, card_with, register, tree, with_card
+from candidate_scenario import WEIGHTS, Direct, Scene, card_with, register, tree, with_card
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.core.bundles import CARD
 from components.core.errors import GristmillError
-from components.orchestration.service.registry_watch import Home
-from components.orchestration.service.version_files_process import _scratch
-from components.registry.versions.model_versions import BUNDLE, Version
+from components.registry.versions.model_versions import BUNDLE
 from components.serving.rollout import version_files
-from components.serving.rollout.plan import ServedVersion
 
 PIECES = ["..", ".", "/", "\\", "~", "*", "\0", "bundles", "%2e%2e", "a" * 300, "ab" * 6, "[", " "]
 names = st.lists(st.sampled_from(PIECES), max_size=6).map("/".join) | st.text(max_size=80)
@@ -74,18 +71,6 @@ entries = st.lists(
 )
 tags = st.fixed_dictionaries({}, optional={BUNDLE: texts, "examples": examples, "gates": names})
 sources = st.none() | names | names.map(lambda name: f"ROOT/{name}") | st.just("ROOT")
-
-
-class Direct(Home):
-    """Prepares in this process, by what the child runs."""
-
-    def prepare(self, version: Version, *, preflight: bool = True) -> ServedVersion | None:
-        """Do at once what a preparation does in a thread and a child."""
-        try:
-            with _scratch(self.folder) as part:
-                return version_files.prepare(self.root, version, self.folder, Path(part))
-        except Exception as error:
-            raise version_files.as_fault(error) from None
 
 
 def spoil(folder: Path, changes: list[Any]) -> None:
