@@ -125,7 +125,7 @@ def fit_network(data: Path, arm: str, seed: int) -> tuple[Scores, float]:
             {},
             seed,
             Path(state),
-            objective=objective,
+            loss_params=objective,
         )
         result = fit(spec)
         spent = time.process_time() - began

@@ -127,7 +127,7 @@ def _fit_curve(tokens: Path, values: Sequence[Any], state: Path) -> list[float]:
         {},
         SEED,
         state,
-        objective=base.models(TASK).objective(label_smoothing=0.05),
+        loss_params=base.models(TASK).loss_params(label_smoothing=0.05),
     )
     result = fit(spec)
     return [round(row["validation_macro_f1"], 5) for row in result.curve]

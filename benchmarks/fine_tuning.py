@@ -109,22 +109,22 @@ def train_gristmill(
         batch_size=BATCH,
         learning_rate=RATE,
     )
-    learner = TrainStep(module, base.learning(TASK), params)
+    train_step = TrainStep(module, base.learning(TASK), params)
     rows = InMemory(train, encoder)
     step = 0
     start = time.perf_counter()
     for epoch in range(epochs):
         batches = plan(rows.lengths, BATCH, seed, epoch)
         for batch in batches:
-            arrays = learner.put(rows.batch(batch, packed=True))
-            learner.step(
+            arrays = train_step.put(rows.batch(batch, packed=True))
+            train_step.step(
                 [arrays], len(batch), learning_rate_at(step, len(batches) * epochs, params)
             )
             step += 1
     speed = len(rows) * epochs / (time.perf_counter() - start)
     evaluated = InMemory(validation, encoder)
     parts = in_order(evaluated.lengths, 256)
-    metrics = learner.validate(evaluated.batch(part, packed=True) for part in parts)
+    metrics = train_step.validate(evaluated.batch(part, packed=True) for part in parts)
     return speed, metrics["accuracy"]
 
 

@@ -227,7 +227,7 @@ def run_fit(
         root / name,
         initial=initial,
         mask_share=mask_share,
-        objective=base.models(TASK).objective(label_smoothing=0.05),
+        loss_params=base.models(TASK).loss_params(label_smoothing=0.05),
     )
     result = fit(spec)
     metric = "validation_guessed"

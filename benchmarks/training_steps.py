@@ -63,7 +63,7 @@ NETS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def make_learner(name: str, precision: str, encoder: base.Encoder) -> tuple[TrainStep, bool]:
+def make_train_step(name: str, precision: str, encoder: base.Encoder) -> tuple[TrainStep, bool]:
     """Return a network to train, and whether it takes packed rows."""
     kind, config = NETS[name]
     architecture = base.models(TASK).architectures[kind]
@@ -74,19 +74,19 @@ def make_learner(name: str, precision: str, encoder: base.Encoder) -> tuple[Trai
 
 
 def take_step(
-    learner: TrainStep,
+    train_step: TrainStep,
     rows: EncodedRows,
     batch: Any,
     packed: bool,
 ) -> None:
     """Take one training step."""
-    learner.step([learner.put(rows.batch(batch, packed))], len(batch), 1e-3)
+    train_step.step([train_step.put(rows.batch(batch, packed))], len(batch), 1e-3)
 
 
 def measure_precision(rows: EncodedRows, steps: int) -> None:
     """Print the seconds of whole steps in fp32 and bf16, where bf16 is fast."""
     for name in NETS:
-        arms = {kind: make_learner(name, kind, rows.encoder) for kind in ("fp32", "bf16")}
+        arms = {kind: make_train_step(name, kind, rows.encoder) for kind in ("fp32", "bf16")}
         if fast_precision(arms["fp32"][0].module) != "bf16":
             print(
                 f"| bf16, {name} | not measured: fp32 is faster | | {processor_name()} |",
@@ -95,9 +95,9 @@ def measure_precision(rows: EncodedRows, steps: int) -> None:
             continue
         times: dict[str, list[float]] = {kind: [] for kind in arms}
         for number, batch in enumerate(plan(rows.lengths, 64, 7, 0)[: steps + 2]):
-            for kind, (learner, packed) in arms.items():
+            for kind, (train_step, packed) in arms.items():
                 start = time.perf_counter()
-                take_step(learner, rows, batch, packed)
+                take_step(train_step, rows, batch, packed)
                 if number > 1:
                     times[kind].append(time.perf_counter() - start)
         ratios = [single / half for single, half in zip(times["fp32"], times["bf16"], strict=True)]
@@ -114,7 +114,7 @@ def measure_precision(rows: EncodedRows, steps: int) -> None:
 
 def measure_checkpoints(rows: EncodedRows, rounds: int) -> None:
     """Print the cost of a checkpoint at the end of each ten steps. The arms are interleaved."""
-    learner, packed = make_learner("transformer, 4 layers of 256", "auto", rows.encoder)
+    train_step, packed = make_train_step("transformer, 4 layers of 256", "auto", rows.encoder)
     # Steps of similar cost.
     batches = [
         batch for batch in plan(rows.lengths, 64, 7, 0) if 60 <= rows.lengths[batch].mean() <= 70
@@ -124,7 +124,7 @@ def measure_checkpoints(rows: EncodedRows, rounds: int) -> None:
         checkpoints = Checkpoints(Path(folder))
         arms: dict[str, Callable[[int], None]] = {
             "none": lambda _: None,
-            "every 10 steps": lambda step: checkpoints.save(step, learner.state()),
+            "every 10 steps": lambda step: checkpoints.save(step, train_step.state()),
         }
         times: dict[str, list[float]] = {name: [] for name in arms}
         for number in range(rounds + 1):
@@ -135,7 +135,7 @@ def measure_checkpoints(rows: EncodedRows, rounds: int) -> None:
                 start = time.perf_counter()
                 arms[name](number)
                 for batch in batches:
-                    take_step(learner, rows, batch, packed)
+                    take_step(train_step, rows, batch, packed)
                 if number:
                     times[name].append(time.perf_counter() - start)
         checkpoints.close()

@@ -143,7 +143,7 @@ class Space:
         return tuple(round(float(coordinate), _DIGITS) for coordinate in vector @ self._axes)
 
 
-def cloud(points: Sequence[Point]) -> dict[str, Any]:
+def describe_points(points: Sequence[Point]) -> dict[str, Any]:
     """Return the distribution of points: their number, mean and covariance."""
     matrix = np.asarray(points)
     return {

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from components.fields.base import Field, Reject
 from components.metrics.distributions import names, numbers
 from components.monitoring import embedding, word_rarity
-from components.monitoring.embedding import Space, cloud
+from components.monitoring.embedding import Space, describe_points
 from components.monitoring.word_rarity import Rarity
 from components.tasks.base import INPUTS, TaskEvaluator, schema
 
@@ -95,7 +95,7 @@ def _describe_column(
         axes, points = embedding.learn([vector for vector in vectors if vector is not None])
     if points:
         profile["spaces"][column] = axes
-        distributions[f"{column}.embedding"] = cloud(points)
+        distributions[f"{column}.embedding"] = describe_points(points)
     if counts:
         _describe_pieces(profile, column, hashes, counts)
 

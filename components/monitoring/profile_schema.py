@@ -137,8 +137,8 @@ class _Inputs(CardPart):
             if f"{column}.words" not in self.fields:
                 raise ValueError(f"known: {column} has no words among the fields")
         for column, space in self.spaces.items():
-            cloud = self.fields.get(f"{column}.embedding")
-            if isinstance(cloud, _Cloud) and len(cloud.mean) != space.size:
+            describe_points = self.fields.get(f"{column}.embedding")
+            if isinstance(describe_points, _Cloud) and len(describe_points.mean) != space.size:
                 raise ValueError(f"spaces: {column} and its embedding differ in size")
         return self
 

@@ -562,23 +562,23 @@ class Models(Protocol):
     """Facet models.py.
 
     Attributes:
-        objective: model of the params of the loss, whose fields are a part of options["train"].
+        loss_params: model of the params of the loss, whose fields are a part of options["train"].
     """
 
     options: Options
-    objective: type[BaseModel]
+    loss_params: type[BaseModel]
     architectures: Mapping[str, Architecture]
 
 
-def objective_of(task: str, train: BaseModel) -> BaseModel:
+def loss_params_of(task: str, train: BaseModel) -> BaseModel:
     """Return the params of a task's loss.
 
     Args:
         task: the task's id.
         train: the section `train`.
     """
-    objective = models(task).objective
-    return objective(**{name: getattr(train, name) for name in objective.model_fields})
+    loss_params = models(task).loss_params
+    return loss_params(**{name: getattr(train, name) for name in loss_params.model_fields})
 
 
 # -- loss: outputs to learning
@@ -606,7 +606,7 @@ class Learning(Protocol):
     monitored_metric: str
     monitored_goal: Literal["min", "max"]
 
-    def loss(self, module: torch.nn.Module, batch: Batch, objective: BaseModel | None) -> Loss:
+    def loss(self, module: torch.nn.Module, batch: Batch, loss_params: BaseModel | None) -> Loss:
         """Return the training loss of one micro-batch.
 
         "weight" (n,), where the batch has it, weighs the rows.
@@ -614,18 +614,18 @@ class Learning(Protocol):
         Args:
             module: the network.
             batch: its inputs and "target" (n, ...).
-            objective: params of `Models.objective`. None: their defaults.
+            loss_params: params of `Models.loss_params`. None: their defaults.
         """
 
     def row_weights(
-        self, target: NDArray[Any], targets: TargetInfo, objective: BaseModel | None
+        self, target: NDArray[Any], targets: TargetInfo, loss_params: BaseModel | None
     ) -> NDArray[np.float32] | None:
         """Return (n,) weights of the train rows in the loss, with mean 1; None: all are equal.
 
         Args:
             target: (n, ...) encoded targets.
             targets: of the encoder.
-            objective: params of `Models.objective`. None: their defaults.
+            loss_params: params of `Models.loss_params`. None: their defaults.
         """
 
     def distillation_loss(

@@ -39,7 +39,7 @@ class FitConfig:
         teacher: bundle whose logits are the distillation targets.
         temperature: of the distillation.
         teacher_weight: weight of the teacher against the true targets.
-        objective: params of the task's loss. None: their defaults.
+        loss_params: params of the task's loss. None: their defaults.
         until: epochs after which the fit ends early. The schedule stays that of all epochs.
     """
 
@@ -56,7 +56,7 @@ class FitConfig:
     teacher: Path | None = None
     temperature: float = 1.0
     teacher_weight: float = 0.0
-    objective: BaseModel | None = None
+    loss_params: BaseModel | None = None
     until: int | None = None
 
     @property

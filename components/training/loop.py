@@ -100,10 +100,12 @@ def fit(
     keep_freed_memory()
     torch.manual_seed(spec.seed)
     encoder = load_encoder(spec.tokens, spec.task)
-    learner = make_learner(spec, encoder)
+    train_step = make_train_step(spec, encoder)
     train = EncodedRows(spec.tokens, learns_from(spec), encoder)
     if not spec.mask_share:
-        train.weights = learner.learning.row_weights(train.target, encoder.targets, spec.objective)
+        train.weights = train_step.learning.row_weights(
+            train.target, encoder.targets, spec.loss_params
+        )
     validation = EncodedRows(spec.tokens, "validation", encoder)
     _check_split_sizes(train, validation)
     log = _log_of(journal)
@@ -113,11 +115,11 @@ def fit(
         spec.params.checkpoint_keep,
         spec.params.checkpoint_disk_mb,
     )
-    state = _restore(checkpoints, learner, log)
+    state = _restore(checkpoints, train_step, log)
     _report_rows(state.curve, report)
     loop = _Loop(
         spec,
-        learner,
+        train_step,
         train=train,
         validation=validation,
         checkpoints=checkpoints,
@@ -126,7 +128,7 @@ def fit(
         log=log,
     )
     _run_epochs(loop, report)
-    return _write_result(spec, learner, state)
+    return _write_result(spec, train_step, state)
 
 
 def _log_of(journal: Journal | None) -> Log:
@@ -161,9 +163,9 @@ def _run_epochs(loop: _Loop, report: Report) -> None:
         loop.checkpoints.close()
 
 
-def _write_result(spec: FitConfig, learner: TrainStep, state: TrainState) -> FitResult:
+def _write_result(spec: FitConfig, train_step: TrainStep, state: TrainState) -> FitResult:
     """Write the file that says that the fit is complete, and return the result."""
-    parameters = sum(p.numel() for p in learner.module.parameters())
+    parameters = sum(p.numel() for p in train_step.module.parameters())
     if rank() == 0:
         record = {"curve": state.curve, "world": world(), "parameters": parameters}
         write_atomic(spec.done, to_json(record))
@@ -191,7 +193,7 @@ def finished(spec: FitConfig) -> FitResult | None:
     )
 
 
-def make_learner(spec: FitConfig, encoder: base.Encoder) -> TrainStep:
+def make_train_step(spec: FitConfig, encoder: base.Encoder) -> TrainStep:
     """Return the network on its device, with its loss and optimizer."""
     module = _place_on_device(_initial_module(spec, encoder), spec)
     if spec.mask_share:
@@ -199,7 +201,7 @@ def make_learner(spec: FitConfig, encoder: base.Encoder) -> TrainStep:
     else:
         learning = base.learning(spec.task)
     loss = _distillation(spec, learning) if spec.teacher else None
-    return TrainStep(module.train(), learning, spec.params, loss, spec.objective)
+    return TrainStep(module.train(), learning, spec.params, loss, spec.loss_params)
 
 
 def _initial_module(spec: FitConfig, encoder: base.Encoder) -> torch.nn.Module:
@@ -292,7 +294,7 @@ class _Loop:
     def __init__(
         self,
         spec: FitConfig,
-        learner: TrainStep,
+        train_step: TrainStep,
         *,
         train: EncodedRows,
         validation: EncodedRows,
@@ -302,7 +304,7 @@ class _Loop:
         log: Log,
     ) -> None:
         self.spec = spec
-        self.learner = learner
+        self.train_step = train_step
         self.train = train
         self.validation = validation
         self.checkpoints = checkpoints
@@ -310,7 +312,7 @@ class _Loop:
         self.journal = journal
         self.packed = _supports_packing(spec)
         self.parts = MicroBatches(spec.state, spec.params.micro_batch_tokens, log)
-        self.throughput = Throughput(learner.device)
+        self.throughput = Throughput(train_step.device)
         annotation = base.schema(spec.task).options["augment"].model_fields["online"].annotation
         self.online = annotation.model_validate(dict(spec.online)) if annotation else None
 
@@ -352,7 +354,7 @@ class _Loop:
         # Each worker needs a row of each batch, because sharded workers compute together.
         if len(batches) > 1 and len(batches[-1]) < world():
             batches[-2:] = [np.concatenate(batches[-2:])]
-        return self.learner.validate(
+        return self.train_step.validate(
             self.validation.batch(rows[rank() :: world()], self.packed) for rows in batches
         )
 
@@ -388,9 +390,9 @@ class _Loop:
         # The other workers wait for this one's gradient, which is zero.
         while len(arrays) < self._least_parts(rows):
             arrays.append(self._weightless_batch(rows))
-        batches = self._transformed([self.learner.put(part) for part in arrays])
+        batches = self._transformed([self.train_step.put(part) for part in arrays])
         learning_rate = learning_rate_at(state.step, total, self.spec.params, state.reductions)
-        return self.learner.step(batches, len(rows), learning_rate)
+        return self.train_step.step(batches, len(rows), learning_rate)
 
     def _weightless_batch(self, rows: Numbers) -> Arrays:
         """Return a batch of one row with weight 0, whose gradient is zero."""
@@ -403,7 +405,7 @@ class _Loop:
             return batches
         seed = hash((self.spec.seed + 1, self.state.step, rank()))
         generator = torch.Generator().manual_seed(seed & _POSITIVE_INT32)
-        learning = self.learner.learning
+        learning = self.train_step.learning
         return [learning.transform(batch, generator, self.online) for batch in batches]
 
     def _least_parts(self, rows: Numbers) -> int:
@@ -411,7 +413,7 @@ class _Loop:
 
         Sharded workers compute together, so that all need the same number.
         """
-        if not self.learner.sharded:
+        if not self.train_step.sharded:
             return 1
         most = 0
         for worker in range(min(world(), len(rows))):
@@ -437,8 +439,8 @@ class _Loop:
         state.epoch += 1
         state.batch = 0
         state.loss_sum = 0.0
-        if improved and (rank() == 0 or self.learner.sharded):
-            weights = self.learner.weights()
+        if improved and (rank() == 0 or self.train_step.sharded):
+            weights = self.train_step.weights()
             if rank() == 0:
                 write_atomic(self.spec.state / _BEST, save(weights))
         self._save()
@@ -449,9 +451,9 @@ class _Loop:
 
     def _save(self) -> None:
         """Write a checkpoint. Sharded workers gather the state together."""
-        if rank() != 0 and not self.learner.sharded:
+        if rank() != 0 and not self.train_step.sharded:
             return
-        state = self.learner.state()
+        state = self.train_step.state()
         if rank() == 0:
             self.checkpoints.save(self.state.step, {**state, "position": vars(self.state)})
 
@@ -492,12 +494,12 @@ def _report_rows(curve: list[dict[str, float]], report: Report) -> None:
         report(row)
 
 
-def _restore(checkpoints: Checkpoints, learner: TrainStep, log: Log) -> TrainState:
+def _restore(checkpoints: Checkpoints, train_step: TrainStep, log: Log) -> TrainState:
     """Return the newest saved state with the learner restored to it, or a new state."""
     saved = checkpoints.newest()
     if saved is None:
         return TrainState(workers=world())
-    learner.restore(saved)
+    train_step.restore(saved)
     state = TrainState(**saved["position"])
     changed = ""
     if state.workers != world():

@@ -51,7 +51,7 @@ class TrainStep:
         learning: the task's facet.
         params: the fit's params.
         loss: loss of a micro-batch instead of the task's, for distillation.
-        objective: params of the task's loss. None: their defaults.
+        loss_params: params of the task's loss. None: their defaults.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class TrainStep:
         learning: Learning,
         params: FitParams,
         loss: LossFunction | None = None,
-        objective: BaseModel | None = None,
+        loss_params: BaseModel | None = None,
     ) -> None:
         self.module = module
         self.learning = learning
@@ -70,7 +70,7 @@ class TrainStep:
         self.optimizers = Optimizers(module, params)
         self.precision = Precision(resolve(params.precision, module), self.device)
         self.ema = MovingAverage(module, params.ema) if params.ema else None
-        self._loss = loss or (lambda net, batch: learning.loss(net, batch, objective))
+        self._loss = loss or (lambda net, batch: learning.loss(net, batch, loss_params))
         self.sharded = is_sharded(module)
         forward: Any = torch.compile(module, dynamic=True) if params.compile else module
         if world() > 1 and not self.sharded:

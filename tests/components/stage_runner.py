@@ -236,9 +236,9 @@ class StageRunner:
         **knobs: Any,
     ) -> FitConfig:
         """A fit of a tiny network on one worker."""
-        model = base.models(self.task).objective
+        model = base.models(self.task).loss_params
         loss = set(model.model_fields)
-        objective = model(**{name: value for name, value in knobs.items() if name in loss})
+        loss_params = model(**{name: value for name, value in knobs.items() if name in loss})
         fit = FitParams(
             **(
                 {
@@ -261,5 +261,5 @@ class StageRunner:
             online,
             self.seed,
             state,
-            objective=objective,
+            loss_params=loss_params,
         )

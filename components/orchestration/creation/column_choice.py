@@ -49,7 +49,7 @@ _SHOWN = 10
 _LISTED = 100
 
 # question, choices -> the choice; None without a person to ask
-Ask = Callable[[str, Sequence[str]], str] | None
+AskChoice = Callable[[str, Sequence[str]], str] | None
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def choose_columns(
     wanted: Layout,
     named: NamedColumns,
     target: SoughtTarget,
-    ask: Ask = None,
+    ask: AskChoice = None,
 ) -> dict[str, str]:
     """Choose the columns of the input and the target: role -> column.
 
@@ -152,7 +152,7 @@ def _choose_target(
     seen: SourceColumns,
     target: SoughtTarget,
     named: NamedColumns,
-    ask: Ask,
+    ask: AskChoice,
 ) -> str:
     """Return the column of the target.
 
@@ -303,7 +303,7 @@ def only_column(
     free: Collection[str],
     option: str,
     what: str,
-    ask: Ask,
+    ask: AskChoice,
 ) -> str:
     """Return the only candidate, or the one that a person chooses.
 

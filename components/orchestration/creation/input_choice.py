@@ -9,7 +9,7 @@ from typing import Any
 
 from components.core.errors import GristmillError, InputError
 from components.orchestration.creation.column_choice import (
-    Ask,
+    AskChoice,
     NamedColumns,
     check_column,
     listed,
@@ -43,7 +43,7 @@ def no_table() -> InputError:
 
 
 def choose_target(
-    seen: SourceColumns, facet: ChoosesInputs, role: str, named: NamedColumns, ask: Ask
+    seen: SourceColumns, facet: ChoosesInputs, role: str, named: NamedColumns, ask: AskChoice
 ) -> str:
     """Return the column to predict.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.core.errors import InputError
-from components.orchestration.creation.column_choice import Ask, check_column, first_names
+from components.orchestration.creation.column_choice import AskChoice, check_column, first_names
 from components.stages.ingest.params import Files
 from components.stages.ingest.sample import SourceColumns, scan_columns
 from components.tasks import base
@@ -54,7 +54,7 @@ def rows_for(columns: int, rows: int) -> int:
     return min(rows, max(_VALUES // max(columns, 1), _WIDTH_ROWS))
 
 
-def guess_task(source: Files, root: Path, target: str | None, ask: Ask) -> TaskGuess:
+def guess_task(source: Files, root: Path, target: str | None, ask: AskChoice) -> TaskGuess:
     """Return the task that suits a source best.
 
     Args:

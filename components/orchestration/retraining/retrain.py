@@ -42,9 +42,9 @@ from components.registry.release.retrain_record import (
     DONE,
     RetrainRecord,
     completed_retrain,
-    cut,
     last_done,
     retrains,
+    truncate_columns,
 )
 from components.registry.versions.reader import RegistrySnapshot, read_snapshot
 from components.stages.ingest.params import IngestParams, Sql
@@ -341,7 +341,7 @@ def _check_source(params: Params, last: RetrainRecord, record: RetrainRecord) ->
     Raises:
         InputError: it has.
     """
-    columns = cut(record.columns, last.width)
+    columns = truncate_columns(record.columns, last.width)
     differences = changes(last.rows, last.columns, record.rows, columns, params.retrain.min_rows)
     if not differences:
         return

@@ -125,7 +125,7 @@ class Home:
         self.folder = root / "data" / ".state" / "service" / pipeline
         # The version that was served last, for the next start.
         self.proven = self.folder / "proven.json"
-        self.board = PlanFiles(self.folder / "board")
+        self.plan_files = PlanFiles(self.folder / "board")
         self._notes: deque[tuple[str, str]] = deque()
         self._preparation: Preparation | None = None
 
@@ -194,7 +194,7 @@ class Home:
             plan: see `components.serving.rollout.controller.Service`.
         """
         self.post(plan)
-        return self.board.reports()
+        return self.plan_files.reports()
 
     def post(self, plan: RolloutPlan) -> None:
         """Write a plan for the replicas. With a full disk they get it later.
@@ -203,7 +203,7 @@ class Home:
             plan: what to serve.
         """
         with suppress(OSError, EnvironmentFault):
-            self.board.post(plan)
+            self.plan_files.post(plan)
 
     def persist(self, edition: ServedVersion) -> None:
         """Record the version for the next start, and delete the copies of other versions.
@@ -216,7 +216,7 @@ class Home:
         """
         write_atomic(self.proven, edition.model_dump_json())
         for other in self.folder.iterdir():
-            if other.is_dir() and other not in (edition.bundle, self.board.folder):
+            if other.is_dir() and other not in (edition.bundle, self.plan_files.folder):
                 remove_tree(other, within=self.folder)
 
     def last(self) -> ServedVersion | None:
@@ -312,7 +312,7 @@ def begin(
         InputError, EnvironmentFault: neither can be served.
     """
     last = _last(home, log)
-    home.board.clear()
+    home.plan_files.clear()
     first = None
     refused = None
     try:

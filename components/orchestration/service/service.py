@@ -90,7 +90,7 @@ def _deployer(
             port=port,
             params=home.params,
             model=served.model,
-            board=home.board.folder,
+            plan_folder=home.plan_files.folder,
             keys=keys,
             monitoring=watched,
         )

@@ -128,7 +128,7 @@ def completed_retrain(
     return None
 
 
-def cut(columns: Mapping[str, str], width: int) -> dict[str, str]:
+def truncate_columns(columns: Mapping[str, str], width: int) -> dict[str, str]:
     """Return columns whose names and types are no longer than a width.
 
     A longer one becomes its start and a digest of all of it.
@@ -153,7 +153,9 @@ def _text(retrain: RetrainRecord) -> str:
     words = {name: getattr(retrain, name)[:_WORDS] for name in ("trigger", "detail", "cursor")}
 
     def text_of(width: int) -> str:
-        values = asdict(retrain) | words | {"columns": cut(columns, width), "width": width}
+        values = (
+            asdict(retrain) | words | {"columns": truncate_columns(columns, width), "width": width}
+        )
         return json.dumps(values, ensure_ascii=False)
 
     texts = (text_of(width) for width in _WIDTHS)

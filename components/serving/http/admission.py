@@ -33,7 +33,7 @@ class Refusal:
     headers: Mapping[str, str]
 
 
-class Guard:
+class AdmissionMiddleware:
     """ASGI middleware before the paths that cost something.
 
     Args:

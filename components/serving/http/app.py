@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from components.serving.http.admission import Guard
+from components.serving.http.admission import AdmissionMiddleware
 from components.serving.http.api_keys import Keyring
 from components.serving.http.batching import Batcher
 from components.serving.http.body_limit import BodyLimit
@@ -138,7 +138,7 @@ def _add_middleware(app: FastAPI, context: AppContext, keys: Keyring) -> None:
 
     app.add_middleware(BodyLimit, limit=limits.body_bytes, timeout_s=limits.body_timeout_s)
     app.add_middleware(
-        Guard,
+        AdmissionMiddleware,
         guarded=frozenset(_GUARDED),
         keys=keys,
         drain=drain,

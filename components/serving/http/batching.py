@@ -111,7 +111,7 @@ class Batcher:
         self._expected = 1
         self._ended = 0.0
         self._latest_s = 0.0
-        self._pace = BatchSizeTuner(max_items)
+        self._size_tuner = BatchSizeTuner(max_items)
         # items that are not answered yet
         self.waiting = 0
 
@@ -176,7 +176,7 @@ class Batcher:
         result.seconds = time.perf_counter() - began
         if group:
             elements = sum(item.cost for item in group)
-            self._pace.measured(len(group), elements, result.seconds)
+            self._size_tuner.measured(len(group), elements, result.seconds)
         return result
 
     @staticmethod
@@ -207,7 +207,7 @@ class Batcher:
         low, high = window(
             [item.cost for item in ranked],
             ranked.index(self._pool[0]),
-            self._pace.size(),
+            self._size_tuner.size(),
             self._max_tokens,
         )
         chosen = ranked[low:high]

@@ -88,7 +88,9 @@ class ReplicaMonitor(Collector):
         self.feedback = evaluator(monitoring.task).feedback
         self._replica = replica
         self.log = RequestLog(self.folder / REQUESTS, monitoring.params, replica)
-        self.box = FeedbackStore(self.folder / FEEDBACK, monitoring.params.feedback_rows, replica)
+        self.feedback_store = FeedbackStore(
+            self.folder / FEEDBACK, monitoring.params.feedback_rows, replica
+        )
         self._index = Index(self.folder / REQUESTS)
         self._registry = CollectorRegistry()
         self._mark = request_ids.mark(replica)
@@ -163,7 +165,7 @@ class ReplicaMonitor(Collector):
         with self._lock:
             if self.log.waits(id_):
                 self.log.flush()
-            refused = self.box.refuses((id_, item))
+            refused = self.feedback_store.refuses((id_, item))
             if refused:
                 return refused
             row = self._index.find(id_, item)
@@ -181,7 +183,7 @@ class ReplicaMonitor(Collector):
                 input=row["input"],
             )
             try:
-                self.box.add(entry)
+                self.feedback_store.add(entry)
             except EnvironmentFault:
                 return "disk"
             return entry

@@ -40,7 +40,7 @@ def deploy(
     port: int | None,
     params: ServeParams,
     model: ModelInfo,
-    board: Path | None = None,
+    plan_folder: Path | None = None,
     keys: Keyring | None = None,
     monitoring: Monitoring | None = None,
 ) -> str:
@@ -54,7 +54,7 @@ def deploy(
         port: where to listen; 0 or None chooses a free one, or takes that of a Serve that runs.
         params: section `serve`.
         model: name and version that answers carry.
-        board: a folder with the plan that the replicas follow
+        plan_folder: a folder with the plan that the replicas follow
             (`components.serving.rollout.plan_files`).
         keys: the valid API keys; None: the key in the environment, or no key if there is none.
         monitoring: where answers are logged; None: nowhere.
@@ -76,7 +76,7 @@ def deploy(
     url = address + route_prefix.rstrip("/")
     is_swap = app_name in serve.status().applications
     first = ServedVersion(bundle=bundle.resolve(), model=model)
-    app = application(first, board, listening_on(params, host), keys, monitoring)
+    app = application(first, plan_folder, listening_on(params, host), keys, monitoring)
     target = RunTarget(app, app_name, route_prefix, _QUIET)
     run_many([target], wait_for_applications_running=False)
     try:
@@ -162,7 +162,7 @@ def _listens(address: tuple[str, int]) -> bool:
 
 def application(
     first: ServedVersion,
-    board: Path | None,
+    plan_folder: Path | None,
     params: ServeParams,
     keys: Keyring,
     monitoring: Monitoring | None = None,
@@ -171,7 +171,7 @@ def application(
 
     Args:
         first: the version that they begin with.
-        board: a folder with the plan that they follow.
+        plan_folder: a folder with the plan that they follow.
         params: section `serve`.
         keys: the valid API keys.
         monitoring: where answers are logged; None: nowhere.
@@ -197,7 +197,7 @@ def application(
         max_constructor_retry_count=1,
         **_number(params.replicas),
     )
-    return deployment.bind(first, board, params, keys, monitoring)
+    return deployment.bind(first, plan_folder, params, keys, monitoring)
 
 
 def listening_on(params: ServeParams, host: str) -> ServeParams:

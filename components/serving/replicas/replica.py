@@ -26,7 +26,7 @@ class Replica:
 
     Args:
         first: the version to begin with, if there is no plan.
-        board: a folder with the plan to follow. It and the bundles are readable from the replica's
+        plan_folder: a folder with the plan to follow. It and the bundles are readable from the replica's
             node.
         params: limits and batching.
         keys: the valid API keys, as hashes.
@@ -36,7 +36,7 @@ class Replica:
     def __init__(
         self,
         first: ServedVersion,
-        board: Path | None,
+        plan_folder: Path | None,
         params: ServeParams,
         keys: Keyring,
         monitoring: Monitoring | None = None,
@@ -46,7 +46,7 @@ class Replica:
         self._keys = keys
         self._name = serve.get_replica_context().replica_id.unique_id
         self._monitored = ReplicaMonitor(monitoring, self._name) if monitoring else None
-        plan_files = PlanFiles(board) if board else None
+        plan_files = PlanFiles(plan_folder) if plan_folder else None
         latest = plan_files.plan() if plan_files else None
         if latest:
             plan, _ = latest

@@ -63,7 +63,7 @@ class VersionRouter:
         first: the version to begin with.
         build: loads a version and makes its app; runs in a thread, raises if the version cannot
             answer.
-        board: where the plan is read from; None: there is only the first version.
+        plan_files: where the plan is read from; None: there is only the first version.
         name: of the replica.
     """
 
@@ -71,11 +71,11 @@ class VersionRouter:
         self,
         first: ServedVersion,
         build: Callable[[ServedVersion], FastAPI],
-        board: PlanFiles | None = None,
+        plan_files: PlanFiles | None = None,
         name: str = "0",
     ) -> None:
         self._build = build
-        self._plan_files = board
+        self._plan_files = plan_files
         self._name = name
         self._plan = RolloutPlan(stable=first)
         self._loaded = {first.version: LoadedVersion(build(first))}
@@ -141,14 +141,14 @@ class VersionRouter:
     def _is_handled(self, number: str) -> bool:
         return number in self._loaded or number in self._tasks or number in self._failed
 
-    async def _keep_following(self, board: PlanFiles) -> None:
+    async def _keep_following(self, plan_files: PlanFiles) -> None:
         """Follow the plan for as long as the replica lives."""
         while True:
             # a full disk costs a report, not the service
             with suppress(OSError):
-                latest = board.plan()
+                latest = plan_files.plan()
                 if latest:
-                    board.report(self.follow(*latest))
+                    plan_files.report(self.follow(*latest))
             await asyncio.sleep(_LOOK_S)
 
     async def _load(self, version: ServedVersion) -> None:

@@ -129,7 +129,7 @@ def group_rows(
     seed: int,
     rows: Usable,
     kept: Rows,
-    memo: Cache,
+    cache: Cache,
 ) -> Groups:
     """Return the group of each row that stays.
 
@@ -142,7 +142,7 @@ def group_rows(
         seed: of the split.
         rows: usable rows.
         kept: the rows that stay.
-        memo: cache of earlier runs.
+        cache: cache of earlier runs.
     """
     schema = rows.schema
     clusters = UnionFind(len(kept))
@@ -153,14 +153,14 @@ def group_rows(
     threshold = near_duplicate_threshold(params)
     if schema.split.near_duplicates and threshold < 1:
         key = row_wise_key(task, schema, params, seed)
-        cache = SimilarityCache(rows, kept, schema.fields(params), memo, key)
+        similarity = SimilarityCache(rows, kept, schema.fields(params), cache, key)
 
         def similar(name: str, one: int, other: int) -> bool:
-            return cache.similarity(name, one, other) >= threshold
+            return similarity.similarity(name, one, other) >= threshold
 
         bands = {name: rows.bands(name, kept) for name in base.input_names(schema)}
         pairs = lsh_pairs(bands, similar, clusters)
-        cache.save()
+        similarity.save()
     named = dict(rows.groups(kept))
     _join_equal(clusters, named.items())
     if are_cases:

@@ -33,7 +33,7 @@ class SimilarityCache:
         rows: all of them.
         kept: the rows that positions refer to.
         fields: of the input columns.
-        memo: cache of earlier runs.
+        cache: cache of earlier runs.
         key: of the params that shape a cleaned value.
     """
 
@@ -42,16 +42,16 @@ class SimilarityCache:
         rows: Usable,
         kept: Rows,
         fields: Mapping[str, Field],
-        memo: Cache,
+        cache: Cache,
         key: str,
     ) -> None:
         self._rows = rows
         self._kept = kept
         self._fields = fields
-        self._memo = memo
+        self._cache = cache
         self._contents = rows.contents(kept)
         self._key = cache_key({"pairs": key})
-        (table,) = memo.get(self._key, [_SCHEMA]) or [_SCHEMA.empty_table()]
+        (table,) = cache.get(self._key, [_SCHEMA]) or [_SCHEMA.empty_table()]
         self._similarities: dict[tuple[str, bytes, bytes], float] = {}
         for row in table.to_pylist():
             pair = (row["column"], row["one"], row["other"])
@@ -79,4 +79,4 @@ class SimilarityCache:
             {"column": column, "one": one, "other": other, "similarity": value}
             for (column, one, other), value in self._used.items()
         ]
-        self._memo.put(self._key, [pa.Table.from_pylist(pairs, schema=_SCHEMA)])
+        self._cache.put(self._key, [pa.Table.from_pylist(pairs, schema=_SCHEMA)])

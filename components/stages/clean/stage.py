@@ -72,9 +72,9 @@ def run(job: Job) -> None:
     schema = base.schema(job.task).with_inputs(chosen)
     fields = schema.fields(params)
     rules = schema.targets
-    memo = Cache(job.cache, job.journal.log)
+    cache = Cache(job.cache, job.journal.log)
     raw = _with_large_offsets(read_table(job.inputs["raw"]), schema)
-    unique_rows = gather(job, schema, raw, memo)
+    unique_rows = gather(job, schema, raw, cache)
     rows = usable_rows(raw, unique_rows, schema)
     write_table(job.outputs["audit"], {"naive": rows.table(np.arange(len(rows.target_ids)))})
 
@@ -91,7 +91,7 @@ def run(job: Job) -> None:
     kept = np.flatnonzero(dedup_status == STAYS)
     equality = fields[base.input_names(schema)[0]].equality
     accounting.add(row_accounting.dropped(rows, dedup_status, params, equality))
-    grouped = group_rows(job.task, params, job.seed, rows, kept, memo)
+    grouped = group_rows(job.task, params, job.seed, rows, kept, cache)
     accounting.add(row_accounting.grouped(grouped.pairs, len(kept)))
     targets = rows.targets(kept)
     for message in rules.doubts(Counter(targets)):
@@ -137,7 +137,7 @@ def run(job: Job) -> None:
         **rules.describe(targets_of, decisions.merged),
     }
     _write(job, schema, all_parts, manifest, rejected)
-    memo.close()
+    cache.close()
 
 
 def _flags(flags: Mapping[str, bool]) -> dict[str, bool]:

@@ -148,19 +148,19 @@ class UniqueRows:
         return positions, bands.reshape(len(positions), -1)
 
 
-def gather(job: Job, schema: base.Schema, raw: pa.Table, memo: Cache) -> UniqueRows:
+def gather(job: Job, schema: base.Schema, raw: pa.Table, cache: Cache) -> UniqueRows:
     """Return the cleaned unique contents of the raw table.
 
     Args:
         job: clean.
         schema: of the pipeline.
         raw: the raw table.
-        memo: cache of earlier runs.
+        cache: cache of earlier runs.
     """
     columns = unique_rows_schema(schema)
     key = row_wise_key(job.task, schema, job.params, job.seed)
-    main = _cached(memo, key, columns)
-    since = _cached(memo, key + _SINCE, columns)
+    main = _cached(cache, key, columns)
+    since = _cached(cache, key + _SINCE, columns)
     cached = pa.concat_tables([main, since]).combine_chunks()
 
     rows = raw.select(content(schema))
@@ -171,19 +171,19 @@ def gather(job: Job, schema: base.Schema, raw: pa.Table, memo: Cache) -> UniqueR
     cleaned = _clean_new(job, schema, rows, codes, digests, new)
     content_of[new] = cached.num_rows + np.arange(len(new))
     contents = pa.concat_tables([cached, *cleaned]).combine_chunks()
-    _remember(memo, key, contents, np.sort(content_of), main.num_rows)
+    _remember(cache, key, contents, np.sort(content_of), main.num_rows)
     return UniqueRows(contents, content_of[codes])
 
 
-def _cached(memo: Cache, key: str, schema: pa.Schema) -> pa.Table:
+def _cached(cache: Cache, key: str, schema: pa.Schema) -> pa.Table:
     """Return the table of a key of the cache; an empty one if there is none.
 
     Args:
-        memo: the cache.
+        cache: the cache.
         key: of the table.
         schema: of an empty table.
     """
-    tables = memo.get(key, [schema]) or [schema.empty_table()]
+    tables = cache.get(key, [schema]) or [schema.empty_table()]
     return tables[0]
 
 
@@ -219,14 +219,14 @@ def _clean_new(
     return tables
 
 
-def _remember(memo: Cache, key: str, contents: pa.Table, used: Rows, main: int) -> None:
+def _remember(cache: Cache, key: str, contents: pa.Table, used: Rows, main: int) -> None:
     """Put the contents that the source has now into the cache.
 
     The contents that came since are written beside the `main` ones, as long as they and those
     that are gone are few.
 
     Args:
-        memo: the cache.
+        cache: the cache.
         key: of the contents.
         contents: cached and new ones.
         used: ascending, those that the source has now.
@@ -235,9 +235,9 @@ def _remember(memo: Cache, key: str, contents: pa.Table, used: Rows, main: int) 
     since = used[used >= main]
     gone = main - (len(used) - len(since))
     if len(since) + gone > main * _REWRITE_SHARE:
-        memo.put(key, [contents.take(pa.array(used))])
+        cache.put(key, [contents.take(pa.array(used))])
         since = since[:0]
-    memo.put(key + _SINCE, [contents.take(pa.array(since))])
+    cache.put(key + _SINCE, [contents.take(pa.array(since))])
 
 
 def _clean(

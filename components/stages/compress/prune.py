@@ -50,10 +50,10 @@ def select(dim: PrunableDim, scores: torch.Tensor, share: float) -> torch.Tensor
     return scores.topk(stay).indices.sort().values
 
 
-def cut(
+def prune_network(
     module: torch.nn.Module,
     config: Any,
-    surgery: PruningSpec,
+    pruning_spec: PruningSpec,
     share: float,
 ) -> tuple[Any, dict[str, torch.Tensor]]:
     """Return the config of the smaller net, and its weights.
@@ -64,17 +64,17 @@ def cut(
     Args:
         module: the net; unchanged.
         config: of the net.
-        surgery: of the net.
+        pruning_spec: of the net.
         share: of the units of each dimension that is cut, 0-1.
     """
     state = {name: value.detach().clone() for name, value in module.state_dict().items()}
-    dims = list(surgery.dims(module))
+    dims = list(pruning_spec.dims(module))
     stays = {dim.name: select(dim, score(dim, state), share) for dim in dims}
     for (name, axis), mask in _masks(dims, stays, state).items():
         indices = mask.nonzero().flatten()
         state[name] = state[name].index_select(axis, indices).contiguous()
     sizes = {name: len(units) for name, units in stays.items()}
-    return surgery.resize(config, sizes), state
+    return pruning_spec.resize(config, sizes), state
 
 
 def _masks(

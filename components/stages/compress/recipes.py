@@ -13,7 +13,7 @@ from components.core.files import write_atomic
 from components.core.job import Job
 from components.inference.predictor import load_module
 from components.stages.compress.params import Distill, Prune, Quantize
-from components.stages.compress.prune import cut
+from components.stages.compress.prune import prune_network
 from components.stages.compress.quantize import export, int8
 from components.tasks import base
 from components.training.batches import EncodedRows, load_encoder
@@ -62,7 +62,7 @@ def _spec(job: Job, card: Card, state: str, **changes: Any) -> FitConfig:
         augment.online.model_dump(),
         job.seed,
         job.state / state,
-        objective=base.objective_of(card.task, train),
+        loss_params=base.loss_params_of(card.task, train),
     )
 
 
@@ -82,7 +82,7 @@ def _prune(job: Job, parent: Path, card: Card, out: Path) -> None:
         return
     parent_config = architecture.Config.model_validate(dict(card.config))
     pruning_spec = architecture.pruning_spec()
-    config, weights = cut(module, parent_config, pruning_spec, params.share)
+    config, weights = prune_network(module, parent_config, pruning_spec, params.share)
     initial = job.state / "pruned.safetensors"
     write_atomic(initial, save(weights))
     spec = _spec(job, card, "prune", epochs=params.epochs, learning_rate=params.learning_rate)

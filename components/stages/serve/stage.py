@@ -83,8 +83,8 @@ def run(job: Job) -> None:
     rules: RegistryParams = job.sections["registry"]  # type: ignore[assignment]
     pipeline = job.tags["pipeline"]
     bundle = job.inputs["winner"]
-    board = json.loads(job.inputs["leaderboard"].read_text(encoding="utf-8"))
-    winner = next(row for row in board["candidates"] if row["winner"])
+    leaderboard = json.loads(job.inputs["leaderboard"].read_text(encoding="utf-8"))
+    winner = next(row for row in leaderboard["candidates"] if row["winner"])
     for request in apply_mlflow_requests(job.root, pipeline, gate_rules(job.task, rules.gates)):
         job.journal.log(
             f"from MLflow: version {request.version} {request.decision} by {request.who}"
@@ -105,9 +105,9 @@ def run(job: Job) -> None:
         smoke.tolerance,
         f"{smoke.asked} answers over HTTP against evaluate's, largest difference",
     )
-    gates = [*_judge(job, rules, winner, board, cases), service]
+    gates = [*_judge(job, rules, winner, leaderboard, cases), service]
     gate_tags = {"gates": json.dumps(as_rows(gates), ensure_ascii=False)}
-    description = version_description.page(job, winner, board, gates)
+    description = version_description.page(job, winner, leaderboard, gates)
     version = register(job.root, pipeline, bundle, run_id, gate_tags, description)
     decision = release(
         job.root,
@@ -202,11 +202,11 @@ def _judge(
     job: Job,
     rules: RegistryParams,
     winner: Mapping[str, Any],
-    board: Mapping[str, Any],
+    leaderboard: Mapping[str, Any],
     cases: Cases,
 ) -> list[Gate]:
     """Return the gates of the winner: limits, the baseline and the champion."""
-    rows = board["candidates"]
+    rows = leaderboard["candidates"]
     baseline = next((row for row in rows if row["baseline"]), None)
     trivial = next((row for row in rows if row["name"] == TRIVIAL), None)
     return judge_gates(
@@ -215,9 +215,9 @@ def _judge(
         _champion_results(job, cases),
         gate_rules(job.task, rules.gates),
         cases=cases,
-        leaked_rows=board["leaked_rows"],
-        metric=board["deciding_metric"],
-        goal=board["goal"],
+        leaked_rows=leaderboard["leaked_rows"],
+        metric=leaderboard["deciding_metric"],
+        goal=leaderboard["goal"],
         is_share=base.evaluator(job.task).metrics[0].is_share,
         trivial=trivial,
     )

@@ -98,7 +98,7 @@ def tags(job: Job, winner: Mapping[str, Any], cases: Cases) -> dict[str, str]:
 def page(
     job: Job,
     winner: Mapping[str, Any],
-    board: Mapping[str, Any],
+    leaderboard: Mapping[str, Any],
     gates: Sequence[Gate],
 ) -> str:
     """Return the description of a version as Markdown.
@@ -108,7 +108,7 @@ def page(
     Args:
         job: serve.
         winner: its row of the leaderboard.
-        board: the leaderboard.
+        leaderboard: the leaderboard.
         gates: of the version.
     """
     card, _ = read_bundle(job.inputs["winner"])
@@ -121,7 +121,7 @@ def page(
     title = escaping.markdown(str(winner["title"]))
     name = escaping.markdown(str(winner["name"]))
     heading = [
-        f"**{title}**: {name}, winner of {len(board['candidates'])} candidates on validation."
+        f"**{title}**: {name}, winner of {len(leaderboard['candidates'])} candidates on validation."
     ]
     table = ["| gate | verdict | value | limit | |", "|---|---|---|---|---|"]
     table += [_gate(gate) for gate in gates]
@@ -133,8 +133,8 @@ def page(
             "then `review` = `approve` or `reject`."
         ],
     ]
-    leaderboard = _leaderboard(board, base.evaluator(job.task).metrics[0])
-    whole = _paragraphs([heading, table, leaderboard, *ending])
+    leaderboard_lines = _leaderboard(leaderboard, base.evaluator(job.task).metrics[0])
+    whole = _paragraphs([heading, table, leaderboard_lines, *ending])
     if len(whole) <= _PAGE_CHARACTERS:
         return whole
     short = _paragraphs([heading, table, *ending])
@@ -252,11 +252,11 @@ def _row(*cells: str) -> str:
     return "".join(f"| {cell}{_GAP} " for cell in cells) + "|"
 
 
-def _leaderboard(board: Mapping[str, Any], metric: base.Metric) -> list[str]:
+def _leaderboard(leaderboard: Mapping[str, Any], metric: base.Metric) -> list[str]:
     """Return the leaderboard as Markdown.
 
     Args:
-        board: of evaluate.
+        leaderboard: of evaluate.
         metric: the deciding one.
     """
     shown = escaping.markdown(metric.name)
@@ -264,7 +264,7 @@ def _leaderboard(board: Mapping[str, Any], metric: base.Metric) -> list[str]:
         f"| candidate | validation {shown} | test {shown} | interval | size | p95 ms |",
         "|---|---|---|---|---|---|",
     ]
-    for row in board["candidates"]:
+    for row in leaderboard["candidates"]:
         low, high = row["test_interval"][metric.name]
         name = escaping.markdown(row["name"])
         if row["winner"]:

@@ -67,7 +67,7 @@ def first_spec(job: Job) -> FitConfig:
         augment.online.model_dump(),
         job.seed,
         job.state / "fit",
-        objective=base.objective_of(job.task, params),
+        loss_params=base.loss_params_of(job.task, params),
     )
 
 

@@ -24,7 +24,7 @@ from components.stages.tune.population import Population, inherit
 from components.stages.tune.recorder import Recorder
 from components.stages.tune.schedulers import forecast, make_scheduler
 from components.stages.tune.search_space import Values
-from components.stages.tune.searchers import Ask
+from components.stages.tune.searchers import SuggestParams
 from components.stages.tune.study import FAILURE, OUTCOME, MonitoredMetric, Study, Trial
 from components.training.fit_config import FitConfig
 
@@ -39,7 +39,7 @@ Work = Callable[[FitConfig, Callable[[Mapping[str, float]], None]], object]
 
 def search(
     study: Study,
-    ask: Ask,
+    ask: SuggestParams,
     spec_of: Callable[[Values, Path], FitConfig],
     metric: MonitoredMetric,
     params: TuneParams,
@@ -104,7 +104,7 @@ def search(
     return budget
 
 
-def _numbers(study: Study, ask: Ask, params: TuneParams) -> list[int]:
+def _numbers(study: Study, ask: SuggestParams, params: TuneParams) -> list[int]:
     """Return the numbers of all trials; a grid may have fewer combinations than `tune.trials`."""
     numbers = []
     for number in range(params.numbers):
@@ -203,7 +203,7 @@ class _Queue(Searcher):
     def __init__(
         self,
         study: Study,
-        ask: Ask,
+        ask: SuggestParams,
         spec_of: Callable[[Values, Path], FitConfig],
         ended: list[int],
         missing: list[int],

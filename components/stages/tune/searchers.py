@@ -27,10 +27,12 @@ from components.stages.tune.study import MonitoredMetric, Trial
 
 _ATTEMPTS = 100
 # Number of a trial, trials so far -> values; None if there are no more.
-Ask = Callable[[int, Iterable[Trial]], Values | None]
+SuggestParams = Callable[[int, Iterable[Trial]], Values | None]
 
 
-def asker(params: TuneParams, train: BaseModel, seed: int, metric: MonitoredMetric) -> Ask:
+def asker(
+    params: TuneParams, train: BaseModel, seed: int, metric: MonitoredMetric
+) -> SuggestParams:
     """Return the searcher that `tune.searcher` names.
 
     Args:

@@ -19,7 +19,7 @@ from components.core.skipped_steps import report_skipped
 from components.stages.tune.params import TuneParams
 from components.stages.tune.population import Population
 from components.stages.tune.search_space import Values, with_values
-from components.stages.tune.searchers import Ask, asker
+from components.stages.tune.searchers import SuggestParams, asker
 from components.stages.tune.study import MonitoredMetric, Study, Trial
 from components.stages.tune.warm_start import before, first_tried
 from components.tasks import base
@@ -132,7 +132,7 @@ def _check_architectures(job: Job) -> None:
         check(_spec(job, True, values, job.state))
 
 
-def _searcher(job: Job, study: Study, train: Any, metric: MonitoredMetric) -> Ask:
+def _searcher(job: Job, study: Study, train: Any, metric: MonitoredMetric) -> SuggestParams:
     """Return the searcher of values, after those of a warm start."""
     first = first_tried(study, job, train, metric)
     return before(first, asker(job.params, train, job.seed, metric), train)
@@ -264,7 +264,7 @@ def _spec(job: Job, trial: bool, values: Values, state: Path) -> FitConfig:
         augment.online.model_dump(),
         job.seed,
         state,
-        objective=base.objective_of(job.task, train),
+        loss_params=base.loss_params_of(job.task, train),
     )
 
 

@@ -13,7 +13,7 @@ from components.core.errors import EnvironmentFault
 from components.core.job import Job
 from components.registry.tracking.trials import best_trials
 from components.stages.tune.search_space import Space, Values, allowed, assemble
-from components.stages.tune.searchers import Ask
+from components.stages.tune.searchers import SuggestParams
 from components.stages.tune.study import MonitoredMetric, Study, Trial
 
 
@@ -42,7 +42,7 @@ def first_tried(study: Study, job: Job, train: BaseModel, metric: MonitoredMetri
     return study.first_tried or []
 
 
-def before(first: list[Values], ask: Ask, train: BaseModel) -> Ask:
+def before(first: list[Values], ask: SuggestParams, train: BaseModel) -> SuggestParams:
     """Return a searcher that tries some values first.
 
     Values that `train` refuses by now are left to the other searcher: more workers per trial may

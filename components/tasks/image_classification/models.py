@@ -63,7 +63,7 @@ class ImageModels:
     """Facet models.py."""
 
     options: ClassVar[Mapping[str, type[BaseModel]]] = {"train": ImageTrain}
-    objective: type[BaseModel] = LossParams
+    loss_params: type[BaseModel] = LossParams
     architectures: Mapping[str, Architecture] = {"convnet": ConvNetArchitecture()}
 
 

@@ -51,14 +51,14 @@ class MaskedTokens:
         self,
         module: torch.nn.Module,
         batch: Batch,
-        objective: BaseModel | None,  # noqa: ARG002
+        loss_params: BaseModel | None,  # noqa: ARG002
     ) -> Loss:
         """Return the cross-entropy summed over the masked tokens.
 
         Args:
             module: the network.
             batch: masked, with "hidden" the true tokens and "chosen" the mask.
-            objective: not used.
+            loss_params: not used.
 
         Returns:
             The sum of the losses; the number of masked tokens.
@@ -73,7 +73,7 @@ class MaskedTokens:
         self,
         target: NDArray[Any],  # noqa: ARG002
         targets: TargetInfo,  # noqa: ARG002
-        objective: BaseModel | None,  # noqa: ARG002
+        loss_params: BaseModel | None,  # noqa: ARG002
     ) -> NDArray[np.float32] | None:
         """Return None: all rows weigh the same."""
         return None

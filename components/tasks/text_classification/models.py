@@ -286,7 +286,7 @@ class TextModels:
     """Facet models.py."""
 
     options: ClassVar[Mapping[str, type[BaseModel]]] = {"train": TextTrain}
-    objective: type[BaseModel] = LossParams
+    loss_params: type[BaseModel] = LossParams
     architectures: Mapping[str, Architecture] = {
         "ngrams": NgramsArchitecture(),
         "textcnn": TextCNNArchitecture(),

@@ -16,7 +16,7 @@ from components.models.counted.net import _GAIN, _NONE, Counted
 from components.stages.compress.quantize import export, int8
 from components.tasks import base
 from components.training.batches import EncodedRows, load_encoder
-from components.training.loop import fit, make_learner
+from components.training.loop import fit, make_train_step
 
 ROWS = [[5, 6, 7], [5, 6, 8], [5, 5, 5, 5]]
 
@@ -111,7 +111,7 @@ def test_n_grams_near_either_end_count_apart() -> None:
 
 def test_a_fit_counts_train_rows_alone(reviews: StageRunner, tmp_path: Path) -> None:
     encoder = load_encoder(reviews.root / "tokens", reviews.task)
-    module = make_learner(
+    module = make_train_step(
         reviews.spec(tmp_path, "counted", {"min_documents": 1, "rows": 30_000}), encoder
     ).module
     assert isinstance(module, Counted)
@@ -147,12 +147,12 @@ def test_int8_answers_close_to_the_network(reviews: StageRunner, tmp_path: Path)
         for name, value in EncodedRows(spec.tokens, "test", encoder).batch(range(24)).items()
         if name != "target"
     }
-    told, whole, cut = (
+    told, whole, prune_network = (
         score("forward", batch)["logits"]
         for score in (torch_scorer(module), onnx_scorer(graph), onnx_scorer(small))
     )
     np.testing.assert_allclose(whole, told, atol=1e-4)
-    np.testing.assert_allclose(cut, told, atol=0.15 * np.ptp(told))
+    np.testing.assert_allclose(prune_network, told, atol=0.15 * np.ptp(told))
     assert np.ptp(told) > 1
     assert (
         len(graph) < sum(tensor.nbytes for tensor in weights.values()) + 250_000

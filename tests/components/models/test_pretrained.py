@@ -25,7 +25,7 @@ from components.tasks.text_classification.encode import TextEncoder
 from components.training.batches import EncodedRows, load_encoder
 from components.training.bundle_writer import save_torch
 from components.training.fit_config import check
-from components.training.loop import fit, make_learner
+from components.training.loop import fit, make_train_step
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -70,7 +70,7 @@ def test_it_starts_from_the_weights_and_computes_what_transformers_computes(
     from transformers import AutoModel
 
     encoder = load_encoder(borrowed.root / "tokens", borrowed.task)
-    module: Any = make_learner(borrowed.spec(tmp_path, "pretrained"), encoder).module.eval()
+    module: Any = make_train_step(borrowed.spec(tmp_path, "pretrained"), encoder).module.eval()
     batch = {
         name: torch.from_numpy(value)
         for name, value in EncodedRows(borrowed.root / "tokens", "test", encoder)
@@ -144,27 +144,27 @@ def test_it_learns_and_its_bundle_is_complete_in_itself(
 def test_what_is_frozen_has_no_gradient_and_no_place_in_optimiser_and_checkpoint(
     config: dict[str, Any], borrowed: StageRunner, tmp_path: Path
 ) -> None:
-    learner = make_learner(
+    train_step = make_train_step(
         borrowed.spec(tmp_path, "pretrained", config),
         load_encoder(borrowed.root / "tokens", borrowed.task),
     )
     rows = EncodedRows(
         borrowed.root / "tokens", "train", load_encoder(borrowed.root / "tokens", borrowed.task)
     )
-    learner.step([learner.put(rows.batch([0, 1, 2, 3]))], 4, 1e-3)
-    learns = {name for name, p in learner.module.named_parameters() if p.grad is not None}
+    train_step.step([train_step.put(rows.batch([0, 1, 2, 3]))], 4, 1e-3)
+    learns = {name for name, p in train_step.module.named_parameters() if p.grad is not None}
     assert learns == {
         name
-        for name, _ in learner.module.named_parameters()
+        for name, _ in train_step.module.named_parameters()
         if name.startswith("head.") or ".lora_" in name
     }
-    assert set(learner.state()["module"]) == learns
+    assert set(train_step.state()["module"]) == learns
     assert sum(
         len(group["params"])
-        for part in learner.optimizers.parts.values()
+        for part in train_step.optimizers.parts.values()
         for group in part.param_groups
     ) == len(learns)
-    assert learner.module.encoder.training == (config["way"] == "lora")  # type: ignore[union-attr]
+    assert train_step.module.encoder.training == (config["way"] == "lora")  # type: ignore[union-attr]
 
 
 def test_a_killed_fit_of_adapters_ends_as_the_undisturbed_one(
@@ -190,20 +190,20 @@ def test_a_killed_fit_of_adapters_ends_as_the_undisturbed_one(
 def test_lower_layers_learn_more_slowly(
     optimizer: str, borrowed: StageRunner, tmp_path: Path
 ) -> None:
-    learner = make_learner(
+    train_step = make_train_step(
         borrowed.spec(tmp_path, "pretrained", {"layer_decay": 0.5}, optimizer=optimizer),
         load_encoder(borrowed.root / "tokens", borrowed.task),
     )
-    for p in learner.optimizers.parameters:
+    for p in train_step.optimizers.parameters:
         p.grad = torch.zeros_like(p)
-    learner.optimizers.step(0.8)
+    train_step.optimizers.step(0.8)
     rates = {
         id(p): group["lr"]
-        for part in learner.optimizers.parts.values()
+        for part in train_step.optimizers.parts.values()
         for group in part.param_groups
         for p in group["params"]
     }
-    found = {name: rates[id(p)] for name, p in learner.module.named_parameters()}
+    found = {name: rates[id(p)] for name, p in train_step.module.named_parameters()}
     assert len(rates) == len(found)
     parts = {
         "encoder.embeddings.": 0.1,

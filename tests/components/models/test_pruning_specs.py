@@ -29,7 +29,7 @@ from components.models.textcnn.config import TextCNNConfig
 from components.models.textcnn.net import TextCNN, TextCNNPruningSpec
 from components.models.transformer.config import TransformerConfig
 from components.models.transformer.net import Transformer, TransformerPruningSpec
-from components.stages.compress.prune import cut, score, select
+from components.stages.compress.prune import prune_network, score, select
 
 TEXT = {
     "ids": torch.randint(1, 40, (5, 9), generator=torch.Generator().manual_seed(0)),
@@ -151,14 +151,14 @@ def whole(name: str) -> torch.nn.Module:
 @each
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
 def test_cut_equals_zeroed(name: str, share: float) -> None:
-    _, surgery, build, inputs = NETS[name]
+    _, pruning_spec, build, inputs = NETS[name]
     module = whole(name)
-    config, weights = cut(module, NETS[name][0], surgery, share)
+    config, weights = prune_network(module, NETS[name][0], pruning_spec, share)
     smaller = build(type(config).model_validate(config.model_dump())).eval()
     smaller.load_state_dict(weights)
 
     state = {key: value.clone() for key, value in module.state_dict().items()}
-    for dim in surgery.dims(module):
+    for dim in pruning_spec.dims(module):
         lost = set(range(dim.size)) - set(
             select(dim, score(dim, module.state_dict()), share).tolist()
         )
@@ -180,14 +180,14 @@ def test_cut_equals_zeroed(name: str, share: float) -> None:
 @each
 def test_the_weakest_units_go(name: str) -> None:
     """Zeroing half of the units beforehand changes nothing: they are those that are cut."""
-    config, surgery, build, inputs = NETS[name]
+    config, pruning_spec, build, inputs = NETS[name]
     module = whole(name)
     state = module.state_dict()
-    for dim in surgery.dims(module):
+    for dim in pruning_spec.dims(module):
         for key, axis, first, per_unit in dim.slices:
             for unit in range(0, dim.size, 2):
                 state[key].narrow(axis, first + unit * per_unit, per_unit).zero_()
-    smaller_config, weights = cut(module, config, surgery, 0.5)
+    smaller_config, weights = prune_network(module, config, pruning_spec, 0.5)
     smaller = build(smaller_config).eval()
     smaller.load_state_dict(weights)
     with torch.no_grad():
@@ -196,13 +196,13 @@ def test_the_weakest_units_go(name: str) -> None:
 
 @each
 def test_a_cut_net_can_be_cut_again_and_never_below_its_minimum(name: str) -> None:
-    config, surgery, build, inputs = NETS[name]
+    config, pruning_spec, build, inputs = NETS[name]
     module = whole(name)
     for _ in range(5):
-        config, weights = cut(module, config, surgery, 0.9)
+        config, weights = prune_network(module, config, pruning_spec, 0.9)
         module = build(type(config).model_validate(config.model_dump())).eval()
         module.load_state_dict(weights)
-    assert all(dim.size >= dim.minimum for dim in surgery.dims(module))
+    assert all(dim.size >= dim.minimum for dim in pruning_spec.dims(module))
     assert module(**inputs).isfinite().all()
 
 
@@ -210,5 +210,5 @@ def test_a_cut_net_can_be_cut_again_and_never_below_its_minimum(name: str) -> No
 def test_the_net_that_is_cut_stays_as_it_was(name: str) -> None:
     module = whole(name)
     before = {key: value.clone() for key, value in module.state_dict().items()}
-    cut(module, NETS[name][0], NETS[name][1], 0.5)
+    prune_network(module, NETS[name][0], NETS[name][1], 0.5)
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())

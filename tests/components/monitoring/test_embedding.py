@@ -19,7 +19,7 @@ from components.monitoring.embedding import (
     COMPONENTS,
     TOPICS,
     Space,
-    cloud,
+    describe_points,
     learn,
     learn_words,
     words,
@@ -112,7 +112,7 @@ def test_rows_that_axes_were_learnt_from_are_no_measure_of_new_ones() -> None:
         axes = np.frombuffer(base64.b64decode(told["axes"]), dtype=np.int8).reshape(64, -1) / 127
         assert len(points) == 60
         alarms += drift_results(
-            {"fields": {"a": cloud(points)}},
+            {"fields": {"a": describe_points(points)}},
             {"a": [tuple(each @ axes) for each in made[120:]]},
             0.05,
         )[0].drifted
@@ -146,7 +146,7 @@ def test_texts_that_axes_were_learnt_from_are_no_measure_of_new_ones() -> None:
         made = [rng.choice(5000, 12, replace=False) for _ in range(400)]
         told, points = learn_words(made[:200])
         alarms += drift_results(
-            {"fields": {"a": cloud(points)}},
+            {"fields": {"a": describe_points(points)}},
             {"a": [Space(told).at(words(each)) for each in made[200:]]},
             0.05,
         )[0].drifted
@@ -166,7 +166,7 @@ def test_texts_that_tell_nothing_have_no_embedding_or_one_that_holds(rows: list[
         assert (
             0
             <= drift_results(
-                {"fields": {"a": cloud(points)}},
+                {"fields": {"a": describe_points(points)}},
                 {
                     "a": [
                         Space(told).at(words(np.array(each, dtype=np.int64))) for each in rows[:50]
@@ -184,7 +184,9 @@ def test_hotellings_test_of_one_direction_is_students() -> None:
     rng = np.random.default_rng(0)
     before, now = rng.normal(size=(400, 1)), rng.normal(0.2, 1, (80, 1))
     (found,) = drift_results(
-        {"fields": {"a": cloud([tuple(row) for row in before])}}, {"a": now.tolist()}, 0.01
+        {"fields": {"a": describe_points([tuple(row) for row in before])}},
+        {"a": now.tolist()},
+        0.01,
     )
     assert found.p == pytest.approx(ttest_ind(before[:, 0], now[:, 0]).pvalue)
 

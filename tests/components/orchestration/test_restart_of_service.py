@@ -48,7 +48,7 @@ def again(scene: Scene, leading: Version | None, start: Started | None = None) -
     scene.home = Home(scene.root, "default", scene.home.params)
     first, refused, url = begin(scene.home, leading, start or Started(), scene.said.append)
     assert url == f"http://version-{first.version}"
-    told = scene.home.board.plan()
+    told = scene.home.plan_files.plan()
     assert told is not None and told[0].stable == first
     return first.version, refused or ""
 
@@ -130,7 +130,7 @@ def test_a_full_disk_does_not_keep_a_service_from_starting(
     first, _, _ = begin(home, None, Started(), scene.said.append)
     assert first.version == "1" and "is not kept" in scene.said[-1]
     # An earlier plan must not be what the replicas begin with.
-    assert home.board.plan() is None
+    assert home.plan_files.plan() is None
 
 
 def edited(**changes: object) -> Callable[[Scene], None]:

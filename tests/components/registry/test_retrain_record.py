@@ -8,7 +8,12 @@ from dataclasses import replace
 import pytest
 
 from components.registry.release.release_log import LONGEST
-from components.registry.release.retrain_record import RetrainRecord, _text, completed_retrain, cut
+from components.registry.release.retrain_record import (
+    RetrainRecord,
+    _text,
+    completed_retrain,
+    truncate_columns,
+)
 
 
 def made(
@@ -98,9 +103,17 @@ def test_a_record_fits_whatever_its_columns_are_and_still_tells_them_apart(
     kept = RetrainRecord.read(json.loads(text))
     names = list(columns)[:60]
     assert len(text) <= LONGEST and len(kept.columns) == len(names)
-    assert kept.columns == cut({name: columns[name] for name in names}, kept.width) and (
-        kept.width == 0
-    ) == (columns == {"text": "string"})
+    assert kept.columns == truncate_columns(
+        {name: columns[name] for name in names}, kept.width
+    ) and (kept.width == 0) == (columns == {"text": "string"})
     for name in names:  # a change at the very end of a name or of a type
-        assert cut({name + "?": columns[name]}, kept.width).keys().isdisjoint(kept.columns)
-        assert cut({name: columns[name] + ">"}, kept.width).items().isdisjoint(kept.columns.items())
+        assert (
+            truncate_columns({name + "?": columns[name]}, kept.width)
+            .keys()
+            .isdisjoint(kept.columns)
+        )
+        assert (
+            truncate_columns({name: columns[name] + ">"}, kept.width)
+            .items()
+            .isdisjoint(kept.columns.items())
+        )

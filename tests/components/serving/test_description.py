@@ -54,8 +54,8 @@ def described(folder: Path, text: str) -> str:
     tags = dict.fromkeys(("params_hash", "dvc_lock", "git_commit", "git_dirty"), text)
     stage: Any = Stage({"winner": folder / "winner"}, tags=tags)
     gate = Gate(text, False, 0.1, 0.2, text, (0.0, 0.2))
-    board = {"deciding_metric": "macro_f1", "candidates": [row]}
-    return page(stage, row, board, [gate, gate])
+    plan_files = {"deciding_metric": "macro_f1", "candidates": [row]}
+    return page(stage, row, plan_files, [gate, gate])
 
 
 @pytest.mark.parametrize("name", TEXTS)

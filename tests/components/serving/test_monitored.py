@@ -46,7 +46,7 @@ def test_an_answer_is_logged_and_its_label_waits_for_review(client, watch):
         202,
         {"id": id_, "item": 1, "status": "waits for review"},
     )
-    (kept,) = one.box.waiting()
+    (kept,) = one.feedback_store.waiting()
     assert (
         kept.id,
         kept.item,
@@ -77,7 +77,7 @@ def test_garbage_is_refused_and_leaves_nothing(client, watch, body, status, told
     given = client(monitored=one).post("/v1/feedback", json=body)
     assert given.status_code == status
     assert told in json.dumps(given.json())
-    assert not one.box.entries()
+    assert not one.feedback_store.entries()
 
 
 def test_an_item_that_was_not_in_the_request_is_unknown(client, watch):

@@ -115,7 +115,7 @@ def job_of(
     found = measure_candidate("network", bundle, "models/winner", validation, test, FAST, 7)
     queries = [case.query for case in validation]
     row = found.row | measure_costs({"network": found.predictor}, queries, FAST)["network"]
-    board = {
+    plan_files = {
         "deciding_metric": "macro_f1",
         "goal": "max",
         "leaked_rows": 0,
@@ -127,7 +127,7 @@ def job_of(
     data = root / "data"
     shutil.rmtree(data, ignore_errors=True)
     write_table(data / "answers", {"test": _answers(evaluator, found.test_answers, test)})
-    (data / "leaderboard.json").write_text(to_json(board), encoding="utf-8")
+    (data / "leaderboard.json").write_text(to_json(plan_files), encoding="utf-8")
     (data / "evaluation.html").write_text(
         "<main><!-- gates -->to come<!-- end of gates --></main>", encoding="utf-8"
     )

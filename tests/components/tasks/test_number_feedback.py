@@ -95,7 +95,7 @@ def test_a_number_is_taken_as_the_truth(client: TestClient, watch: ReplicaMonito
         409,
         "This answer has a value already",
     )
-    (entry,) = watch.box.waiting()
+    (entry,) = watch.feedback_store.waiting()
     assert (entry.truth, entry.prediction, entry.probability) == ({"value": 3.5}, "3.25", None)
     assert json.loads(str(entry.input)) == {"text": "3", "size": 0.25}
     (path,) = (watch.folder / FEEDBACK).iterdir()

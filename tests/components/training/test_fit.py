@@ -92,8 +92,8 @@ def test_a_loss_that_is_no_number_names_the_knob(
 ) -> None:
     right = ClassificationLearning.loss
 
-    def wrong(self: ClassificationLearning, module: Any, batch: Any, objective: Any) -> Any:
-        loss = right(self, module, batch, objective)
+    def wrong(self: ClassificationLearning, module: Any, batch: Any, loss_params: Any) -> Any:
+        loss = right(self, module, batch, loss_params)
         return type(loss)(loss.total * float("nan"), loss.count)
 
     monkeypatch.setattr(ClassificationLearning, "loss", wrong)

@@ -97,7 +97,7 @@ def calm(nodes: Nodes, reviews: StageRunner, tmp_path_factory: pytest.TempPathFa
 
 def drive(nodes: Nodes, spec: FitConfig) -> subprocess.Popen[str]:
     given = json.dumps(
-        {**vars(spec), "params": spec.params.model_dump(), "objective": None}, default=str
+        {**vars(spec), "params": spec.params.model_dump(), "loss_params": None}, default=str
     )
     command = [
         *nodes.inside(1),

@@ -33,18 +33,20 @@ PLAIN = {
 }
 
 
-def learner(
+def train_step(
     reviews: StageRunner, architecture: str = "transformer", **knobs: object
 ) -> tuple[TrainStep, EncodedRows]:
     encoder = load_encoder(reviews.root / "tokens", reviews.task)
     torch.manual_seed(3)
     kind = base.models(reviews.task).architectures[architecture]
     module = kind.build(kind.Config.model_validate({**TINY[architecture], "dropout": 0.0}), encoder)
-    objective = LossParams(class_weights=knobs.pop("class_weights", "none"))  # type: ignore[arg-type]
+    loss_params = LossParams(class_weights=knobs.pop("class_weights", "none"))  # type: ignore[arg-type]
     learning = base.learning(reviews.task)
-    step = TrainStep(module, learning, FitParams.model_validate(PLAIN | knobs), objective=objective)
+    step = TrainStep(
+        module, learning, FitParams.model_validate(PLAIN | knobs), loss_params=loss_params
+    )
     rows = EncodedRows(reviews.root / "tokens", "train", encoder)
-    rows.weights = learning.row_weights(rows.target, encoder.targets, objective)
+    rows.weights = learning.row_weights(rows.target, encoder.targets, loss_params)
     return step, rows
 
 
@@ -55,7 +57,7 @@ def gradients(one: TrainStep) -> dict[str, torch.Tensor]:
 def test_packed_rows_give_the_loss_and_the_gradients_of_padded_ones(reviews: StageRunner) -> None:
     seen = []
     for packed in (False, True):
-        one, rows = learner(reviews)
+        one, rows = train_step(reviews)
         batch = plan(rows.lengths, 32, 0, 0)[0]
         seen.append((one.step([one.put(rows.batch(batch, packed))], 32, 0.0), gradients(one)))
     (padded_loss, padded), (packed_loss, packed_grads) = seen
@@ -69,7 +71,7 @@ def test_packed_rows_give_the_loss_and_the_gradients_of_padded_ones(reviews: Sta
 
 
 def test_no_row_sees_its_neighbours(reviews: StageRunner) -> None:
-    one, rows = learner(reviews)
+    one, rows = train_step(reviews)
     batch = rows.batch([4, 9, 17], packed=True)
     changed = dict(batch)
     changed["ids"] = np.where(
@@ -84,7 +86,7 @@ def test_no_row_sees_its_neighbours(reviews: StageRunner) -> None:
 
 
 def test_packing_computes_useful_tokens_only(reviews: StageRunner) -> None:
-    _, rows = learner(reviews)
+    _, rows = train_step(reviews)
     shares = {}
     for packed in (False, True):
         meter = Throughput(torch.device("cpu"))
@@ -109,7 +111,7 @@ def test_accumulated_parts_equal_the_large_batch(reviews: StageRunner, weights: 
     """MicroBatches of unlike size and weight: a mean of their means would differ."""
     seen = []
     for tokens in (100_000, 90):
-        one, rows = learner(reviews, class_weights=weights)
+        one, rows = train_step(reviews, class_weights=weights)
         batch = np.flatnonzero(np.arange(len(rows)) % 3 == 0)[:31]
         parts = list(within(batch, rows.lengths, tokens))
         seen.append(

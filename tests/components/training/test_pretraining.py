@@ -20,7 +20,7 @@ from components.models.masked_lm import hide
 from components.stages.train.params import check_pretrain
 from components.tasks import base
 from components.training.batches import EncodedRows, load_encoder
-from components.training.loop import fit, learns_from, make_learner
+from components.training.loop import fit, learns_from, make_train_step
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -70,7 +70,7 @@ def test_what_is_hidden() -> None:
 
 def test_padded_and_packed_rows_have_the_same_loss(reviews: StageRunner, tmp_path: Path) -> None:
     encoder = load_encoder(reviews.root / "tokens", reviews.task)
-    learner = make_learner(
+    train_step = make_train_step(
         replace(reviews.spec(tmp_path, "transformer", {"dropout": 0.0}), mask_share=0.3), encoder
     )
     rows = EncodedRows(reviews.root / "tokens", "train", encoder)
@@ -83,7 +83,9 @@ def test_padded_and_packed_rows_have_the_same_loss(reviews: StageRunner, tmp_pat
     )  # type: ignore[attr-defined]
     there = padded["mask"] > 0
     same = {**packed, **{name: hidden[name][there] for name in ("ids", "hidden", "chosen")}}
-    one, two = (learner.learning.loss(learner.module, batch, None) for batch in (hidden, same))
+    one, two = (
+        train_step.learning.loss(train_step.module, batch, None) for batch in (hidden, same)
+    )
     assert torch.allclose(one.total, two.total, rtol=1e-5)
     assert int(one.count) == int(two.count) == int(hidden["chosen"].sum())
 
@@ -100,11 +102,11 @@ def test_it_learns_to_guess_and_the_fit_starts_there(
     losses = [row["validation_loss"] for row in fitted.curve]
     assert losses[-1] < losses[0] - 0.05
     assert fitted.best["validation_loss"] == min(losses)
-    learner = make_learner(
+    train_step = make_train_step(
         replace(runner.spec(tmp_path / "fit", architecture), initial=fitted.weights),
         load_encoder(runner.root / "tokens", runner.task),
     )
-    state, kept = learner.module.state_dict(), load_file(fitted.weights)
+    state, kept = train_step.module.state_dict(), load_file(fitted.weights)
     assert {name for name in state if name not in kept} == {"head.weight", "head.bias"}
     assert all(torch.equal(state[name], value) for name, value in kept.items())
 

@@ -34,10 +34,10 @@ def work(rank: int, spec: FitConfig, meeting: str, pause: float) -> None:
     right = ClassificationLearning.loss
 
     def slow(
-        self: ClassificationLearning, module: torch.nn.Module, batch: object, objective: object
+        self: ClassificationLearning, module: torch.nn.Module, batch: object, loss_params: object
     ) -> object:
         time.sleep(pause)
-        return right(self, module, batch, objective)  # type: ignore[arg-type]
+        return right(self, module, batch, loss_params)  # type: ignore[arg-type]
 
     ClassificationLearning.loss = slow  # type: ignore[method-assign,assignment]
     torch.distributed.init_process_group(

@@ -37,17 +37,17 @@ KNOBS: dict[str, Any] = {
 }
 
 
-def held(learner: TrainStep) -> int:
+def held(train_step: TrainStep) -> int:
     """Numbers of weights, averages and moments in this worker's memory."""
     moments = [
         value
-        for part in learner.optimizers.parts.values()
+        for part in train_step.optimizers.parts.values()
         for each in part.state.values()
         for value in each.values()
         if value.numel() > 1
     ]
-    means = learner.ema._means if learner.ema else []
-    return sum(each.numel() for each in parts([*learner.module.parameters(), *means, *moments]))
+    means = train_step.ema._means if train_step.ema else []
+    return sum(each.numel() for each in parts([*train_step.module.parameters(), *means, *moments]))
 
 
 def work(
@@ -64,8 +64,8 @@ def work(
     )
     made: list[TrainStep] = []
     steps: list[int] = []
-    make, step = loop.make_learner, TrainStep.step
-    loop.make_learner = lambda *given: made.append(make(*given)) or made[-1]
+    make, step = loop.make_train_step, TrainStep.step
+    loop.make_train_step = lambda *given: made.append(make(*given)) or made[-1]
     for name, spec in specs.items():
         if kill_at and rank == 1 and name == "stormy":
             TrainStep.step = lambda *given: (

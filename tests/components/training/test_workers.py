@@ -56,8 +56,8 @@ def test_two_workers_equal_one_on_the_same_batches(
     monkeypatch.setattr(
         ClassificationLearning,
         "loss",
-        lambda self, module, batch, objective: (
-            rows.append(len(batch["target"])) or right(self, module, batch, objective)
+        lambda self, module, batch, loss_params: (
+            rows.append(len(batch["target"])) or right(self, module, batch, loss_params)
         ),
     )
     together = work(0, spec, str(tmp_path / "meeting"))

@@ -135,5 +135,5 @@ def test_the_params_choose_an_architecture() -> None:
 
     models = TableModels(Train, Strict)
     assert models.options == {"train": Train}
-    assert models.objective is Strict
+    assert models.loss_params is Strict
     assert set(models.architectures) == set(Train().nets.model_dump())

@@ -16,12 +16,12 @@ from components.tasks.base import Batch, Loss, TargetInfo
 from components.tasks.shared.loss.classification.params import LossParams
 
 
-def _loss_params(objective: BaseModel | None) -> LossParams:
+def _or_defaults(loss_params: BaseModel | None) -> LossParams:
     """Return the params of the loss, or their defaults."""
-    if objective is None:
+    if loss_params is None:
         return LossParams()
-    assert isinstance(objective, LossParams)
-    return objective
+    assert isinstance(loss_params, LossParams)
+    return loss_params
 
 
 class ClassificationLearning:
@@ -43,7 +43,7 @@ class ClassificationLearning:
         result: torch.Tensor = module(**inputs)
         return result.to(torch.promote_types(result.dtype, torch.float32))
 
-    def loss(self, module: torch.nn.Module, batch: Batch, objective: BaseModel | None) -> Loss:
+    def loss(self, module: torch.nn.Module, batch: Batch, loss_params: BaseModel | None) -> Loss:
         """Return the cross-entropy with smoothed labels (Szegedy et al. 2016).
 
         It is multiplied by (1 - p)^gamma of the true class (Lin et al. 2017, arXiv:1708.02002)
@@ -52,14 +52,14 @@ class ClassificationLearning:
         Args:
             module: the network.
             batch: inputs of the network, "target" (n,) and perhaps "weight" (n,).
-            objective: the `LossParams`. None: their defaults.
+            loss_params: the `LossParams`. None: their defaults.
 
         Returns:
             The weighted sum of the losses; the sum of the weights.
         """
         logits = self.logits(module, batch)
         target = batch["target"]
-        params = _loss_params(objective)
+        params = _or_defaults(loss_params)
         losses = F.cross_entropy(
             logits, target, reduction="none", label_smoothing=params.label_smoothing
         )  # (n,)
@@ -70,16 +70,16 @@ class ClassificationLearning:
         return Loss((losses * weight).sum(), weight.sum())
 
     def row_weights(
-        self, target: NDArray[Any], targets: TargetInfo, objective: BaseModel | None
+        self, target: NDArray[Any], targets: TargetInfo, loss_params: BaseModel | None
     ) -> NDArray[np.float32] | None:
         """Return (n,) weights inverse to class frequency, with mean 1 over the rows.
 
         Args:
             target: (n,) class numbers.
             targets: with the classes.
-            objective: the `LossParams`, which say whether rows are weighed.
+            loss_params: the `LossParams`, which say whether rows are weighed.
         """
-        if _loss_params(objective).class_weights != "balanced":
+        if _or_defaults(loss_params).class_weights != "balanced":
             return None
         counts = np.bincount(target, minlength=len(targets["classes"]))
         occurring = max(1, np.count_nonzero(counts))

@@ -18,12 +18,12 @@ from components.tasks.base import Batch, Loss, TargetInfo
 from components.tasks.shared.loss.regression.params import NumberLossParams
 
 
-def _loss_params(objective: BaseModel | None) -> NumberLossParams:
+def _or_defaults(loss_params: BaseModel | None) -> NumberLossParams:
     """Return the params of the loss, or their defaults."""
-    if objective is None:
+    if loss_params is None:
         return NumberLossParams()
-    assert isinstance(objective, NumberLossParams)
-    return objective
+    assert isinstance(loss_params, NumberLossParams)
+    return loss_params
 
 
 class RegressionLearning:
@@ -45,7 +45,7 @@ class RegressionLearning:
         outputs: torch.Tensor = module(**inputs)
         return outputs.to(torch.promote_types(outputs.dtype, torch.float32))[:, 0]
 
-    def loss(self, module: torch.nn.Module, batch: Batch, objective: BaseModel | None) -> Loss:
+    def loss(self, module: torch.nn.Module, batch: Batch, loss_params: BaseModel | None) -> Loss:
         """Return the squared errors, summed over weighted rows.
 
         With `huber_delta`, errors beyond it count linearly (Huber 1964): 2 delta |e| - delta^2.
@@ -53,14 +53,14 @@ class RegressionLearning:
         Args:
             module: the network.
             batch: inputs of the network, "target" (n,) and perhaps "weight" (n,).
-            objective: the `NumberLossParams`. None: their defaults.
+            loss_params: the `NumberLossParams`. None: their defaults.
 
         Returns:
             The weighted sum of the losses; the sum of the weights.
         """
         predictions = self.predictions(module, batch)
         target = batch["target"].to(predictions.dtype)
-        delta = _loss_params(objective).huber_delta
+        delta = _or_defaults(loss_params).huber_delta
         if delta is None:
             losses = (predictions - target).square()
         else:
@@ -72,7 +72,7 @@ class RegressionLearning:
         self,
         target: NDArray[Any],  # noqa: ARG002
         targets: TargetInfo,  # noqa: ARG002
-        objective: BaseModel | None,  # noqa: ARG002
+        loss_params: BaseModel | None,  # noqa: ARG002
     ) -> NDArray[np.float32] | None:
         """Return None: all rows weigh the same."""
         return None

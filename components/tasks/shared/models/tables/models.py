@@ -129,7 +129,7 @@ class TableModels:
 
     Args:
         train: params of `train`, which are `TableNetParams` and those of the loss.
-        objective: params of the loss.
+        loss_params: params of the loss.
     """
 
     architectures: Mapping[str, Architecture] = {
@@ -138,6 +138,6 @@ class TableModels:
         "ft_transformer": FTTransformerArchitecture(),
     }
 
-    def __init__(self, train: type[TableNetParams], objective: type[BaseModel]) -> None:
+    def __init__(self, train: type[TableNetParams], loss_params: type[BaseModel]) -> None:
         self.options: Mapping[str, type[BaseModel]] = {"train": train}
-        self.objective = objective
+        self.loss_params = loss_params
