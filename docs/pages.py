@@ -222,7 +222,7 @@ def _project(folder: Path) -> Iterator[Reader]:
 def _some_lines(text: str, note: str) -> str:
     """Return the lines of an output that its comment asks for."""
     wanted = _SOME_LINES.fullmatch(note)
-    lines = text.strip("\n").rstrip().splitlines()
+    lines = [line.rstrip() for line in text.strip("\n").rstrip().splitlines()]
     if wanted is None:
         return "\n".join(lines)
     count = int(wanted[2])
