@@ -1,15 +1,16 @@
 # make run          sets up .venv and runs the default pipeline (make run PIPELINE=digits: another)
 # make test         sets up .venv and runs the tests
 # make test-faults  sets up .venv and runs the long tests of kills, lost nodes, broken disks
+# make test-docs    sets up .venv and runs the commands of the pages of docs/en, as a reader types them
 # make chaos        the long form of the fault tests: 200 workers killed at random moments
 # make fuzz         the long form of the fuzz tests: hours of new examples (make fuzz FUZZ_FACTOR=100: fewer)
 PYTHON ?= python3
 PIPELINE ?= default
 FUZZ_FACTOR ?= 2000
-TESTS ?= not faults
+TESTS ?= not faults and not docs
 PYTEST = .venv/bin/python -m pytest
 
-.PHONY: run test test-faults test-both test-most test-cluster chaos fuzz setup
+.PHONY: run test test-faults test-docs test-both test-most test-cluster chaos fuzz setup
 
 run: setup
 	.venv/bin/gristmill run $(PIPELINE)
@@ -18,7 +19,10 @@ test: setup
 	@$(MAKE) --no-print-directory test-both
 
 test-faults: setup
-	@$(MAKE) --no-print-directory test-both TESTS=faults
+	@$(MAKE) --no-print-directory test-both TESTS="faults and not docs"
+
+test-docs: setup
+	$(PYTEST) -n 2 --dist load -m docs tests/docs
 
 test-both:
 	@$(MAKE) --no-print-directory --keep-going -j2 test-most test-cluster

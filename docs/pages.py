@@ -12,6 +12,7 @@ comment on the line above a block says what else is to be done with it:
     <!-- merge: pipelines/my/params.yaml -->       the YAML block is merged into this file
     <!-- output -->                                what the `sh` block before it printed
     <!-- output: last 3 lines -->                  the end of that
+    <!-- output: first 3 lines -->                 the beginning of that
 
 Numbers in an output may differ from machine to machine, words may not.
 """
@@ -29,7 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,11 +42,13 @@ ROOT = Path(__file__).resolve().parents[1]
 # Pages write this port. A run takes a free one instead.
 PAGE_PORT = 8000
 PATIENCE_S = 600.0
+# What is interrupted may end its own processes before it is killed.
+GRACE_S = 60.0
 _BLOCK = re.compile(
     r"(?:^<!-- (?P<note>[^\n]*?) -->\n)?^```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
-_LAST_LINES = re.compile(r"output: last (\d+) lines?")
+_SOME_LINES = re.compile(r"output: (first|last) (\d+) lines?")
 _NUMBER = re.compile(r"\d[\d,.]*(e[+-]?\d+)?|\b[0-9a-f]{8,}\b")
 
 
@@ -86,7 +89,7 @@ def run_page(page: Path) -> dict[int, str]:
         for number, block in enumerate(read_blocks(page.read_text(encoding="utf-8"))):
             action, _, path = block.note.partition(": ")
             if action == "output":
-                outputs[number] = _last_lines(printed, block.note)
+                outputs[number] = _some_lines(printed, block.note)
             elif action == "file":
                 (reader.root / path).parent.mkdir(parents=True, exist_ok=True)
                 (reader.root / path).write_text(block.code, encoding="utf-8")
@@ -122,7 +125,7 @@ def write_outputs(page: Path, outputs: Mapping[int, str]) -> None:
     text = page.read_text(encoding="utf-8")
     for number, block in reversed(list(enumerate(read_blocks(text)))):
         if number in outputs:
-            text = f"{text[: block.start]}{outputs[number].strip()}\n{text[block.end :]}"
+            text = f"{text[: block.start]}{outputs[number]}\n{text[block.end :]}"
     page.write_text(text, encoding="utf-8")
 
 
@@ -140,20 +143,23 @@ class Reader:
 
     def run(self, code: str) -> str:
         """Run a block, and return what it prints."""
-        result = subprocess.run(
+        process = subprocess.Popen(
             self._shell(code),
             cwd=self.root,
             env=self.environment,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=PATIENCE_S,
-            check=False,
+            start_new_session=True,
         )
-        if result.returncode:
-            raise RuntimeError(
-                f"{code}ended with {result.returncode}:\n{result.stdout}{result.stderr}"
-            )
-        return result.stdout.replace(str(self.port), str(PAGE_PORT)).replace(f"{self.root}/", "")
+        try:
+            printed, errors = process.communicate(timeout=PATIENCE_S)
+        except BaseException:
+            _end(process)
+            raise
+        if process.returncode:
+            raise RuntimeError(f"{code}ended with {process.returncode}:\n{printed}{errors}")
+        return printed.replace(str(self.port), str(PAGE_PORT)).replace(f"{self.root}/", "")
 
     def start(self, code: str) -> None:
         """Start a block that goes on, and wait until its port answers if it has one."""
@@ -176,9 +182,7 @@ class Reader:
     def leave(self) -> None:
         """End what was started: services first, then Ray."""
         for process in self.background:
-            process.send_signal(signal.SIGINT)
-        for process in self.background:
-            process.wait(timeout=PATIENCE_S)
+            _end(process)
         self.run("gristmill down")
 
     def _shell(self, code: str) -> list[str]:
@@ -215,11 +219,14 @@ def _project(folder: Path) -> Iterator[Reader]:
         reader.leave()
 
 
-def _last_lines(text: str, note: str) -> str:
+def _some_lines(text: str, note: str) -> str:
     """Return the lines of an output that its comment asks for."""
-    wanted = _LAST_LINES.fullmatch(note)
-    lines = text.strip().splitlines()
-    return "\n".join(lines[-int(wanted[1]) :] if wanted else lines)
+    wanted = _SOME_LINES.fullmatch(note)
+    lines = [line.rstrip() for line in text.strip("\n").rstrip().splitlines()]
+    if wanted is None:
+        return "\n".join(lines)
+    count = int(wanted[2])
+    return "\n".join(lines[:count] if wanted[1] == "first" else lines[-count:])
 
 
 def _merge_into(path: Path, code: str) -> None:
@@ -239,6 +246,16 @@ def _merge(tree: Any, change: Mapping[str, Any]) -> None:
             tree[key] = value
 
 
+def _end(process: subprocess.Popen[Any]) -> None:
+    """Interrupt a process that leads a session, and kill what is left of the session."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=GRACE_S)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 def _free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -253,6 +270,8 @@ def main() -> int:
     )
     parser.add_argument("pages", nargs="+", type=Path, help="pages below docs/en")
     options = parser.parse_args()
+    # A page that is terminated ends what it started, as one that is interrupted.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     problems: list[str] = []
     for page in options.pages:
         outputs = run_page(page)
