@@ -51,7 +51,19 @@ def left_over(tmp_path: Path) -> list[str]:
     """Return the copies of the project that are left, and the processes that a page started."""
     copies = [path.name for path in (tmp_path / "copies").iterdir()]
     started = (tmp_path / "started").read_text().split()
-    return copies + [process for process in started if psutil.pid_exists(int(process))]
+    return copies + [process for process in started if is_running(int(process))]
+
+
+def is_running(pid: int) -> bool:
+    """Return whether a process still runs two seconds after it was killed."""
+    try:
+        process = psutil.Process(pid)
+        process.wait(timeout=2)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.TimeoutExpired:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def test_outputs_are_equal_but_for_their_numbers(write: Write, tmp_path: Path) -> None:
