@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from docs.diagrams import read_diagrams
 from tests.structure.import_graph import ROOT
 
 NAMES = sorted(
@@ -113,3 +114,14 @@ def test_the_readme_names_only_pages_that_are_there() -> None:
     links = re.findall(r"\]\((docs/[^)#]+\.md)", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert links
     assert [link for link in links if not (ROOT / link).is_file()] == []
+
+
+def test_each_diagram_is_drawn_and_no_other() -> None:
+    drawn = {path.name for path in (ROOT / "docs/pictures/diagrams").iterdir()}
+    assert drawn == set(read_diagrams())
+
+
+def test_a_diagram_is_a_picture_in_the_site(site: Path) -> None:
+    page = (site / "explanation/rollout/index.html").read_text(encoding="utf-8")
+    assert "pictures/diagrams/" in page
+    assert "flowchart" not in page
