@@ -1,6 +1,6 @@
 #!/bin/sh
 # The production tracking server: PostgreSQL for records, an object store for files, accounts, a list of host names.
-# Secrets come from the environment, so that no list of processes and no file shows them. What each variable means: mlflow/README.md.
+# Secrets come from the environment, so that no list of processes and no file shows them. What each variable means: docs/en/how-to/tracking-server.md.
 set -eu
 
 : "${MLFLOW_BACKEND_STORE_URI:?postgresql://USER@HOST/NAME; the password in PGPASSWORD}"

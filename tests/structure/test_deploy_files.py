@@ -97,6 +97,33 @@ def test_what_is_private_or_large_stays_out_of_the_image() -> None:
     )
 
 
+def test_dvc_works_in_the_image_without_a_git_repository(tmp_path: Path) -> None:
+    from dvc.repo import Repo
+
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert ".git" in ignored
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").write_bytes((ROOT / ".dvc" / "config").read_bytes())
+    for word, rest in instructions():
+        if word == "RUN" and rest.endswith(".dvc/config.local"):
+            subprocess.run(["sh", "-c", rest], cwd=tmp_path, check=True)
+    with Repo(str(tmp_path)) as opened:
+        assert opened.config["core"]["no_scm"]
+
+
+def test_the_heads_of_cluster_and_service_have_services_of_different_names() -> None:
+    names = [
+        each["metadata"]["name"]
+        for path in KUBE
+        for each in documents(path)
+        if each["kind"] in ("RayCluster", "RayService")
+    ]
+    # KubeRay names the Kubernetes service of a head NAME-head-svc for both kinds.
+    assert len(names) == 2 and len(set(names)) == 2
+    cluster = (DEPLOY / "ray-cluster.yaml").read_text(encoding="utf-8")
+    assert f"svc/{names[0]}-head-svc" in cluster
+
+
 def test_compose_holds_three_services_that_wait_for_each_other_and_listen_on_loopback() -> None:
     (told,) = documents(DEPLOY / "compose.yaml")
     assert set(told["services"]) == {"postgres", "mlflow", "serve"}
