@@ -167,10 +167,10 @@ def test_what_a_budget_cut_counts_as_stopped_and_what_had_no_figure_not_at_all()
         "it ended without a word",
     )
     assert table(ended(TRIALS, "epochs"), WATCHED).splitlines() == [
-        "trial,validation_f,epochs,outcome,a,b",
-        '0,0.5,1,finished,"[1, 2]",',
-        "1,0.5,2,stopped,,x",
-        "3,,0,failed,,",
+        "trial,monitored_metric,validation_f,epochs,outcome,a,b",
+        '0,0.5,0.5,1,finished,"[1, 2]",',
+        "1,0.5,0.5,2,stopped,,x",
+        "3,,,0,failed,,",
     ]
 
 
