@@ -38,7 +38,17 @@ MOMENTS = [
     "components.stages.serve.stage:run:return:1",
 ]
 # Names of values that differ between two undisturbed runs too.
-MEASURED = ("_ms", "latency", "largest_difference", "per_s", "second", "throughput", "time")
+MEASURED = (
+    "_ms",
+    "choice",
+    "cpu_s",
+    "latency",
+    "largest_difference",
+    "per_s",
+    "second",
+    "throughput",
+    "time",
+)
 
 
 @pytest.fixture(scope="module")
