@@ -68,7 +68,7 @@ def choose_winner(
     for row in rows:
         status, reason = _standing(row, winner, best, over[row["name"]], row in as_good)
         row["choice"] |= {"status": status, "reason": reason}
-    _mark_dominated(rows, samples, scale, confidence)
+    _mark_dominated(rows, samples, scale, params.choose.max_drop, confidence)
     return winner
 
 
@@ -137,23 +137,28 @@ def _mark_dominated(
     rows: Sequence[dict[str, Any]],
     samples: Mapping[str, NDArray[np.float64]],
     scale: MetricScale,
+    max_drop: float,
     confidence: float,
 ) -> None:
     """Name a candidate that is better or cheaper beyond noise where the row is neither.
+
+    The other one loses at most `max_drop` of the metric.
 
     Args:
         rows: of the leaderboard, with their "choice".
         samples: name -> (resamples,) values of the metric.
         scale: of the metric.
+        max_drop: of the rule.
         confidence: of the intervals.
     """
     for row, other in permutations(rows, 2):
         gain = scale.sign * (samples[other["name"]] - samples[row["name"]])
-        low, high = _interval(gain, confidence)
+        low, _ = _interval(gain, confidence)
         (_, cost_low, cost_high), (_, other_low, other_high) = _cost(row), _cost(other)
         is_better = low > 0
         is_cheaper = other_high < cost_low
-        if (is_better or is_cheaper) and high >= 0 and other_low <= cost_high:
+        is_as_good = scale.loss(other, row, "validation") <= max_drop
+        if (is_better or is_cheaper) and is_as_good and other_low <= cost_high:
             row["choice"]["dominated_by"] = other["name"]
 
 

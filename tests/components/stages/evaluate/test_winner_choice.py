@@ -97,6 +97,7 @@ def test_within_noise_a_cheaper_one_wins_only_up_to_max_drop() -> None:
     strict = choose(candidates, params(max_drop=0.002))
     assert strict["winner"]["name"] == "best"
     assert "though within noise" in strict["cheap"]["choice"]["reason"]
+    assert strict["best"]["choice"]["dominated_by"] is None
     assert choose(candidates, params(max_drop=0.004))["winner"]["name"] == "cheap"
 
 
