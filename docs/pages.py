@@ -162,7 +162,14 @@ class Reader:
         return printed.replace(str(self.port), str(PAGE_PORT)).replace(f"{self.root}/", "")
 
     def start(self, code: str) -> None:
-        """Start a block that goes on, and wait until its port answers if it has one."""
+        """Start a block that goes on, and wait until its port answers if it has one.
+
+        A service that has the port is ended first, as a reader would.
+        """
+        if str(PAGE_PORT) in code:
+            for earlier in self.background:
+                _end(earlier)
+            self.background.clear()
         with (self.root.parent / "background.log").open("ab") as log:
             process = subprocess.Popen(
                 self._shell(f"exec {code}"),
