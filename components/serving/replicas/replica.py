@@ -26,8 +26,8 @@ class Replica:
 
     Args:
         first: the version to begin with, if there is no plan.
-        plan_folder: a folder with the plan to follow. It and the bundles are readable from the replica's
-            node.
+        plan_folder: a folder with the plan to follow. It and the bundles are readable from the
+            replica's node.
         params: limits and batching.
         keys: the valid API keys, as hashes.
         monitoring: where answers are logged, if anywhere.

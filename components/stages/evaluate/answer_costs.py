@@ -54,13 +54,14 @@ def measure_costs(
     times = {name: _Times() for name in predictors}
     singles = cycle(queries[: params.latency_queries])
     batches = cycle(_batches(queries, params.throughput_batch))
+    # Rounded up, so that each round has one at least.
+    single_count = -(-params.latency_queries // _ROUNDS)
+    batch_count = -(-len(queries) // params.throughput_batch // _ROUNDS)
     for _ in range(_ROUNDS):
-        single = list(islice(singles, -(-params.latency_queries // _ROUNDS)))
-        batch = list(islice(batches, -(-len(queries) // params.throughput_batch // _ROUNDS)))
+        single = [[query] for query in islice(singles, single_count)]
+        batch = list(islice(batches, batch_count))
         for name, predictor in predictors.items():
-            _ask(
-                predictor, [[query] for query in single], times[name].single, times[name].single_cpu
-            )
+            _ask(predictor, single, times[name].single, times[name].single_cpu)
             _ask(predictor, batch, times[name].batch, times[name].batch_cpu)
     return {name: _costs(times[name], params) for name in predictors}
 
@@ -93,8 +94,10 @@ def _ask(
 def _costs(times: _Times, params: EvaluateParams) -> dict[str, Any]:
     """Return the costs of a candidate, see `measure_costs`."""
     milliseconds = [seconds * 1000 for seconds in times.single]
-    single, batch = np.array(times.single_cpu), np.array(times.batch_cpu)
+    single = np.array(times.single_cpu)
+    batch = np.array(times.batch_cpu)
     share = params.choose.batch_share
+    weighted = share * batch + (1 - share) * single
     return {
         "latency_ms": {
             "p50": float(np.percentile(milliseconds, 50)),
@@ -105,7 +108,7 @@ def _costs(times: _Times, params: EvaluateParams) -> dict[str, Any]:
         "cpu_s_per_1000": {
             "single": _median(single, params.confidence),
             "batch": _median(batch, params.confidence),
-            "weighted": _median(share * batch + (1 - share) * single, params.confidence),
+            "weighted": _median(weighted, params.confidence),
         },
     }
 

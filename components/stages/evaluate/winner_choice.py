@@ -19,6 +19,7 @@ from components.stages.evaluate.params import ChooseParams, EvaluateParams
 from components.tasks import base
 
 _MB = 1e6
+_BUDGETS = ("latency_p95_ms", "throughput_per_s", "size_mb")
 
 
 def choose_winner(
@@ -54,8 +55,7 @@ def choose_winner(
     allowed = [row for row in rows if not over[row["name"]]]
     if not allowed:
         raise _no_candidate(rows, params.choose)
-    allowed.sort(key=lambda row: (scale.rank(scale.of(row, "validation")), _cost(row)[0]))
-    best = allowed[0]
+    best = min(allowed, key=lambda row: _rank(row, scale))
     confidence = 1 - (1 - params.confidence) / max(1, len(rows) - 1)
     as_good = []
     for row in rows:
@@ -74,7 +74,8 @@ def choose_winner(
 
 def _over_budget(row: Mapping[str, Any], budgets: ChooseParams) -> str:
     """Return which budget a candidate exceeds and by what; an empty text if it keeps all."""
-    latency, throughput = row["latency_ms"]["p95"], row["throughput_per_s"]
+    latency = row["latency_ms"]["p95"]
+    throughput = row["throughput_per_s"]
     size = row["size_bytes"] / _MB
     if budgets.latency_p95_ms is not None and latency > budgets.latency_p95_ms:
         return f"latency of {latency:.2f} ms, over latency_p95_ms: {budgets.latency_p95_ms:g}"
@@ -90,23 +91,25 @@ def _no_candidate(rows: Sequence[Mapping[str, Any]], budgets: ChooseParams) -> I
     latency = min(row["latency_ms"]["p95"] for row in rows)
     throughput = max(row["throughput_per_s"] for row in rows)
     size = min(row["size_bytes"] for row in rows) / _MB
-    asked = {name: value for name, value in budgets.model_dump().items() if value is not None}
+    asked = [name for name in _BUDGETS if getattr(budgets, name) is not None]
     return InputError(
         f"no candidate keeps all budgets. The lowest latency is {latency:.2f} ms, the highest "
         f"throughput {throughput:,.0f} per second, the smallest size {size:.2f} MB",
         where="evaluate.choose",
-        remedy=f"loosen {' or '.join(name for name in asked if name in _BUDGETS)}",
+        remedy=f"loosen {' or '.join(asked)}",
     )
-
-
-_BUDGETS = ("latency_p95_ms", "throughput_per_s", "size_mb")
 
 
 def _cheapest(rows: Sequence[dict[str, Any]], scale: MetricScale) -> dict[str, Any]:
     """Return the row with the least cost; the best on validation where intervals overlap."""
     cheapest = min(rows, key=lambda row: _cost(row)[0])
     no_dearer = [row for row in rows if _cost(row)[1] <= _cost(cheapest)[2]]
-    return min(no_dearer, key=lambda row: (scale.rank(scale.of(row, "validation")), _cost(row)[0]))
+    return min(no_dearer, key=lambda row: _rank(row, scale))
+
+
+def _rank(row: Mapping[str, Any], scale: MetricScale) -> tuple[float, float]:
+    """Return the sort key of a row: its metric on validation, then its cost."""
+    return scale.rank(scale.of(row, "validation")), _cost(row)[0]
 
 
 def _standing(
@@ -154,7 +157,8 @@ def _mark_dominated(
     for row, other in permutations(rows, 2):
         gain = scale.sign * (samples[other["name"]] - samples[row["name"]])
         low, _ = _interval(gain, confidence)
-        (_, cost_low, cost_high), (_, other_low, other_high) = _cost(row), _cost(other)
+        _, cost_low, cost_high = _cost(row)
+        _, other_low, other_high = _cost(other)
         is_better = low > 0
         is_cheaper = other_high < cost_low
         is_as_good = scale.loss(other, row, "validation") <= max_drop
