@@ -37,7 +37,8 @@ def choose_winner(
     the intervals of costs overlap, the better one on validation counts as no dearer.
 
     Each row gets "choice": {"status": "winner", "as good", "worse" or "over budget", "reason",
-    "difference": [low, high] of the metric to the best, "dominated_by": name or None}.
+    "difference": [low, high] of the metric to the best or None where the metric is not defined,
+    "dominated_by": name or None}.
 
     Args:
         rows: of the leaderboard.
@@ -62,7 +63,9 @@ def choose_winner(
         difference = _interval(samples[row["name"]] - samples[best["name"]], confidence)
         row["choice"] = {"difference": difference, "dominated_by": None}
         is_close = scale.loss(row, best, "validation") <= params.choose.max_drop
-        if row in allowed and is_close and difference[0] <= 0 <= difference[1]:
+        is_alike = row in allowed and is_close and _holds_zero(difference)
+        # The difference of the best to itself may be undefined.
+        if row is best or is_alike:
             as_good.append(row)
     winner = _cheapest(as_good, scale)
     for row in rows:
@@ -130,8 +133,10 @@ def _standing(
         return "winner", f"as good as {best['name']} on validation, at 1/{saved:.2g} of its cost"
     if is_as_good:
         return "as good", f"{times:.2g} times the cost of {winner['name']}"
-    low, high = row["choice"]["difference"]
-    if low <= 0 <= high:
+    difference = row["choice"]["difference"]
+    if difference is None:
+        return "worse", "the metric is not defined on validation"
+    if _holds_zero(difference):
         return "worse", f"by more than max_drop worse than {best['name']}, though within noise"
     return "worse", f"beyond noise worse than {best['name']}"
 
@@ -156,21 +161,29 @@ def _mark_dominated(
     """
     for row, other in permutations(rows, 2):
         gain = scale.sign * (samples[other["name"]] - samples[row["name"]])
-        low, _ = _interval(gain, confidence)
+        interval = _interval(gain, confidence)
         _, cost_low, cost_high = _cost(row)
         _, other_low, other_high = _cost(other)
-        is_better = low > 0
+        is_better = interval is not None and interval[0] > 0
         is_cheaper = other_high < cost_low
         is_as_good = scale.loss(other, row, "validation") <= max_drop
         if (is_better or is_cheaper) and is_as_good and other_low <= cost_high:
             row["choice"]["dominated_by"] = other["name"]
 
 
-def _interval(values: NDArray[np.float64], confidence: float) -> list[float]:
-    """Return the percentile interval of resampled values."""
+def _interval(values: NDArray[np.float64], confidence: float) -> list[float] | None:
+    """Return the percentile interval of resampled values; None where none is finite."""
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return None
     tail = (1 - confidence) / 2 * 100
-    low, high = np.nanpercentile(values, [tail, 100 - tail])
+    low, high = np.percentile(finite, [tail, 100 - tail])
     return [float(low), float(high)]
+
+
+def _holds_zero(interval: Sequence[float] | None) -> bool:
+    """Return whether an interval holds 0, so that two candidates cannot be told apart."""
+    return interval is not None and interval[0] <= 0 <= interval[1]
 
 
 def _cost(row: Mapping[str, Any]) -> list[float]:

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from components.core.errors import InputError
+from components.core.files import to_json
 from components.stages.evaluate.answer_costs import measure_costs
 from components.stages.evaluate.params import EvaluateParams
 from components.stages.evaluate.winner_choice import choose_winner
@@ -135,6 +136,20 @@ def test_budgets_that_nobody_keeps_are_refused_with_what_was_reached() -> None:
     with pytest.raises(InputError, match=r"the smallest size 1\.00 MB") as refused:
         choose(candidates, params(size_mb=0.5))
     assert "size_mb" in str(refused.value.remedy)
+
+
+def test_a_metric_that_is_not_defined_still_has_a_winner_and_no_interval() -> None:
+    undefined = np.full(CASES, np.nan)
+    candidates = [candidate("a", undefined, 2.0), candidate("b", undefined, 1.0)]
+    for row, _ in candidates:
+        row["validation"]["score"] = None
+    chosen = choose(candidates, params())
+    assert chosen["winner"]["name"] == "b"
+    assert chosen["a"]["choice"]["difference"] is None
+    assert chosen["a"]["choice"]["status"] == "worse"
+    assert chosen["a"]["choice"]["reason"] == "the metric is not defined on validation"
+    # JSON has no NaN.
+    to_json({name: row["choice"] for name, row in chosen.items()})
 
 
 class Waiter:
