@@ -14,7 +14,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def parallel_map(work: Callable[[T], R], pieces: Iterable[T], in_flight: int = 8) -> Iterator[R]:
+def parallel_map(
+    work: Callable[[T], R], pieces: Iterable[T], in_flight: int = 8, cpus: float = 1
+) -> Iterator[R]:
     """Yield `work(piece)` in the order of the pieces.
 
     Args:
@@ -22,6 +24,7 @@ def parallel_map(work: Callable[[T], R], pieces: Iterable[T], in_flight: int = 8
         pieces: small descriptions or tables, created lazily. Divide them by size, never by the
             number of workers, so that results do not depend on it.
         in_flight: tasks that are submitted ahead. It bounds memory.
+        cpus: that a task holds. 0: it waits for tasks of its own, which hold them.
     """
     pieces = iter(pieces)
     first = list(islice(pieces, 2))
@@ -32,7 +35,7 @@ def parallel_map(work: Callable[[T], R], pieces: Iterable[T], in_flight: int = 8
         return
     import ray
 
-    remote: Any = ray.remote(num_cpus=1)(work)
+    remote: Any = ray.remote(num_cpus=cpus)(work)
     pending: list[Any] = []
     for piece in pieces:
         pending.append(remote.remote(piece))

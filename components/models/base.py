@@ -22,12 +22,16 @@ class PrunableDim:
         size: number of units, e.g. 4 heads.
         slices: (parameter name, axis, first element, elements per unit) of each slice.
         minimum: units that stay at least.
+        group: dimensions of one group keep the same number of units. "": it is alone.
+        unscored: names of parameters that do not tell what a unit is worth.
     """
 
     name: str
     size: int
     slices: Sequence[tuple[str, int, int, int]]
     minimum: int = 1
+    group: str = ""
+    unscored: Sequence[str] = ()
 
 
 class PruningSpec(Protocol):

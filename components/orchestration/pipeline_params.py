@@ -246,7 +246,7 @@ def _check_sections(task: str, tree: Any) -> list[str]:
 
     The space of the search, the student's network and pretraining must fit `train`.
     """
-    from components.stages.compress.params import check_student
+    from components.stages.compress.params import check_recipes
     from components.stages.train.params import check_pretrain
     from components.stages.tune.params import check_workers
     from components.stages.tune.search_space import check_space
@@ -259,5 +259,5 @@ def _check_sections(task: str, tree: Any) -> list[str]:
     return [
         *check_pretrain(tree.train, architectures),
         *space_mistakes,
-        *check_student(tree.compress.distill, architectures),
+        *check_recipes(tree.compress, architectures),
     ]

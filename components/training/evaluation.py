@@ -59,19 +59,29 @@ def compute_metrics(
 
 
 def validation_score(bundle: Path, tokens: Path) -> float:
-    """Return the monitored metric of a torch bundle on validation.
+    """Return the monitored metric of a torch or ONNX bundle on validation.
 
     Larger is better: the value is negated where the task minimizes it.
     """
+    from components.core.bundles import read_card
+    from components.inference.graph_module import load_network
+
+    return module_score(load_network(bundle), tokens, read_card(bundle).card.task)
+
+
+def module_score(module: Any, tokens: Path, task: str) -> float:
+    """Return the monitored metric of a network on validation. Larger is better.
+
+    Args:
+        module: the network, in evaluation mode.
+        tokens: folder of encoded tables.
+        task: name of the task.
+    """
     import torch
 
-    from components.core.bundles import read_bundle
-    from components.inference.predictor import load_module
     from components.training.batches import EncodedRows, in_order, load_encoder
 
-    task = read_bundle(bundle)[0].task
     learning = base.learning(task)
-    module = load_module(bundle)
     rows = EncodedRows(tokens, "validation", load_encoder(tokens, task))
     totals: dict[str, Any] = {}
     with torch.inference_mode():

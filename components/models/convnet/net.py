@@ -85,7 +85,11 @@ class ConvNetPruningSpec:
             bias = (f"convs.{i}.bias", 0, 0, 1)
             width = cast(nn.Conv2d, conv).out_channels
             slices = [weight, bias, *norm, reader]
-            result.append(PrunableDim(f"convs.{i}", width, slices, minimum=4))
+            # All convolutions of a block have one width.
+            block = sum(half < i for half in module.halves)
+            result.append(
+                PrunableDim(f"convs.{i}", width, slices, minimum=4, group=f"block.{block}")
+            )
         if module.hidden is not None:
             slices = [
                 ("hidden.weight", 0, 0, 1),

@@ -174,21 +174,25 @@ def _at(table: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
 
 
 class CountedPruningSpec:
-    """Pruning of the TextCNN's filters.
-
-    The table keeps its rows, because a row's features are normalized over all of them.
-    """
+    """Pruning of the table's n-grams and of the TextCNN's filters."""
 
     def dims(self, module: nn.Module) -> Sequence[PrunableDim]:
-        """Return one dimension per kernel size, none without a TextCNN.
+        """Return one dimension for the table and one per kernel size of the TextCNN.
 
         Args:
             module: a `Counted`.
         """
         assert isinstance(module, Counted)
+        # How rare an n-gram is does not tell what it is worth.
+        table = PrunableDim(
+            "rows",
+            len(module.keys),
+            [("keys", 0, 0, 1), ("rarity", 0, 0, 1), ("wide.weight", 0, 0, 1)],
+            unscored=("keys", "rarity"),
+        )
         if module.textcnn is None:
-            return []
-        result = []
+            return [table]
+        result = [table]
         for dim in TextCNNPruningSpec().dims(module.textcnn):
             slices = [
                 (f"textcnn.{name}", axis, first, per_unit)
@@ -198,13 +202,15 @@ class CountedPruningSpec:
         return result
 
     def resize(self, config: CountedConfig, widths: Mapping[str, int]) -> CountedConfig:
-        """Return the config with other numbers of filters.
+        """Return the config with other numbers of n-grams and filters.
 
         Args:
             config: of the network that was pruned.
-            widths: name of a dimension -> its filters.
+            widths: name of a dimension -> its n-grams or filters.
         """
-        assert config.textcnn is not None
+        config = config.model_copy(update={"rows": widths.get("rows", config.rows)})
+        if config.textcnn is None:
+            return config
         filters = {name.removeprefix("textcnn."): width for name, width in widths.items()}
         textcnn = TextCNNPruningSpec().resize(config.textcnn, filters)
         return config.model_copy(update={"textcnn": textcnn})

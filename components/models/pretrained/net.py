@@ -196,7 +196,9 @@ class PretrainedPruningSpec:
                     (f"{name}.bias", 0, 0, 1),
                     (f"{layer}.output.dense.weight", 1, 0, 1),
                 ]
-                result.append(PrunableDim(layer, inner.out_features, slices, minimum=8))
+                result.append(
+                    PrunableDim(layer, inner.out_features, slices, minimum=8, group="feedforward")
+                )
         return result
 
     def resize(self, config: PretrainedConfig, widths: Mapping[str, int]) -> PretrainedConfig:

@@ -1,9 +1,11 @@
-"""Params of `compress`: three recipes, each of which may be null."""
+"""Params of `compress`: the settings of its steps, and the recipes that put steps in order."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -17,9 +19,26 @@ class Prune(Strict):
     share: float = Field(
         0.5, gt=0, lt=1, description="Share of channels, heads and hidden units that is cut."
     )
+    score: Literal["magnitude", "taylor"] = Field(
+        "magnitude", description="What a unit is worth: its weights, or the loss without it."
+    )
+    rounds: int = Field(1, ge=1, description="Cuts in which the share is reached, each with a fit.")
     epochs: int = Field(2, ge=1, description="Passes over the train rows after the cut.")
     learning_rate: float = Field(
-        5e-4, gt=0, description="Peak learning rate of the fit after the cut."
+        5e-4, gt=0, le=10, description="Peak learning rate of the fit after the cut."
+    )
+
+
+class Finetune(Strict):
+    """A fit of a network that was made smaller, with the answers of the one before."""
+
+    epochs: int = Field(2, ge=1, description="Passes over the train rows.")
+    learning_rate: float = Field(5e-4, gt=0, le=10, description="Peak learning rate.")
+    temperature: float = Field(
+        2.0, gt=0, description="Divisor of the logits; larger values soften the teacher's answers."
+    )
+    weight: float = Field(
+        0.5, ge=0, le=1, description="Weight of the first network's answers (0: targets alone)."
     )
 
 
@@ -28,6 +47,14 @@ class Quantize(Strict):
 
     calibration_rows: int = Field(
         256, ge=8, description="Train rows that calibrate the int8 ranges."
+    )
+    calibration: Literal["minmax", "percentile", "entropy"] = Field(
+        "minmax", description="How ranges follow from the values that occur."
+    )
+    max_drop: float | None = Field(
+        None,
+        ge=0,
+        description="Loss on validation above which sensitive operators stay fp32 (null: none).",
     )
 
 
@@ -39,20 +66,54 @@ class Distill(Strict):
         description="Params of the student by architecture, as in train.nets."
     )
     epochs: int = Field(6, ge=1, description="Passes of the student over the train rows.")
-    learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate of the student.")
+    learning_rate: float = Field(
+        2e-3, gt=0, le=10, description="Peak learning rate of the student."
+    )
     temperature: float = Field(
         2.0, gt=0, description="Divisor of the logits; larger values soften the teacher's answers."
     )
     weight: float = Field(
         0.7, ge=0, le=1, description="Weight of the teacher's answers; the targets have the rest."
     )
+    compare: bool = Field(
+        True, description="Fit the student without its teacher too; drop it if that is better."
+    )
+
+
+class Target(Strict):
+    """What a compressed network must reach, as a recipe."""
+
+    speedup: float | None = Field(None, gt=1, description="Speed of its parent that is asked for.")
+    max_size_mb: float | None = Field(None, gt=0, description="Most megabytes of the bundle.")
+    max_drop: float = Field(0.01, ge=0, description="Most of the monitored metric that is lost.")
+    batch: int = Field(1, ge=1, description="Rows at a time when the speed is measured.")
+
+
+STEPS: Mapping[str, type[Strict] | None] = {
+    "prune": Prune,
+    "finetune": Finetune,
+    "quantize": Quantize,
+    "distill": Distill,
+    "export": None,
+}
+# Their result is a graph, which cannot be fitted.
+_LAST = ("quantize", "export")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+_TAKEN = ("trained", "tuned", "network", "classical")
 
 
 class CompressParams(Strict):
-    """Each recipe gives one candidate; null skips it."""
+    """The settings of the steps, and the recipes, each of which gives one candidate."""
 
+    recipes: dict[str, list[Any] | dict[str, Any]] = Field(
+        {"pruned": ["prune"], "int8": ["quantize"], "distilled": ["distill"]},
+        description="Name of a candidate: its steps in order, or a target that it must reach.",
+    )
     prune: Prune | None = Field(
         Prune(), description="Structured pruning, then a short fit (null: skipped)."
+    )
+    finetune: Finetune | None = Field(
+        Finetune(), description="Fit of the network that the steps before made (null: skipped)."
     )
     quantize: Quantize | None = Field(
         Quantize(), description="Static int8 quantization for ONNX Runtime (null: skipped)."
@@ -62,11 +123,184 @@ class CompressParams(Strict):
     )
 
 
-def check_student(distill: Distill | None, architectures: Mapping[str, Architecture]) -> list[str]:
-    """Return the mistakes in the student: unknown architectures, params that one does not take."""
+@dataclass(frozen=True)
+class Step:
+    """One step of a recipe.
+
+    Args:
+        name: a key of `STEPS`.
+        params: its settings. None: it has none.
+    """
+
+    name: str
+    params: Any
+
+    def key(self) -> list[Any]:
+        """Return what decides the result of the step, as JSON."""
+        return [self.name, self.params.model_dump() if self.params else None]
+
+
+def resolved_recipes(
+    params: CompressParams,
+) -> tuple[dict[str, list[Step] | Target], dict[str, str]]:
+    """Return the recipes with the settings of their steps, and the skipped ones.
+
+    Args:
+        params: checked by `check_recipes`.
+
+    Returns:
+        recipes by name, and name -> the step that is null and so switches a recipe off.
+    """
+    recipes: dict[str, list[Step] | Target] = {}
+    skipped = {}
+    for name, value in params.recipes.items():
+        if isinstance(value, dict):
+            recipes[name] = Target.model_validate(value)
+            continue
+        off = [step for step, changes in map(_split, value) if _is_off(params, step, changes)]
+        if off:
+            skipped[name] = off[0]
+            continue
+        recipes[name] = [_step(params, entry) for entry in value]
+    return recipes, skipped
+
+
+def _split(entry: Any) -> tuple[str, Mapping[str, Any]]:
+    """Return the name of a step and the settings that its recipe changes."""
+    if isinstance(entry, str):
+        return entry, {}
+    ((name, changes),) = entry.items()
+    return name, changes or {}
+
+
+def _settings(params: CompressParams, name: str) -> Strict | None:
+    """Return the settings of a step for all recipes; None: null, or the step has none."""
+    settings: Mapping[str, Strict | None] = {
+        "prune": params.prune,
+        "finetune": params.finetune,
+        "quantize": params.quantize,
+        "distill": params.distill,
+    }
+    return settings.get(name)
+
+
+def _is_off(params: CompressParams, name: str, changes: Mapping[str, Any]) -> bool:
+    """Return whether a step is null in params, and its recipe gives it no settings either."""
+    return STEPS[name] is not None and _settings(params, name) is None and not changes
+
+
+def _step(params: CompressParams, entry: Any) -> Step:
+    name, changes = _split(entry)
+    model = STEPS[name]
+    return Step(name, _changed(params, name, changes, model) if model else None)
+
+
+def _changed(
+    params: CompressParams, name: str, changes: Mapping[str, Any], model: type[Strict]
+) -> Strict:
+    """Return the settings of a step with the changes of its recipe.
+
+    Raises:
+        ValidationError: a change is not valid.
+    """
+    settings = _settings(params, name)
+    return model.model_validate((settings.model_dump() if settings else {}) | dict(changes))
+
+
+def check_recipes(params: CompressParams, architectures: Mapping[str, Architecture]) -> list[str]:
+    """Return the mistakes in the recipes and in the students.
+
+    Args:
+        params: of compress.
+        architectures: of the task.
+    """
+    mistakes = check_student(params.distill, architectures, "compress.distill")
+    for name, recipe in params.recipes.items():
+        path = f"compress.recipes.{name}"
+        if not _NAME.fullmatch(name):
+            mistakes.append(f"{path}: a name has lower-case letters, digits, - and _, at most 40")
+        if name in _TAKEN:
+            mistakes.append(f"{path}: {', '.join(_TAKEN)} name other models; choose another name")
+        if isinstance(recipe, dict):
+            mistakes += _target_mistakes(recipe, path)
+        else:
+            mistakes += _step_mistakes(params, recipe, path, architectures)
+    return mistakes
+
+
+def _target_mistakes(recipe: Mapping[str, Any], path: str) -> list[str]:
+    try:
+        target = Target.model_validate(recipe)
+    except ValidationError as error:
+        return explain(Target, error, path)
+    if target.speedup is None and target.max_size_mb is None:
+        return [f"{path}: asks for nothing; give it speedup or max_size_mb"]
+    return []
+
+
+def _step_mistakes(
+    params: CompressParams,
+    recipe: Sequence[Any],
+    path: str,
+    architectures: Mapping[str, Architecture],
+) -> list[str]:
+    """Return the mistakes in the steps of a recipe: names, settings, order."""
+    if not recipe:
+        return [f"{path}: has no steps; remove it, or name one of {', '.join(STEPS)}"]
+    mistakes = []
+    for number, entry in enumerate(recipe):
+        where = f"{path}[{number}]"
+        is_step = isinstance(entry, str) or (isinstance(entry, dict) and len(entry) == 1)
+        if not is_step:
+            mistakes.append(
+                f"{where}: {entry!r} is not a step; write its name, or {{prune: {{share: 0.3}}}}"
+            )
+            continue
+        name, changes = _split(entry)
+        if name not in STEPS:
+            hint = nearest(name, STEPS)
+            mistakes.append(f"{where}: {name!r} is not one of {', '.join(STEPS)}{hint}")
+            continue
+        if name in _LAST and number + 1 < len(recipe):
+            mistakes.append(f"{where}: {name} must be the last step: a graph cannot be fitted")
+        mistakes += _setting_mistakes(params, name, changes, where, architectures)
+    return mistakes
+
+
+def _setting_mistakes(
+    params: CompressParams,
+    name: str,
+    changes: Any,
+    where: str,
+    architectures: Mapping[str, Architecture],
+) -> list[str]:
+    """Return the mistakes in the settings that a recipe changes."""
+    if not changes:
+        return []
+    model = STEPS[name]
+    if model is None or not isinstance(changes, Mapping):
+        return [f"{where}.{name}: takes no settings of this kind: {changes!r}"]
+    try:
+        changed = _changed(params, name, changes, model)
+    except ValidationError as error:
+        return explain(model, error, f"{where}.{name}")
+    if isinstance(changed, Distill):
+        return check_student(changed, architectures, f"{where}.distill")
+    return []
+
+
+def check_student(
+    distill: Distill | None, architectures: Mapping[str, Architecture], section: str
+) -> list[str]:
+    """Return the mistakes in the student: unknown architectures, params that one does not take.
+
+    Args:
+        distill: the settings of the student.
+        architectures: of the task.
+        section: path of the settings in params.yaml.
+    """
     if distill is None:
         return []
-    section = "compress.distill"
     names = ", ".join(architectures)
     mistakes = []
     if distill.architecture not in architectures:

@@ -5,12 +5,15 @@ Which parameters belong to a unit is known to the net's `PruningSpec` alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from components.models.base import PrunableDim, PruningSpec
+from components.tasks.base import Batch, Learning
+
+_STATISTICS = ("running_mean", "running_var")
 
 
 def score(dim: PrunableDim, state: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -27,12 +30,67 @@ def score(dim: PrunableDim, state: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """
     total = torch.zeros(dim.size)
     for name, axis, first, width in dim.slices:
-        if name.endswith(("running_mean", "running_var")):
+        if name.endswith(_STATISTICS) or name in dim.unscored:
             continue
-        units = state[name].narrow(axis, first, dim.size * width)
-        per_unit = units.movedim(axis, 0).reshape(dim.size, -1)
-        total += per_unit.float().pow(2).sum(1)
+        total += _per_unit(dim, state[name], axis, first, width).pow(2).sum(1)
     return total.sqrt()
+
+
+def _per_unit(
+    dim: PrunableDim, values: torch.Tensor, axis: int, first: int, width: int
+) -> torch.Tensor:
+    """Return the elements of a slice of a parameter as (units, elements)."""
+    units = values.narrow(axis, first, dim.size * width)
+    return units.movedim(axis, 0).reshape(dim.size, -1).float()
+
+
+def taylor_scores(
+    module: torch.nn.Module,
+    dims: Sequence[PrunableDim],
+    learning: Learning,
+    batches: Iterable[Batch],
+) -> dict[str, torch.Tensor]:
+    """Return how much the loss changes without each unit, to first order.
+
+    It is the squared sum of weight times gradient over all parameters of a unit, averaged over
+    batches (Molchanov et al. 2019, arXiv:1906.10771). Scores of different dimensions compare.
+
+    Args:
+        module: the net, in evaluation mode.
+        dims: its dimensions.
+        learning: the task's loss.
+        batches: train rows with their targets, at least one batch.
+
+    Returns:
+        name of a dimension -> (units,)
+    """
+    parameters = {
+        name: parameter
+        for name, parameter in module.named_parameters()
+        if parameter.is_floating_point()
+    }
+    for parameter in parameters.values():
+        parameter.requires_grad_(True)
+    scores = {dim.name: torch.zeros(dim.size) for dim in dims}
+    count = 0
+    for batch in batches:
+        module.zero_grad()
+        loss = learning.loss(module, batch, None)
+        (loss.total / loss.count).backward()  # type: ignore[no-untyped-call]
+        for dim in dims:
+            change = torch.zeros(dim.size)
+            for name, axis, first, width in dim.slices:
+                if name not in parameters:
+                    continue
+                gradient = parameters[name].grad
+                if gradient is not None:
+                    product = parameters[name].detach() * gradient
+                    change += _per_unit(dim, product, axis, first, width).sum(1)
+            scores[dim.name] += change.pow(2)
+        count += 1
+    module.zero_grad()
+    module.requires_grad_(False)
+    return {name: total / count for name, total in scores.items()}
 
 
 def select(dim: PrunableDim, scores: torch.Tensor, share: float) -> torch.Tensor:
@@ -54,7 +112,8 @@ def prune_network(
     module: torch.nn.Module,
     config: Any,
     pruning_spec: PruningSpec,
-    share: float,
+    share: float | Mapping[str, float],
+    scores: Mapping[str, torch.Tensor] | None = None,
 ) -> tuple[Any, dict[str, torch.Tensor]]:
     """Return the config of the smaller net, and its weights.
 
@@ -65,11 +124,16 @@ def prune_network(
         module: the net; unchanged.
         config: of the net.
         pruning_spec: of the net.
-        share: of the units of each dimension that is cut, 0-1.
+        share: of the units of each dimension that is cut, 0-1; or name of a dimension -> share.
+        scores: name of a dimension -> (units,). None: those of `score`.
     """
     state = {name: value.detach().clone() for name, value in module.state_dict().items()}
     dims = list(pruning_spec.dims(module))
-    stays = {dim.name: select(dim, score(dim, state), share) for dim in dims}
+    stays = {}
+    for dim in dims:
+        dim_scores = scores[dim.name] if scores else score(dim, state)
+        dim_share = share.get(dim.name, 0.0) if isinstance(share, Mapping) else share
+        stays[dim.name] = select(dim, dim_scores, dim_share)
     for (name, axis), mask in _masks(dims, stays, state).items():
         indices = mask.nonzero().flatten()
         state[name] = state[name].index_select(axis, indices).contiguous()

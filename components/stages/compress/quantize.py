@@ -6,7 +6,7 @@ Scales are fixed from train rows, so an answer does not depend on the rest of th
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from components.tasks.base import Graph
 from components.training.batches import EncodedRows
 
 _OPSET = 20
+_QUANTIZED = ("Conv", "MatMul", "Gemm", "Gather")
 
 
 def export(graph: Graph, example: dict[str, NDArray[Any]]) -> bytes:
@@ -65,7 +66,15 @@ def _clear_metadata(model: Any) -> None:
         part.doc_string = ""
 
 
-def int8(content: bytes, rows: EncodedRows, count: int, seed: int, batch: int = 16) -> bytes:
+def int8(
+    content: bytes,
+    rows: EncodedRows,
+    count: int,
+    seed: int,
+    batch: int = 16,
+    calibration: str = "minmax",
+    fp32: Sequence[str] = (),
+) -> bytes:
     """Quantize an ONNX model in QDQ format (Jacob et al. 2018, arXiv:1712.05877).
 
     Weights are quantized per channel, activations per tensor.
@@ -76,6 +85,9 @@ def int8(content: bytes, rows: EncodedRows, count: int, seed: int, batch: int = 
         count: number of the rows that set the ranges.
         seed: of their choice.
         batch: rows that are run at a time.
+        calibration: how ranges follow from the values that occur: minmax, percentile (99.999%)
+            or entropy (Migacz 2017).
+        fp32: names of operators that stay as they are.
     """
     from onnxruntime.quantization import (
         CalibrationDataReader,
@@ -85,6 +97,12 @@ def int8(content: bytes, rows: EncodedRows, count: int, seed: int, batch: int = 
         quantize_static,
     )
     from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    methods = {
+        "minmax": CalibrationMethod.MinMax,
+        "percentile": CalibrationMethod.Percentile,
+        "entropy": CalibrationMethod.Entropy,
+    }
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
@@ -105,14 +123,80 @@ def int8(content: bytes, rows: EncodedRows, count: int, seed: int, batch: int = 
             str(target),
             Reader(),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv", "MatMul", "Gemm", "Gather"],
+            op_types_to_quantize=list(_QUANTIZED),
+            nodes_to_exclude=list(fp32),
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
+            calibrate_method=methods[calibration],
             extra_options={"MatMulConstBOnly": True},
         )
         return target.read_bytes()
+
+
+def quantizable(content: bytes) -> list[str]:
+    """Return the names of the operators of an ONNX model that `int8` quantizes."""
+    import onnx
+
+    graph = onnx.load_from_string(content).graph
+    return [node.name for node in graph.node if node.op_type in _QUANTIZED]
+
+
+def sensitivities(
+    quantize: Callable[[Sequence[str]], bytes],
+    outputs: Callable[[bytes], NDArray[Any]],
+    expected: NDArray[Any],
+    operators: Sequence[str],
+) -> dict[str, float]:
+    """Return the error that each operator causes when it alone is quantized.
+
+    Args:
+        quantize: converts the operators that stay fp32 to a quantized model.
+        outputs: returns the outputs (n, d) of a model.
+        expected: those of the fp32 model.
+        operators: names of all that can be quantized.
+
+    Returns:
+        name -> mean squared error of the outputs, the most sensitive operator first.
+    """
+    errors = {}
+    for operator in operators:
+        others = [name for name in operators if name != operator]
+        difference = outputs(quantize(others)) - expected
+        errors[operator] = float(np.mean(np.square(difference)))
+    return dict(sorted(errors.items(), key=lambda item: -item[1]))
+
+
+def int8_within(
+    quantize: Callable[[Sequence[str]], bytes],
+    drop: Callable[[bytes], float],
+    max_drop: float,
+    ranking: Callable[[], Sequence[str]],
+) -> tuple[bytes, list[str]]:
+    """Return a quantized model that loses at most `max_drop`, and the operators that stay fp32.
+
+    The most sensitive operators stay in fp32: 1, 2, 4 and so on, until the loss is small enough.
+    If it never is, the last model is returned.
+
+    Args:
+        quantize: converts the operators that stay fp32 to a quantized model.
+        drop: returns what a model loses of the metric.
+        max_drop: the most that it may lose.
+        ranking: returns all operators, the most sensitive first. It is called when it is needed.
+    """
+    kept: list[str] = []
+    content = quantize(kept)
+    if drop(content) <= max_drop:
+        return content, kept
+    ranked = ranking()
+    count = 1
+    while count < len(ranked):
+        kept = list(ranked[:count])
+        content = quantize(kept)
+        if drop(content) <= max_drop:
+            break
+        count *= 2
+    return content, kept
 
 
 def _calibration_batches(

@@ -1,147 +1,223 @@
-"""Recipes that make a network small: prune, quantize, distill."""
+"""Run recipes: steps in order, each as a task. Steps that recipes begin with in common run once."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
-
-from components.core.bundles import Card, read_bundle
-from components.core.files import write_atomic
+from components.core.bundles import CARD, bundle_bytes, read_bundle, shown_size
+from components.core.errors import EnvironmentFault, GristmillError
+from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job
-from components.inference.predictor import load_module
-from components.stages.compress.params import Distill, Prune, Quantize
-from components.stages.compress.prune import prune_network
-from components.stages.compress.quantize import export, int8
-from components.tasks import base
-from components.training.batches import EncodedRows, load_encoder
-from components.training.bundle_writer import save_onnx, save_torch
-from components.training.fit_config import FitConfig
-from components.training.params import FitParams
-from components.training.ray_fit import fit_distributed
+from components.core.parallel_map import has_ray, parallel_map
+from components.stages.compress.model_speed import speedup_of
+from components.stages.compress.params import Step, Target
+from components.stages.compress.steps import StepInput, run_step
+from components.stages.compress.target import reach
+from components.training.evaluation import validation_score
+
+# A smaller share of bytes or of time than these is noise.
+_LEAST_SIZE_GAIN = 0.02
+_LEAST_SPEEDUP = 1.05
+# Rows at a time, single and as in service, with which a step that made a model worse is timed.
+_BATCHES = (1, 32)
 
 
-def make_compressed(name: str, job: Job, parent: Path, out: Path) -> None:
-    """Write the bundle of one recipe.
-
-    Where the parent cannot be pruned, nothing is written.
+@dataclass(frozen=True)
+class StepResult:
+    """What a step did.
 
     Args:
-        name: pruned, int8 or distilled.
+        step: its name, or "target".
+        settings: of the step.
+        bundle: the result: a new bundle, or the source where the step was dropped.
+        kept: whether the bundle is new.
+        reason: why it was dropped, or what a target reached.
+        value: the monitored metric on validation, larger is better. None: it failed.
+        size_bytes: of the bundle.
+    """
+
+    step: str
+    settings: Mapping[str, Any]
+    bundle: str
+    kept: bool
+    reason: str
+    value: float | None
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A step of one or more recipes.
+
+    Args:
+        key: what decides its result, as a hash.
+        source: bundle that it changes.
+        step: the step, or a whole recipe that is a target.
+    """
+
+    key: str
+    source: str
+    step: Step | Target
+
+    @property
+    def name(self) -> str:
+        """Return the name of the step."""
+        return self.step.name if isinstance(self.step, Step) else "target"
+
+
+def run_recipes(
+    job: Job, parent: Path, recipes: Mapping[str, Sequence[Step] | Target]
+) -> dict[str, list[StepResult]]:
+    """Run all recipes, and copy the bundle of each to the stage's output.
+
+    A recipe whose steps were all dropped, or one of whose steps failed, gives no bundle.
+
+    Args:
         job: compress.
         parent: bundle of the network.
-        out: the bundle that is written.
+        recipes: name -> steps, or a target.
+
+    Returns:
+        name -> the results of its steps.
     """
-    card, _ = read_bundle(parent)
-    recipes = {"pruned": _prune, "int8": _quantize, "distilled": _distill}
-    recipes[name](job, parent, card, out)
+    results: dict[str, list[StepResult]] = {name: [] for name in recipes}
+    steps: dict[str, Sequence[Step | Target]] = {}
+    for name, recipe in recipes.items():
+        steps[name] = [recipe] if isinstance(recipe, Target) else recipe
+    keys = dict.fromkeys(recipes, sha256(parent / CARD))
+    total = sum(map(len, steps.values()))
+    for depth in range(max(map(len, steps.values()))):
+        nodes: dict[str, _Node] = {}
+        for name, recipe_steps in steps.items():
+            before = results[name]
+            if depth >= len(recipe_steps) or (before and before[-1].value is None):
+                continue
+            source = before[-1].bundle if before else str(parent)
+            step = recipe_steps[depth]
+            keys[name] = _key(keys[name], step)
+            nodes.setdefault(keys[name], _Node(keys[name], source, step))
+        job.journal.progress(sum(map(len, results.values())), total, "steps")
+        done = dict(zip(nodes, _run_nodes(job, parent, list(nodes.values())), strict=True))
+        for name in recipes:
+            if keys[name] in done:
+                results[name].append(done[keys[name]])
+    for name, made in results.items():
+        _publish(job, name, made)
+    return results
 
 
-def _spec(job: Job, card: Card, state: str, **changes: Any) -> FitConfig:
-    """Return a fit of the parent's architecture with the params of train, some changed.
+def _run_nodes(job: Job, parent: Path, nodes: Sequence[_Node]) -> list[StepResult]:
+    """Run steps that do not depend on each other, side by side where there is room."""
+    work = partial(_run_node, job, parent)
+    at_once = _steps_at_once(job)
+    if at_once == 1:
+        # A task would only add the start of a process.
+        return list(map(work, nodes))
+    return list(parallel_map(work, nodes, at_once, cpus=0))
 
-    Args:
-        card: of the parent.
-        state: name of the folder of checkpoints.
-        changes: params of train that differ.
-    """
+
+def _key(before: str, step: Step | Target) -> str:
+    """Return the hash of a step after the hash of what was done before it."""
+    settings = step.key() if isinstance(step, Step) else ["target", step.model_dump()]
+    return hashlib.sha256(json.dumps([before, settings], sort_keys=True).encode()).hexdigest()
+
+
+def _steps_at_once(job: Job) -> int:
+    """Return how many steps run side by side: as many as have room for all workers of a fit."""
+    if not has_ray():
+        return 1
+    import ray
+
     train: Any = job.sections["train"]
-    augment: Any = job.sections["augment"]
-    params = {}
-    for name in FitParams.model_fields:
-        params[name] = getattr(train, name)
-    params.update(changes)
-    return FitConfig(
-        card.task,
-        job.inputs["tokens"],
-        card.architecture,
-        card.config,
-        FitParams(**params),
-        augment.online.model_dump(),
-        job.seed,
-        job.state / state,
-        loss_params=base.loss_params_of(card.task, train),
-    )
+    total = ray.cluster_resources()
+    units = total.get("GPU", 0) or total.get("CPU", 0)
+    return max(1, int(units) // int(train.workers))
 
 
-def _prune(job: Job, parent: Path, card: Card, out: Path) -> None:
-    """Cut the units with the lowest scores, then fit for some epochs.
+def _run_node(job: Job, parent: Path, node: _Node) -> StepResult:
+    """Run one step, unless it was complete before a kill, and decide whether to keep its result.
 
     Args:
-        parent: bundle of the network.
-        card: of the parent.
-        out: the bundle that is written.
+        job: compress.
+        parent: bundle that the recipe began with.
+        node: the step.
+
+    Raises:
+        EnvironmentFault, OSError: the machine is at fault, so that the same command goes on later.
     """
-    params: Prune = job.params.prune
-    architecture = base.models(card.task).architectures[card.architecture]
-    module = load_module(parent)
-    if not architecture.pruning_spec().dims(module):
-        job.journal.log(f"pruning skipped: {card.architecture} has no prunable dimensions")
-        return
-    parent_config = architecture.Config.model_validate(dict(card.config))
-    pruning_spec = architecture.pruning_spec()
-    config, weights = prune_network(module, parent_config, pruning_spec, params.share)
-    initial = job.state / "pruned.safetensors"
-    write_atomic(initial, save(weights))
-    spec = _spec(job, card, "prune", epochs=params.epochs, learning_rate=params.learning_rate)
-    spec = replace(spec, config=config.model_dump(), initial=initial)
-    _fit_and_save(job, spec, out, [*card.origin, "prune"])
+    folder = job.state / f"{node.name}-{node.key[:12]}"
+    record = folder / "step.json"
+    if record.is_file():
+        return StepResult(**json.loads(record.read_text(encoding="utf-8")))
+    try:
+        result = _result(job, parent, node, folder)
+    except (EnvironmentFault, OSError):
+        raise
+    except Exception as error:
+        # One recipe that fails does not end the others.
+        is_ours = isinstance(error, GristmillError)
+        result = _failed(node, str(error) if is_ours else f"{type(error).__name__}: {error}")
+    write_atomic(record, to_json(asdict(result)))
+    return result
 
 
-def _quantize(job: Job, parent: Path, card: Card, out: Path) -> None:
-    """Export to ONNX and quantize.
+def _result(job: Job, parent: Path, node: _Node, folder: Path) -> StepResult:
+    source = Path(node.source)
+    out = folder / "bundle"
+    given = StepInput(job, parent, source, folder.name, out)
+    if isinstance(node.step, Target):
+        reason = reach(given, node.step)
+        settings = node.step.model_dump(exclude_none=True)
+        kept = (out / CARD).is_file()
+    else:
+        reason = run_step(node.step.name, given, node.step.params)
+        settings = node.step.params.model_dump() if node.step.params else {}
+        kept = not reason
+    value = validation_score(source, given.tokens)
+    if kept:
+        before = value
+        value = validation_score(out, given.tokens)
+        if isinstance(node.step, Step) and value < before and not _is_cheaper(job, source, out):
+            reason = f"worse on validation ({value:.4f} after {before:.4f}) and not cheaper"
+            kept = False
+            value = before
+    bundle = out if kept else source
+    name = node.name
+    return StepResult(name, settings, str(bundle), kept, reason, value, bundle_bytes(bundle))
 
-    Args:
-        parent: bundle of the network.
-        card: of the parent.
-        out: the bundle that is written.
-    """
-    params: Quantize = job.params.quantize
+
+def _is_cheaper(job: Job, source: Path, out: Path) -> bool:
+    """Return whether a bundle is smaller than its source, or faster in single or larger batches."""
+    if bundle_bytes(out) < (1 - _LEAST_SIZE_GAIN) * bundle_bytes(source):
+        return True
+    task = read_bundle(source)[0].task
     tokens = job.inputs["tokens"]
-    encoder = load_encoder(tokens, card.task)
-    rows = EncodedRows(tokens, "train", encoder)
-    architecture = base.models(card.task).architectures[card.architecture]
-    graphs = architecture.graphs(load_module(parent))
-    graph = graphs["forward"]
-    # The longest and the shortest row: an example with padding in it, so that no axis looks
-    # constant.
-    longest = int(rows.lengths.argmax())
-    shortest = int(rows.lengths.argmin())
-    example = rows.batch([longest, shortest])
-    fp32 = export(graph, dict(example))
-    content = int8(fp32, rows, params.calibration_rows, job.seed)
-    spec = _spec(job, card, "quantize")
-    save_onnx(out, spec, content, job.tags["params_hash"], [*card.origin, "int8"])
+    return any(speedup_of(out, source, tokens, task, batch) >= _LEAST_SPEEDUP for batch in _BATCHES)
 
 
-def _distill(job: Job, parent: Path, card: Card, out: Path) -> None:
-    """Fit a smaller network to the outputs of the parent.
-
-    Args:
-        parent: bundle of the teacher.
-        card: of the parent.
-        out: the bundle that is written.
-    """
-    params: Distill = job.params.distill
-    architecture = base.models(card.task).architectures[params.architecture]
-    config_params = params.nets.get(params.architecture, {})
-    config = architecture.Config.model_validate(config_params)
-    spec = _spec(job, card, "distil", epochs=params.epochs, learning_rate=params.learning_rate)
-    spec = replace(
-        spec,
-        architecture=params.architecture,
-        config=config.model_dump(),
-        teacher=parent,
-        temperature=params.temperature,
-        teacher_weight=params.weight,
-    )
-    _fit_and_save(job, spec, out, [*card.origin, "distill"])
+def _failed(node: _Node, reason: str) -> StepResult:
+    settings = node.step.params if isinstance(node.step, Step) else node.step
+    shown = settings.model_dump() if settings else {}
+    return StepResult(node.name, shown, node.source, False, f"failed: {reason}", None, 0)
 
 
-def _fit_and_save(job: Job, spec: FitConfig, out: Path, origin: list[str]) -> None:
-    """Fit a network and write its bundle."""
-    result = fit_distributed(spec, job.journal)
-    weights = result.weights.read_bytes()
-    save_torch(out, spec, weights, job.tags["params_hash"], origin)
+def _publish(job: Job, name: str, results: Sequence[StepResult]) -> None:
+    """Copy the bundle of a recipe to the output, and log what was made and what was dropped."""
+    for result in results:
+        if not result.kept:
+            job.journal.log(f"{name}: {result.step} dropped: {result.reason}")
+        elif result.reason:
+            job.journal.log(f"{name}: {result.reason}")
+    last = results[-1]
+    if last.value is None or not any(result.kept for result in results):
+        job.journal.log(f"{name}: no model")
+        return
+    shutil.copytree(last.bundle, job.outputs["compressed"] / name)
+    job.journal.log(f"{name}: {shown_size(last.size_bytes)}")

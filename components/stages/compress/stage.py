@@ -1,65 +1,73 @@
-"""Stage compress: three recipes make the better of the fitted networks small and fast.
+"""Stage compress: recipes make the better of the fitted networks small and fast.
 
-A recipe writes a bundle (pruning only where the net can be cut), and evaluate measures all of them.
-A recipe that is null in params is skipped.
+A recipe writes a bundle, and evaluate measures all of them. A recipe with a step that is null in
+params is skipped.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from components.core.bundles import CARD, bundle_bytes, read_bundle, shown_size
+from components.core.bundles import CARD, bundle_bytes, read_bundle
 from components.core.files import to_json, write_atomic
 from components.core.job import Job
 from components.core.skipped_steps import report_skipped
+from components.stages.compress.params import Step, Target, resolved_recipes
 
-# Bundle -> the key below `compress` that switches its recipe.
-_KEYS = {"pruned": "prune", "int8": "quantize", "distilled": "distill"}
+if TYPE_CHECKING:
+    from components.stages.compress.recipes import StepResult
+
+# What each recipe did, for the report of evaluate.
+RECIPES = "recipes.json"
 _EXAMPLES = {
-    "pruned": "compress.prune: {share: 0.5}",
-    "int8": "compress.quantize: {calibration_rows: 256}",
-    "distilled": "compress.distill: {architecture: …, nets: {…}}, as in the root's params.yaml",
+    "prune": "compress.prune: {share: 0.5}",
+    "finetune": "compress.finetune: {epochs: 2}",
+    "quantize": "compress.quantize: {calibration_rows: 256}",
+    "distill": "compress.distill: {architecture: …, nets: {…}}, as in the root's params.yaml",
 }
 
 
 def run(job: Job) -> None:
-    """Write `models/compressed/{pruned,int8,distilled}`, without those that params switch off."""
-    wanted = [name for name, key in _KEYS.items() if getattr(job.params, key) is not None]
-    skipped = {}
-    for name, key in _KEYS.items():
-        if name not in wanted:
-            skipped[name] = f"compress.{key} is null"
-    if skipped:
-        report_skipped(job, skipped, job.outputs["compressed"], _EXAMPLES)
+    """Write `models/compressed/NAME` for each recipe, without those that params switch off."""
+    recipes, skipped = resolved_recipes(job.params)
+    if skipped or not recipes:
+        settings = {name: f"compress.{step} is null" for name, step in skipped.items()}
+        examples = {name: _EXAMPLES[step] for name, step in skipped.items()}
+        report_skipped(job, settings, job.outputs["compressed"], examples)
     report: dict[str, Any] = {"skipped": len(skipped)}
-    if wanted:
-        report = _compress(job, wanted)
+    if recipes:
+        report |= _compress(job, recipes)
     write_atomic(job.outputs["report"], to_json(report))
 
 
-def _compress(job: Job, names: list[str]) -> dict[str, Any]:
-    """Run some recipes.
+def _compress(job: Job, recipes: Mapping[str, Sequence[Step] | Target]) -> dict[str, Any]:
+    """Run the recipes.
 
     Returns:
         The sizes of the parent and of the bundles in bytes.
     """
     # It imports torch, which a stage that skips all recipes does not need.
-    from components.stages.compress import recipes
+    from components.stages.compress.recipes import run_recipes
 
     parent = _parent(job)
+    results = run_recipes(job, parent, recipes)
     report: dict[str, Any] = {"parent_bytes": bundle_bytes(parent)}
-    for done, name in enumerate(names):
-        job.journal.progress(done, len(names), f"recipes ({name})")
-        out = job.outputs["compressed"] / name
-        recipes.make_compressed(name, job, parent, out)
-        if not out.exists():
-            continue
-        size = bundle_bytes(out)
-        share = size / report["parent_bytes"]
-        report[f"{name}_bytes"] = size
-        job.journal.log(f"{name}: {shown_size(size)}, {share:.0%} of its parent")
+    for name, steps in results.items():
+        if (job.outputs["compressed"] / name / CARD).is_file():
+            report[f"{name}_bytes"] = steps[-1].size_bytes
+    rows = {name: [_row(step) for step in steps] for name, steps in results.items()}
+    write_atomic(job.outputs["compressed"] / RECIPES, to_json(rows))
     return report
+
+
+def _row(result: StepResult) -> dict[str, Any]:
+    """Return the result of a step for the report, without paths of this machine."""
+    row = asdict(result)
+    del row["bundle"]
+    return row
 
 
 def _parent(job: Job) -> Path:

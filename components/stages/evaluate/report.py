@@ -89,6 +89,7 @@ class ReportData:
         leak: {"honest": metric, "naive": metric, "leaked_rows", "test_rows"} of the classical
             baseline on the clean and on a naive split, by `report_metric`.
         compression: rows {"name", "parent", "size", "latency", "metric"}, ratios to the parent.
+        recipes: rows {"recipe", "step", "settings", "size_bytes", "outcome"} of compress.
     """
 
     pipeline: str
@@ -118,6 +119,7 @@ class ReportData:
     worst: WorstCases = WorstCases()
     leak: Mapping[str, Any] | None = None
     compression: Sequence[Row] = ()
+    recipes: Sequence[Row] = ()
 
 
 def write_report(path: Path, data: ReportData) -> None:

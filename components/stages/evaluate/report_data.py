@@ -23,6 +23,9 @@ from components.training import evaluation
 _EXAMPLES = 4
 _WORST_CASES = 12
 
+# What each recipe did, written by compress.
+_RECIPES = "recipes.json"
+
 
 def gather(
     job: Job,
@@ -83,6 +86,7 @@ def gather(
         worst=_worst_cases(evaluator, answers, cases),
         leak=leak,
         compression=_compression(rows, evaluator.report_metric.name),
+        recipes=_recipes(job.inputs["compressed"] / _RECIPES),
     )
 
 
@@ -240,6 +244,34 @@ def _trial(trial: Mapping[str, Any], goal: str) -> dict[str, Any]:
         "watch": best(curve) if curve else None,
         "epochs": len(curve),
     }
+
+
+def _recipes(path: Path) -> list[dict[str, Any]]:
+    """Return a row for each step of the recipes of compress; none where compress wrote none.
+
+    Args:
+        path: the file of compress.
+    """
+    if not path.is_file():
+        return []
+    recipes: dict[str, list[dict[str, Any]]] = json.loads(path.read_text(encoding="utf-8"))
+    rows = []
+    for name, steps in recipes.items():
+        for step in steps:
+            settings = [f"{key} {value}" for key, value in step["settings"].items()]
+            outcome = step["reason"] or "kept"
+            if step["reason"] and not step["kept"]:
+                outcome = f"dropped: {step['reason']}"
+            rows.append(
+                {
+                    "recipe": name,
+                    "step": step["step"],
+                    "settings": ", ".join(settings),
+                    "size_bytes": step["size_bytes"],
+                    "outcome": outcome,
+                }
+            )
+    return rows
 
 
 def _compression(rows: Sequence[dict[str, Any]], metric: str) -> list[dict[str, Any]]:

@@ -15,8 +15,8 @@ from stage_runner import TINY, StageRunner
 from components.core.bundles import CARD, bundle_bytes, read_bundle
 from components.core.errors import InputError
 from components.inference.predictor import GRAPH, Predictor, load, load_module, onnx_scorer
-from components.stages.compress import recipes, stage
-from components.stages.compress.params import CompressParams
+from components.stages.compress import stage, steps
+from components.stages.compress.params import CompressParams, Prune
 from components.stages.compress.quantize import export
 from components.training.loop import fit
 
@@ -48,6 +48,7 @@ def compressed(reviews: StageRunner, network: Path) -> Compressed:
             "nets": {"textcnn": STUDENT},
             "epochs": 12,
             "learning_rate": 0.01,
+            "compare": False,
         },
         "quantize": {"calibration_rows": 64},
     }
@@ -70,9 +71,9 @@ def compressed(reviews: StageRunner, network: Path) -> Compressed:
     exported: list[bytes] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            recipes, "export", lambda *given: exported.append(export(*given)) or exported[0]
+            steps, "export", lambda *given: exported.append(export(*given)) or exported[0]
         )
-        patch.setattr(recipes, "fit_distributed", lambda spec, journal: fit(spec, journal))
+        patch.setattr(steps, "fit_distributed", lambda spec, journal: fit(spec, journal))
         stage.run(job)
     reviews.sections["train"] = train
     return Compressed(
@@ -253,14 +254,12 @@ def test_a_net_that_cannot_be_cut_is_not_pruned_and_this_is_said(
     from components.models.textcnn.net import TextCNNPruningSpec
 
     monkeypatch.setattr(TextCNNPruningSpec, "dims", lambda *_: [])
-    monkeypatch.setattr(recipes, "fit_distributed", lambda *_: pytest.fail("fitted something"))
+    monkeypatch.setattr(steps, "fit_distributed", lambda *_: pytest.fail("fitted something"))
     knobs = CompressParams.model_validate({"distill": {"architecture": "textcnn", "nets": {}}})
     job = replace(
         reviews.job("compress", ["tokens", "trained", "tuned"], ["compressed", "report"], knobs),
         state=tmp_path,
     )
-    recipes._prune(job, network, read_bundle(network)[0], tmp_path / "pruned")
+    given = steps.StepInput(job, network, network, "prune-a", tmp_path / "pruned")
+    assert steps.run_step("prune", given, Prune()) == "textcnn has no prunable dimensions"
     assert not (tmp_path / "pruned").exists()
-    assert "pruning skipped: textcnn has no prunable dimensions" in job.journal.path.read_text(
-        encoding="utf-8"
-    )

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from components.models.base import PrunableDim
-from components.stages.compress.prune import score, select
+from components.stages.compress.prune import score, select, taylor_scores
+from components.tasks import base
 
 
 @pytest.mark.parametrize(
@@ -36,3 +37,42 @@ def test_a_score_is_the_norm_over_all_places_but_running_statistics() -> None:
         "d", 2, [("a.weight", 0, 1, 2), ("b.weight", 1, 0, 1), ("n.running_var", 0, 0, 1)]
     )
     assert score(dim, state).tolist() == pytest.approx([(25 + 144) ** 0.5, (1 + 4 + 1) ** 0.5])
+
+
+def test_a_first_order_score_is_the_squared_change_of_the_loss_with_a_factor_on_the_unit() -> None:
+    torch.manual_seed(0)
+    network = Network()
+    dim = PrunableDim(
+        "hidden",
+        3,
+        [("first.weight", 0, 0, 1), ("first.bias", 0, 0, 1), ("second.weight", 1, 0, 1)],
+    )
+    learning = base.learning("text_classification")
+    batches = [{"ids": torch.randn(8, 4), "target": torch.randint(0, 2, (8,))} for _ in range(3)]
+    expected = torch.zeros(3)
+    for batch in batches:
+        # The derivative for a factor on both sides of a unit.
+        factor = torch.ones(3, requires_grad=True)
+        loss = learning.loss(lambda ids, factor=factor: network.scaled(ids, factor), batch, None)
+        (loss.total / loss.count).backward()
+        assert factor.grad is not None
+        expected += factor.grad**2
+    scores = taylor_scores(network, [dim], learning, batches)["hidden"]
+    torch.testing.assert_close(scores, expected / 3)
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+class Network(torch.nn.Module):
+    """Two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.nn.Linear(4, 3)
+        self.second = torch.nn.Linear(3, 2)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.second(torch.relu(self.first(ids)))
+
+    def scaled(self, ids: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+        """Return the output with a factor on the inputs and on the outputs of each unit."""
+        return self.second(factor * torch.relu(factor * self.first(ids)))

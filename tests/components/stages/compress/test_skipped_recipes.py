@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,18 @@ from stage_runner import StageRunner
 from components.core.job import Job
 from components.core.skipped_steps import NOTE
 from components.stages.compress import recipes, stage
-from components.stages.compress.params import CompressParams, check_student
+from components.stages.compress.params import CompressParams, check_recipes
+from components.stages.compress.steps import StepInput
 
 ALL: dict[str, Any] = {"prune": None, "quantize": None, "distill": None}
 STUDENT = {"architecture": "textcnn", "nets": {}}
 
 
-def run(root: Path, **knobs: Any) -> tuple[Path, dict[str, Any], str]:
+def run(root: Path, tokens: Path | None = None, **knobs: Any) -> tuple[Path, dict[str, Any], str]:
     """Compress with these params; returns the output folder, the report and the journal."""
     params = CompressParams.model_validate(ALL | knobs)
-    inputs = {name: root / name for name in ("tokens", "trained", "tuned")}
+    inputs = {name: root / name for name in ("trained", "tuned")}
+    inputs["tokens"] = tokens or root / "tokens"
     outputs = {"compressed": root / "compressed", "report": root / "compress.json"}
     job = Job(
         "compress",
@@ -65,24 +68,26 @@ def test_only_the_recipes_that_are_left_run_and_trained_is_their_parent(
 ) -> None:
     made: list[tuple[str, Path]] = []
 
-    def make(name: str, job: Job, parent: Path, out: Path) -> None:
-        made.append((name, parent))
-        out.mkdir(parents=True)
-        (out / "weights").write_bytes(b"1234")
+    def make(name: str, given: StepInput, params: Any) -> str:
+        made.append((name, given.source))
+        shutil.copytree(given.source, given.out)
+        return ""
 
-    monkeypatch.setattr(recipes, "make_compressed", make)
+    monkeypatch.setattr(recipes, "run_step", make)
     (tmp_path / "trained").symlink_to(network.parent)
     (tmp_path / "tuned").mkdir()
-    folder, report, journal = run(tmp_path, quantize={"calibration_rows": 16})
-    assert made == [("int8", tmp_path / "trained" / "network")]
-    assert report["int8_bytes"] == 4
-    assert sorted(path.name for path in folder.iterdir()) == ["int8", NOTE]
+    folder, report, journal = run(
+        tmp_path, reviews.root / "tokens", quantize={"calibration_rows": 16}
+    )
+    assert made == [("quantize", tmp_path / "trained" / "network")]
+    assert report["int8_bytes"] == report["parent_bytes"]
+    assert sorted(path.name for path in folder.iterdir()) == ["int8", stage.RECIPES, NOTE]
     assert "the better of the two" not in journal
 
 
 def test_nobody_checks_a_student_that_is_not_there() -> None:
-    assert check_student(None, {}) == []
-    assert check_student(CompressParams.model_validate({"distill": STUDENT}).distill, {}) != []
+    assert check_recipes(CompressParams.model_validate(ALL), {}) == []
+    assert check_recipes(CompressParams.model_validate(ALL | {"distill": STUDENT}), {}) != []
 
 
 def test_skipping_needs_no_torch(tmp_path: Path) -> None:

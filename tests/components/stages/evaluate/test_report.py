@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import warnings
 from dataclasses import replace
@@ -27,6 +28,7 @@ from components.fields.text import Text
 from components.stages.evaluate import plots
 from components.stages.evaluate.metric_scale import MetricScale
 from components.stages.evaluate.report import ReportData, ShownCase, WorstCases, write_report
+from components.stages.evaluate.report_data import _recipes
 from components.tasks.base import Case, ReportPanel
 from components.tasks.shared.evaluator.classification import confusion_plots
 from components.tasks.shared.evaluator.classification.answer_panels import (
@@ -264,6 +266,22 @@ def reviews() -> ReportData:
                 "metric": 0.985,
             },
         ],
+        recipes=[
+            {
+                "recipe": "distilled",
+                "step": "distill",
+                "settings": "architecture textcnn, epochs 4",
+                "size_bytes": 2_950_000,
+                "outcome": "kept",
+            },
+            {
+                "recipe": "tuned-int8",
+                "step": "finetune",
+                "settings": "epochs 2",
+                "size_bytes": 5_900_000,
+                "outcome": "dropped: worse on validation (0.81 after 0.84) and not cheaper",
+            },
+        ],
     )
 
 
@@ -473,6 +491,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
         curves=[{"arm": HOSTILE, "epoch": 1, "watch": 0.5, "train_loss": 1.0}],
         worst=mistakes(("safe", HOSTILE, HOSTILE + "other", 0.9)),
         compression=[{"name": HOSTILE, "parent": HOSTILE}],
+        recipes=[{"recipe": HOSTILE, "step": HOSTILE, "settings": HOSTILE, "outcome": HOSTILE}],
     )
     seen = Page(render(tmp_path, hostile_facts))
     assert "script" not in seen.tags and "img" not in seen.tags
@@ -550,7 +569,8 @@ def test_equal_cases_are_no_leaked_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "field", ["counts", "quarantine", "data_panels", "slices", "worst", "leak", "compression"]
+    "field",
+    ["counts", "quarantine", "data_panels", "slices", "worst", "leak", "compression", "recipes"],
 )
 def test_any_one_section_may_be_missing(tmp_path: Path, field: str) -> None:
     facts = replace(lean(), leaderboard=lean().leaderboard[3:4])
@@ -634,3 +654,35 @@ def test_tells_what_happened_to_the_rows_and_what_abstaining_brings(pages: tuple
     assert "no threshold can promise it" in page
     assert "0.05" in page and "61.0" in page
     assert 'id="account"' not in pages[1] and 'id="coverage"' not in pages[1]
+
+
+def test_the_steps_of_recipes_are_told_with_what_became_of_them(tmp_path: Path) -> None:
+    """The file is what compress writes."""
+    rows = [
+        {
+            "step": "prune",
+            "settings": {"share": 0.5, "epochs": 2},
+            "kept": True,
+            "reason": "",
+            "value": 0.84,
+            "size_bytes": 2_000_000,
+        },
+        {
+            "step": "finetune",
+            "settings": {"epochs": 1},
+            "kept": False,
+            "reason": "worse on validation (0.8000 after 0.8400) and not cheaper",
+            "value": 0.84,
+            "size_bytes": 2_000_000,
+        },
+    ]
+    path = tmp_path / "recipes.json"
+    path.write_text(json.dumps({"small": rows}), encoding="utf-8")
+    page = render(tmp_path, replace(lean(), recipes=_recipes(path)))
+    panel = page[page.index('id="recipes"') :]
+    panel = panel[: panel.index("</table>")]
+    for text in ("share 0.5, epochs 2", "kept", "2.0\u202fMB", "dropped: worse on validation"):
+        assert text in panel
+    assert 'id="recipes"' not in render(
+        tmp_path, replace(lean(), recipes=_recipes(tmp_path / "no"))
+    )

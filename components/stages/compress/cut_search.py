@@ -1,0 +1,100 @@
+"""Choose how much of each structure is cut: the least loss for the time that is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from components.models.base import PrunableDim
+
+_STEPS = 60
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A cut of one group of dimensions.
+
+    Args:
+        share: of the units that is cut.
+        loss: summed scores of the units that are lost.
+        saved: share of the whole network's time that is saved.
+    """
+
+    share: float
+    loss: float
+    saved: float
+
+
+def group_of(dim: PrunableDim) -> str:
+    """Return the name of the group of a dimension: its own, where it has none."""
+    return dim.group or dim.name
+
+
+def cuts_of(
+    dims: Sequence[PrunableDim],
+    scores: Mapping[str, torch.Tensor],
+    shares: Sequence[float],
+    savings: Mapping[str, Mapping[float, float]],
+) -> dict[str, list[Cut]]:
+    """Return the possible cuts of each group, from none on.
+
+    Args:
+        dims: all dimensions.
+        scores: name of a dimension -> (units,).
+        shares: that may be cut.
+        savings: group -> share -> share of the time that is saved.
+    """
+    cuts: dict[str, list[Cut]] = {}
+    for group in dict.fromkeys(map(group_of, dims)):
+        members = [member for member in dims if group_of(member) == group]
+        options = [Cut(0.0, 0.0, 0.0)]
+        for share in shares:
+            loss = sum(_lost(scores[member.name], share) for member in members)
+            options.append(Cut(share, loss, savings[group][share]))
+        cuts[group] = options
+    return cuts
+
+
+def _lost(scores: torch.Tensor, share: float) -> float:
+    """Return the summed scores of the units with the lowest ones."""
+    count = len(scores) - max(1, round(len(scores) * (1 - share)))
+    return float(scores.sort().values[:count].sum())
+
+
+def cheapest_cut(cuts: Mapping[str, Sequence[Cut]], time_share: float) -> dict[str, float]:
+    """Return the share of each group with the least loss within a share of the time.
+
+    The multiplier of time is found by bisection (Everett 1963). Where the time cannot be reached,
+    all groups are cut the most.
+
+    Args:
+        cuts: group -> its cuts, from none to the largest.
+        time_share: of the whole network's time that is left, 0-1.
+    """
+    largest = {group: options[-1] for group, options in cuts.items()}
+    if _time(largest) >= time_share:
+        return {group: cut.share for group, cut in largest.items()}
+    low, high = 0.0, 1.0
+    while _time(_best(cuts, high)) > time_share and high < 1e30:
+        high *= 4
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        if _time(_best(cuts, middle)) > time_share:
+            low = middle
+        else:
+            high = middle
+    return {group: cut.share for group, cut in _best(cuts, high).items()}
+
+
+def _best(cuts: Mapping[str, Sequence[Cut]], multiplier: float) -> dict[str, Cut]:
+    """Return the cut of each group with the least loss, where saved time is worth so much."""
+    return {
+        group: min(options, key=lambda cut: cut.loss - multiplier * cut.saved)
+        for group, options in cuts.items()
+    }
+
+
+def _time(chosen: Mapping[str, Cut]) -> float:
+    return 1 - sum(cut.saved for cut in chosen.values())

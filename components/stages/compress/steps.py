@@ -1,0 +1,360 @@
+"""Steps of compression: each reads a bundle and writes one that loads in a fresh process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save
+
+from components.core.bundles import Card, read_bundle
+from components.core.files import write_atomic
+from components.core.job import Job
+from components.inference.graph_module import GraphModule
+from components.inference.predictor import WEIGHTS, load_module, onnx_scorer
+from components.stages.compress.params import Distill, Finetune, Prune, Quantize
+from components.stages.compress.prune import prune_network, taylor_scores
+from components.stages.compress.quantize import (
+    export,
+    int8,
+    int8_within,
+    quantizable,
+    sensitivities,
+)
+from components.tasks import base
+from components.tasks.base import Batch
+from components.training.batches import EncodedRows, load_encoder
+from components.training.bundle_writer import save_onnx, save_torch
+from components.training.evaluation import module_score
+from components.training.fit_config import FitConfig, FitResult
+from components.training.params import FitParams
+from components.training.ray_fit import fit_distributed
+
+# Train rows and rows of a batch from which first-order scores are computed.
+_SCORE_ROWS = 1024
+_SCORE_BATCH = 32
+# Train rows whose outputs show how sensitive an operator is.
+_SENSITIVITY_ROWS = 128
+
+
+@dataclass(frozen=True)
+class StepInput:
+    """What a step reads and where it writes. Paths are absolute.
+
+    Args:
+        job: compress.
+        first: bundle of the network that the recipe began with, which teaches.
+        source: bundle that the step changes.
+        state: name of the step's checkpoints below the job's state.
+        out: the bundle that is written.
+    """
+
+    job: Job
+    first: Path
+    source: Path
+    state: str
+    out: Path
+
+    @property
+    def tokens(self) -> Path:
+        """Return the folder of encoded tables."""
+        return self.job.inputs["tokens"]
+
+
+# It returns why the bundle was left as it is; "" where it has written another one.
+StepFunction = Callable[[StepInput, Any], str]
+
+
+def run_step(name: str, given: StepInput, params: Any) -> str:
+    """Run one step.
+
+    Args:
+        name: of the step.
+        given: what it reads and writes.
+        params: its settings.
+
+    Returns:
+        Why no bundle was written; "" if one was.
+    """
+    steps: Mapping[str, StepFunction] = {
+        "prune": _prune,
+        "finetune": _finetune,
+        "quantize": _quantize,
+        "distill": _distill,
+        "export": _export,
+    }
+    return steps[name](given, params)
+
+
+def fit_config(job: Job, card: Card, state: str, **changes: Any) -> FitConfig:
+    """Return a fit of a bundle's architecture with the params of train, some changed.
+
+    Args:
+        job: compress.
+        card: of the bundle.
+        state: name of the folder of checkpoints.
+        changes: params of train that differ.
+    """
+    train: Any = job.sections["train"]
+    augment: Any = job.sections["augment"]
+    params = {}
+    for name in FitParams.model_fields:
+        params[name] = getattr(train, name)
+    params.update(changes)
+    return FitConfig(
+        card.task,
+        job.inputs["tokens"],
+        card.architecture,
+        card.config,
+        FitParams(**params),
+        augment.online.model_dump(),
+        job.seed,
+        job.state / state,
+        loss_params=base.loss_params_of(card.task, train),
+    )
+
+
+def _prune(given: StepInput, params: Prune) -> str:
+    """Cut the units with the lowest scores, then fit for some epochs, once or in rounds."""
+    card, _ = read_bundle(given.source)
+    architecture = base.models(card.task).architectures[card.architecture]
+    if not architecture.pruning_spec().dims(load_module(given.source)):
+        return f"{card.architecture} has no prunable dimensions"
+    source = given.source
+    # So much of what is left is cut in each round.
+    share = 1 - (1 - params.share) ** (1 / params.rounds)
+    for number in range(params.rounds):
+        is_last = number + 1 == params.rounds
+        state = given.state if params.rounds == 1 else f"{given.state}-{number + 1}"
+        out = given.out if is_last else given.job.state / state / "bundle"
+        cut(given, source, share, params, state, out)
+        source = out
+    return ""
+
+
+def cut(
+    given: StepInput,
+    source: Path,
+    share: float | Mapping[str, float],
+    params: Prune,
+    state: str,
+    out: Path,
+    scores: Mapping[str, torch.Tensor] | None = None,
+    teacher_weight: float = 0.0,
+) -> None:
+    """Cut units of a network, fit it and write its bundle.
+
+    Args:
+        given: what the step reads.
+        source: bundle of the network.
+        share: of all dimensions, or by name of a dimension.
+        params: scores, epochs and learning rate.
+        state: name of the folder of checkpoints.
+        out: the bundle that is written.
+        scores: name of a dimension -> (units,). None: as the params say.
+        teacher_weight: of the answers of the recipe's first network. 0: targets alone.
+    """
+    card, _ = read_bundle(source)
+    architecture = base.models(card.task).architectures[card.architecture]
+    module = load_module(source)
+    pruning_spec = architecture.pruning_spec()
+    if scores is None and params.score == "taylor":
+        scores = first_order_scores(given.job, card, module)
+    parent_config = architecture.Config.model_validate(dict(card.config))
+    config, weights = prune_network(module, parent_config, pruning_spec, share, scores)
+    initial = given.job.state / f"{state}.safetensors"
+    write_atomic(initial, save(weights))
+    fit = {"epochs": params.epochs, "learning_rate": params.learning_rate}
+    spec = fit_config(given.job, card, state, **fit)
+    spec = replace(spec, config=config.model_dump(), initial=initial)
+    if teacher_weight:
+        spec = replace(spec, teacher=given.first, temperature=2.0, teacher_weight=teacher_weight)
+    _fit_and_save(given.job, spec, out, [*card.origin, "prune"])
+
+
+def first_order_scores(job: Job, card: Card, module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return the scores of `taylor_scores` from some train rows.
+
+    Args:
+        job: compress.
+        card: of the network's bundle.
+        module: the network.
+    """
+    architecture = base.models(card.task).architectures[card.architecture]
+    dims = architecture.pruning_spec().dims(module)
+    return taylor_scores(module, dims, base.learning(card.task), _train_batches(job, card.task))
+
+
+def _train_batches(job: Job, task: str) -> Iterator[Batch]:
+    """Yield batches of random train rows."""
+    tokens = job.inputs["tokens"]
+    rows = EncodedRows(tokens, "train", load_encoder(tokens, task))
+    rng = np.random.default_rng(job.seed)
+    chosen = rng.permutation(len(rows))[:_SCORE_ROWS]
+    for start in range(0, len(chosen), _SCORE_BATCH):
+        arrays = rows.batch(chosen[start : start + _SCORE_BATCH])
+        yield {name: torch.from_numpy(value) for name, value in arrays.items()}
+
+
+def _finetune(given: StepInput, params: Finetune) -> str:
+    """Fit the network again, with the answers of the recipe's first network."""
+    card, files = read_bundle(given.source)
+    initial = given.job.state / f"{given.state}.safetensors"
+    write_atomic(initial, files[WEIGHTS])
+    fit = {"epochs": params.epochs, "learning_rate": params.learning_rate}
+    spec = replace(fit_config(given.job, card, given.state, **fit), initial=initial)
+    if params.weight:
+        spec = replace(
+            spec,
+            teacher=given.first,
+            temperature=params.temperature,
+            teacher_weight=params.weight,
+        )
+    _fit_and_save(given.job, spec, given.out, [*card.origin, "finetune"])
+    return ""
+
+
+def _export(given: StepInput, params: None) -> str:  # noqa: ARG001
+    """Export to ONNX in fp32: the same answers, often faster."""
+    write_graph(given, given.source, export_bundle(given.job, given.source), ["export"])
+    return ""
+
+
+def write_graph(given: StepInput, network: Path, graph: bytes, steps: Sequence[str]) -> None:
+    """Write the bundle of a graph.
+
+    Args:
+        given: where it is written.
+        network: bundle of the network that the graph was exported from.
+        graph: bytes of the ONNX file.
+        steps: added to the network's origin.
+    """
+    card, _ = read_bundle(network)
+    spec = fit_config(given.job, card, given.state)
+    save_onnx(given.out, spec, graph, given.job.tags["params_hash"], [*card.origin, *steps])
+
+
+def export_bundle(job: Job, bundle: Path, module: torch.nn.Module | None = None) -> bytes:
+    """Return the graph of a torch bundle.
+
+    Args:
+        job: compress.
+        bundle: of the network.
+        module: exported in its place, a network of the same architecture.
+    """
+    card, _ = read_bundle(bundle)
+    rows = _train_rows(job, card.task)
+    architecture = base.models(card.task).architectures[card.architecture]
+    graph = architecture.graphs(module or load_module(bundle))["forward"]
+    # The longest and the shortest row: an example with padding in it, so that no axis looks
+    # constant.
+    longest = int(rows.lengths.argmax())
+    shortest = int(rows.lengths.argmin())
+    return export(graph, dict(rows.batch([longest, shortest])))
+
+
+def _train_rows(job: Job, task: str) -> EncodedRows:
+    tokens = job.inputs["tokens"]
+    return EncodedRows(tokens, "train", load_encoder(tokens, task))
+
+
+def _quantize(given: StepInput, params: Quantize) -> str:
+    """Export to ONNX and quantize."""
+    card, _ = read_bundle(given.source)
+    exported = export_bundle(given.job, given.source)
+    content = quantized(given.job, card, exported, params)
+    write_graph(given, given.source, content, ["int8"])
+    return ""
+
+
+def quantized(job: Job, card: Card, exported: bytes, params: Quantize) -> bytes:
+    """Return a graph in int8. Sensitive operators stay fp32 where the params ask for it.
+
+    Args:
+        job: compress.
+        card: of the network's bundle.
+        exported: the fp32 graph.
+        params: of the step.
+    """
+    rows = _train_rows(job, card.task)
+
+    def quantize(fp32: Sequence[str]) -> bytes:
+        """Return the graph in int8, without some operators."""
+        count = params.calibration_rows
+        return int8(exported, rows, count, job.seed, calibration=params.calibration, fp32=fp32)
+
+    if params.max_drop is None:
+        return quantize([])
+    before = module_score(GraphModule(exported), job.inputs["tokens"], card.task)
+    sample = rows.batch(range(min(_SENSITIVITY_ROWS, len(rows))))
+
+    def outputs(graph: bytes) -> Any:
+        """Return the logits (n, d) of some train rows."""
+        return onnx_scorer(graph)("forward", sample)["logits"]
+
+    def drop(graph: bytes) -> float:
+        """Return what a graph loses of the monitored metric on validation."""
+        return before - module_score(GraphModule(graph), job.inputs["tokens"], card.task)
+
+    def ranking() -> list[str]:
+        """Return the operators, the most sensitive first."""
+        return list(sensitivities(quantize, outputs, outputs(exported), quantizable(exported)))
+
+    content, fp32 = int8_within(quantize, drop, params.max_drop, ranking)
+    if fp32:
+        job.journal.log(f"quantize: {len(fp32)} sensitive operators stay fp32")
+    return content
+
+
+def _distill(given: StepInput, params: Distill) -> str:
+    """Fit a smaller network to the answers of the teacher.
+
+    Returns:
+        Why there is no student: the same network without a teacher is better on validation.
+    """
+    card, _ = read_bundle(given.source)
+    architecture = base.models(card.task).architectures[params.architecture]
+    config = architecture.Config.model_validate(params.nets.get(params.architecture, {}))
+    fit = {"epochs": params.epochs, "learning_rate": params.learning_rate}
+    alone = replace(
+        fit_config(given.job, card, f"{given.state}-alone", **fit),
+        architecture=params.architecture,
+        config=config.model_dump(),
+    )
+    taught = replace(
+        alone,
+        state=given.job.state / given.state,
+        teacher=given.source,
+        temperature=params.temperature,
+        teacher_weight=params.weight,
+    )
+    result = fit_distributed(taught, given.job.journal)
+    if params.compare:
+        metric = base.learning(card.task).monitored_metric
+        reached = result.best[f"validation_{metric}"]
+        without = fit_distributed(alone, given.job.journal).best[f"validation_{metric}"]
+        if _is_better(without, reached, card.task):
+            values = f"{without:.4f} without a teacher, {reached:.4f} with it"
+            return f"the same network reaches {metric} {values}"
+    _save(given.job, taught, result, given.out, [*card.origin, "distill"])
+    return ""
+
+
+def _is_better(value: float, other: float, task: str) -> bool:
+    """Return whether a value of the monitored metric is better than another one."""
+    if base.learning(task).monitored_goal == "max":
+        return value > other
+    return value < other
+
+
+def _fit_and_save(job: Job, spec: FitConfig, out: Path, origin: list[str]) -> None:
+    """Fit a network and write its bundle."""
+    _save(job, spec, fit_distributed(spec, job.journal), out, origin)
+
+
+def _save(job: Job, spec: FitConfig, result: FitResult, out: Path, origin: list[str]) -> None:
+    save_torch(out, spec, result.weights.read_bytes(), job.tags["params_hash"], origin)

@@ -1,0 +1,328 @@
+"""Reach a target: the most accurate network with the speed or size that is asked for.
+
+A network is exported, quantized, or pruned and quantized. What each structure costs on this machine
+is measured, and the cheapest cut with the wanted speed is searched (Kurtic et al. 2023, ZipLM,
+arXiv:2302.04089).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from components.core.bundles import Card, bundle_bytes, read_bundle
+from components.core.job import Job
+from components.inference.graph_module import GraphModule
+from components.inference.predictor import WEIGHTS, load_module
+from components.models.base import PrunableDim
+from components.stages.compress.cut_search import Cut, cheapest_cut, cuts_of, group_of
+from components.stages.compress.model_speed import seconds_per_row, speed_batches
+from components.stages.compress.params import Prune, Quantize, Target
+from components.stages.compress.prune import prune_network
+from components.stages.compress.steps import (
+    StepInput,
+    cut,
+    export_bundle,
+    first_order_scores,
+    quantized,
+    write_graph,
+)
+from components.tasks import base
+from components.tasks.base import Batch
+from components.training.evaluation import module_score
+
+# Shares of the units whose cut is timed, and those among which the search chooses.
+_TIMED = (0.5, 0.9)
+SHARES = tuple(tenths / 10 for tenths in range(1, 10))
+# The speed is met from this share of it on. A cut aims at the whole, and little more.
+_MET = 0.9
+_MOST_ABOVE = 1.1
+_ATTEMPTS = 6
+# Weight of the answers of the first network when a cut one is fitted.
+_TEACHER_WEIGHT = 0.5
+_MB = 1e6
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A network as a graph, with its speed, size and loss against its parent.
+
+    Args:
+        form: "export" for fp32, "quantize" for int8.
+        graph: bytes of the ONNX file.
+        speedup: parent's seconds divided by its seconds.
+        size_bytes: of the bundle.
+        drop: what it loses of the monitored metric on validation. Negative: it is better.
+    """
+
+    form: str
+    graph: bytes
+    speedup: float
+    size_bytes: int
+    drop: float
+
+    def keeps(self, target: Target) -> bool:
+        """Return whether speed, size and loss are as asked."""
+        return self.is_small_and_fast(target) and self.drop <= target.max_drop
+
+    def is_small_and_fast(self, target: Target, share: float = _MET) -> bool:
+        """Return whether the size and a share of the speed are as asked."""
+        fast = target.speedup is None or self.speedup >= share * target.speedup
+        small = target.max_size_mb is None or self.size_bytes <= target.max_size_mb * _MB
+        return fast and small
+
+    def __str__(self) -> str:
+        size = f"{self.size_bytes / _MB:.2f} MB"
+        return f"{self.speedup:.2f} times as fast, {size}, {self.drop:.4f} lost on validation"
+
+
+def reach(given: StepInput, target: Target) -> str:
+    """Write the bundle of the most accurate network that keeps a target.
+
+    Args:
+        given: what the recipe reads and writes.
+        target: speed, size and loss.
+
+    Returns:
+        What was reached. Where that is not the target, no bundle is written.
+    """
+    search = _Search(given, target)
+    whole = {form: search.measure(form, search.module) for form in ("export", "quantize")}
+    kept = [measured for measured in whole.values() if measured.keeps(target)]
+    if kept:
+        best = min(kept, key=lambda measured: (measured.drop, -measured.speedup))
+        search.write(best, given.source)
+        return f"reached without a cut: {best}"
+    usable = [measured for measured in whole.values() if measured.drop <= target.max_drop]
+    # The faster form leaves more of the network.
+    fastest = max(usable or whole.values(), key=lambda measured: measured.speedup)
+    if not search.dims:
+        architecture = search.card.architecture
+        return f"not reached: {architecture} has no prunable dimensions; {fastest}"
+    return search.cut_to(fastest)
+
+
+@dataclass
+class _Search:
+    """The network of a recipe, and what was measured of it."""
+
+    given: StepInput
+    target: Target
+    card: Card = field(init=False)
+    module: torch.nn.Module = field(init=False)
+    dims: Sequence[PrunableDim] = field(init=False)
+    value: float = field(init=False)
+    batches: list[Batch] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.card, files = read_bundle(self.given.source)
+        self.module = load_module(self.given.source)
+        spec = base.models(self.card.task).architectures[self.card.architecture].pruning_spec()
+        self.dims = spec.dims(self.module)
+        tokens = self.given.tokens
+        self.value = module_score(self.module, tokens, self.card.task)
+        self.batches = speed_batches(tokens, self.card.task, self.target.batch)
+        self.rest_bytes = bundle_bytes(self.given.source) - len(files[WEIGHTS])
+
+    @property
+    def job(self) -> Job:
+        """Return the job of compress."""
+        return self.given.job
+
+    def graph(self, form: str, module: torch.nn.Module) -> bytes:
+        """Return a network of the same architecture as a graph in fp32 or int8."""
+        exported = export_bundle(self.job, self.given.source, module)
+        if form == "export":
+            return exported
+        settings = self.job.params.quantize or Quantize()
+        return quantized(self.job, self.card, exported, settings)
+
+    def speedups(self, graphs: Mapping[str, bytes]) -> dict[str, float]:
+        """Return how much faster graphs are than the network."""
+        networks: dict[str, torch.nn.Module] = {"": self.module}
+        for name, graph in graphs.items():
+            networks[name] = GraphModule(graph)
+        seconds = seconds_per_row(networks, self.batches)
+        return {name: seconds[""] / seconds[name] for name in graphs}
+
+    def measure(self, form: str, module: torch.nn.Module) -> Measured:
+        """Return what a network of the same architecture reaches in a form."""
+        graph = self.graph(form, module)
+        score = module_score(GraphModule(graph), self.given.tokens, self.card.task)
+        return Measured(
+            form=form,
+            graph=graph,
+            speedup=self.speedups({form: graph})[form],
+            size_bytes=len(graph) + self.rest_bytes,
+            drop=self.value - score,
+        )
+
+    def write(self, measured: Measured, network: Path) -> None:
+        """Write the bundle of a graph.
+
+        Args:
+            measured: the graph.
+            network: bundle of the network that it was exported from.
+        """
+        steps = ["export"] if measured.form == "export" else ["int8"]
+        write_graph(self.given, network, measured.graph, steps)
+
+    def cut_to(self, whole: Measured) -> str:
+        """Cut the network until it has the speed and size, fit it, and write it as a graph.
+
+        Args:
+            whole: the network before the cut, in the form that is written.
+
+        Returns:
+            What was reached.
+        """
+        form = whole.form
+        scores = first_order_scores(self.job, self.card, self.module)
+        cuts = cuts_of(self.dims, scores, SHARES, self._savings(whole))
+        shares, reached = self._shares(whole, cuts)
+        if not reached.is_small_and_fast(self.target):
+            return f"not reached: the largest cut is {reached}"
+        network = self.given.job.state / f"{self.given.state}-cut" / "bundle"
+        settings = self.job.params.prune or Prune()
+        cut(
+            self.given,
+            self.given.source,
+            shares,
+            settings,
+            f"{self.given.state}-cut",
+            network,
+            scores=scores,
+            teacher_weight=_TEACHER_WEIGHT,
+        )
+        final = self.measure(form, load_module(network))
+        if not final.keeps(self.target):
+            return f"not reached: {final}, with {self.target.max_drop:g} allowed"
+        self.write(final, network)
+        return f"reached: {final}"
+
+    def _unfitted(self, form: str, shares: Mapping[str, float]) -> bytes:
+        """Return the graph of the network after a cut, before it is fitted."""
+        architecture = base.models(self.card.task).architectures[self.card.architecture]
+        config = architecture.Config.model_validate(dict(self.card.config))
+        spec = architecture.pruning_spec()
+        smaller, weights = prune_network(self.module, config, spec, shares)
+        module = build_network(self.job, self.card, smaller, weights)
+        return self.graph(form, module)
+
+    def _savings(self, whole: Measured) -> dict[str, dict[float, float]]:
+        """Return the share of the time that is saved by a cut of each group of dimensions.
+
+        Groups of the same kind, such as the heads of all layers, are cut together and share what
+        is saved.
+
+        Returns:
+            group -> share that is cut -> share of the whole network's time.
+        """
+        state = self.module.state_dict()
+        kinds: dict[str, list[PrunableDim]] = {}
+        for dim in self.dims:
+            kinds.setdefault(kind_of(dim, state), []).append(dim)
+        savings: dict[str, dict[float, float]] = {}
+        for dims in kinds.values():
+            graphs = {"whole": whole.graph}
+            for share in _TIMED:
+                shares = {dim.name: share for dim in dims}
+                graphs[str(share)] = self._unfitted(whole.form, shares)
+            speedups = self.speedups(graphs)
+            saved = [max(1 - speedups["whole"] / speedups[str(share)], 0.0) for share in _TIMED]
+            groups = set(map(group_of, dims))
+            for share in SHARES:
+                part = float(np.interp(share, (0.0, *_TIMED), (0.0, *saved))) / len(groups)
+                for group in groups:
+                    of_group = savings.setdefault(group, {})
+                    of_group[share] = of_group.get(share, 0.0) + part
+        return savings
+
+    def _shares(
+        self, whole: Measured, cuts: Mapping[str, Sequence[Cut]]
+    ) -> tuple[dict[str, float], Measured]:
+        """Return the shares of the dimensions that give the speed and size, and what they give.
+
+        The table of savings is not exact, so the aim is corrected by what a cut really gives.
+        """
+        # Shares of the time whose cut is too small, and large enough.
+        too_small, enough = 0.0, 1.0
+        best: tuple[dict[str, float], Measured] | None = None
+        cut_share = self._predicted_cut(whole)
+        for _ in range(_ATTEMPTS):
+            shares = self._shares_of(cheapest_cut(cuts, 1 - cut_share))
+            reached = self._measure_unfitted(whole.form, shares)
+            if reached.is_small_and_fast(self.target, share=1.0):
+                best = shares, reached
+                enough = cut_share
+                if self._is_close(reached):
+                    break
+            else:
+                too_small = cut_share
+                if set(shares.values()) == {SHARES[-1]}:
+                    break
+            cut_share = (too_small + enough) / 2
+        if best is None:
+            shares = {dim.name: SHARES[-1] for dim in self.dims}
+            return shares, self._measure_unfitted(whole.form, shares)
+        return best
+
+    def _predicted_cut(self, whole: Measured) -> float:
+        """Return the share of the time that must go for the speed that is asked for."""
+        if self.target.speedup is None:
+            return 0.5
+        return max(1 - whole.speedup / self.target.speedup, 0.05)
+
+    def _shares_of(self, chosen: Mapping[str, float]) -> dict[str, float]:
+        """Return the share of each dimension for those of the groups."""
+        return {dim.name: chosen[group_of(dim)] for dim in self.dims}
+
+    def _measure_unfitted(self, form: str, shares: Mapping[str, float]) -> Measured:
+        """Return speed and size of the network after a cut, before it is fitted."""
+        graph = self._unfitted(form, shares)
+        speedup = self.speedups({form: graph})[form]
+        return Measured(form, graph, speedup, len(graph) + self.rest_bytes, 0.0)
+
+    def _is_close(self, reached: Measured) -> bool:
+        """Return whether a network is hardly faster than was asked for."""
+        wanted = self.target.speedup
+        return wanted is not None and reached.speedup <= _MOST_ABOVE * wanted
+
+
+def build_network(
+    job: Job, card: Card, config: Any, weights: Mapping[str, torch.Tensor]
+) -> torch.nn.Module:
+    """Return a network with these weights, in evaluation mode.
+
+    Args:
+        job: compress.
+        card: of a bundle of the same architecture.
+        config: of the network.
+        weights: by name.
+    """
+    from components.training.batches import load_encoder
+
+    architecture = base.models(card.task).architectures[card.architecture]
+    module = architecture.build(config, load_encoder(job.inputs["tokens"], card.task))
+    module.load_state_dict(dict(weights))
+    return module.eval().requires_grad_(False)
+
+
+def kind_of(dim: PrunableDim, state: Mapping[str, torch.Tensor]) -> str:
+    """Return the kind of a dimension: its name without numbers, its units and their weights.
+
+    Args:
+        dim: the dimension.
+        state: parameters by name.
+    """
+    letters = "".join(character for character in dim.name if not character.isdigit())
+    weights = sum(
+        state[name].numel() // state[name].shape[axis] * width
+        for name, axis, _, width in dim.slices
+    )
+    return f"{letters} {dim.size} {weights}"

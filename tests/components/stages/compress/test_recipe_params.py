@@ -1,0 +1,105 @@
+"""Recipes in params: what they resolve to, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from components.stages.compress.params import (
+    CompressParams,
+    Prune,
+    Step,
+    Target,
+    check_recipes,
+    resolved_recipes,
+)
+from components.tasks import base
+
+ARCHITECTURES = base.models("text_classification").architectures
+STUDENT = {"architecture": "textcnn", "nets": {}}
+
+
+def params(**knobs: Any) -> CompressParams:
+    return CompressParams.model_validate({"distill": STUDENT} | knobs)
+
+
+def test_by_default_each_step_is_a_recipe_of_its_own() -> None:
+    recipes, skipped = resolved_recipes(params())
+    assert {name: [step.name for step in steps] for name, steps in recipes.items()} == {
+        "pruned": ["prune"],
+        "int8": ["quantize"],
+        "distilled": ["distill"],
+    }
+    assert skipped == {}
+
+
+def test_a_recipe_changes_some_settings_of_a_step() -> None:
+    given = params(prune={"share": 0.3, "epochs": 7}, recipes={"a": [{"prune": {"share": 0.9}}]})
+    recipes, _ = resolved_recipes(given)
+    assert recipes == {"a": [Step("prune", Prune(share=0.9, epochs=7))]}
+
+
+def test_a_recipe_with_a_step_that_is_null_is_skipped() -> None:
+    given = params(quantize=None, recipes={"a": ["prune", "quantize"], "b": ["prune"]})
+    recipes, skipped = resolved_recipes(given)
+    assert list(recipes) == ["b"]
+    assert skipped == {"a": "quantize"}
+
+
+def test_settings_in_a_recipe_bring_back_a_step_that_is_null() -> None:
+    given = params(prune=None, recipes={"a": [{"prune": {"share": 0.2}}, "export"]})
+    recipes, skipped = resolved_recipes(given)
+    assert recipes == {"a": [Step("prune", Prune(share=0.2)), Step("export", None)]}
+    assert skipped == {}
+
+
+def test_a_mapping_is_a_target() -> None:
+    recipes, _ = resolved_recipes(params(recipes={"fast": {"speedup": 8, "max_drop": 0.02}}))
+    assert recipes == {"fast": Target(speedup=8.0, max_drop=0.02)}
+
+
+@pytest.mark.parametrize(
+    ("recipes", "mistake"),
+    [
+        (
+            {"a": ["prone"]},
+            "compress.recipes.a[0]: 'prone' is not one of prune, finetune, quantize, distill, "
+            "export",
+        ),
+        (
+            {"a": ["quantize", "prune"]},
+            "compress.recipes.a[0]: quantize must be the last step: a graph cannot be fitted",
+        ),
+        ({"a": []}, "compress.recipes.a: has no steps; remove it, or name one of prune"),
+        ({"a": [3]}, "compress.recipes.a[0]: 3 is not a step; write its name"),
+        (
+            {"../a": ["prune"]},
+            "compress.recipes.../a: a name has lower-case letters, digits, - and _, at most 40",
+        ),
+        ({"tuned": ["prune"]}, "name other models; choose another name"),
+        (
+            {"a": [{"prune": {"share": 2}}]},
+            "compress.recipes.a[0].prune.share: 2: input should be less than 1",
+        ),
+        ({"a": [{"prune": {"shore": 0.2}}]}, "compress.recipes.a[0].prune.shore"),
+        ({"a": [{"prune": 0.2}]}, "takes no settings of this kind: 0.2"),
+        (
+            {"a": [{"export": {"format": "onnx"}}]},
+            "compress.recipes.a[0].export: takes no settings",
+        ),
+        (
+            {"a": [{"distill": {"architecture": "lstm"}}]},
+            "compress.recipes.a[0].distill.architecture: 'lstm' is not one of",
+        ),
+        ({"a": {"max_drop": 0.1}}, "asks for nothing; give it speedup or max_size_mb"),
+        (
+            {"a": {"speedup": 0.5}},
+            "compress.recipes.a.speedup: 0.5: input should be greater than 1",
+        ),
+    ],
+)
+def test_a_wrong_recipe_is_refused_by_its_place(recipes: dict[str, Any], mistake: str) -> None:
+    mistakes = check_recipes(params(recipes=recipes), ARCHITECTURES)
+    assert len(mistakes) == 1
+    assert mistake in mistakes[0]

@@ -1,0 +1,342 @@
+"""Recipes at work: shared steps, kept and dropped ones, failures, kills, targets."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from stage_runner import TINY, StageRunner
+
+from components.core.bundles import CARD, bundle_bytes, read_bundle
+from components.core.errors import EnvironmentFault, InputError
+from components.core.job import Job
+from components.inference.graph_module import GraphModule
+from components.inference.predictor import load
+from components.stages.compress import stage, steps, target
+from components.stages.compress.params import CompressParams
+from components.training import evaluation
+from components.training.bundle_writer import save_torch
+from components.training.fit_config import FitConfig, FitResult
+from components.training.loop import fit
+
+STUDENT = {"architecture": "textcnn", "nets": {"textcnn": {"width": 8, "channels": 8}}}
+NOTHING = CompressParams.model_validate({"distill": None, "recipes": {}})
+# A fit with this rate forgets what it knew.
+ABSURD = {"learning_rate": 9.0, "epochs": 1, "weight": 0.0}
+
+
+@pytest.fixture
+def job(
+    reviews: StageRunner, network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Job:
+    """Return a job of compress on the network of `reviews`, without Ray."""
+    monkeypatch.setattr(steps, "fit_distributed", lambda spec, journal: fit(spec, journal))
+    train = type(reviews.sections["train"]).model_validate(
+        {
+            "architecture": "textcnn",
+            "workers": 1,
+            "batch_size": 32,
+            "patience": 12,
+            "nets": {"textcnn": TINY["textcnn"]},
+        }
+    )
+    (tmp_path / "trained").mkdir()
+    (tmp_path / "tuned").mkdir()
+    (tmp_path / "trained" / "network").symlink_to(network)
+    made = reviews.job(
+        "compress", ["tokens", "trained", "tuned"], ["compressed", "report"], NOTHING
+    )
+    return replace(
+        made,
+        sections={**reviews.sections, "train": train},
+        inputs={
+            "tokens": reviews.root / "tokens",
+            "trained": tmp_path / "trained",
+            "tuned": tmp_path / "tuned",
+        },
+        outputs={"compressed": tmp_path / "compressed", "report": tmp_path / "compress.json"},
+        state=tmp_path / "state",
+    )
+
+
+def run(job: Job, recipes_: Mapping[str, Any], **knobs: Any) -> dict[str, Any]:
+    """Run compress with these recipes; returns what each did, for the report."""
+    params = CompressParams.model_validate({"distill": STUDENT, "recipes": recipes_} | knobs)
+    stage.run(replace(job, params=params))
+    rows: dict[str, Any] = json.loads((job.outputs["compressed"] / stage.RECIPES).read_text())
+    return rows
+
+
+def made(job: Job) -> list[str]:
+    """Return the names of the bundles."""
+    return sorted(card.parent.name for card in job.outputs["compressed"].glob(f"*/{CARD}"))
+
+
+def counted_fits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list to which each fit adds the name of its state."""
+    fits: list[str] = []
+
+    def counting(spec: FitConfig, journal: Any) -> FitResult:
+        fits.append(spec.state.name.split("-")[0])
+        return fit(spec, journal)
+
+    monkeypatch.setattr(steps, "fit_distributed", counting)
+    return fits
+
+
+def test_steps_that_recipes_begin_with_in_common_run_once(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits = counted_fits(monkeypatch)
+    small = {"prune": {"epochs": 1, "share": 0.5}}
+    rows = run(
+        job,
+        {
+            "pruned": [small],
+            "small": [small, {"finetune": {"epochs": 1}}],
+            "tiny": [small, "quantize"],
+        },
+    )
+    assert sorted(fits) == ["finetune", "prune"]
+    assert made(job) == ["pruned", "small", "tiny"]
+    folder = job.outputs["compressed"]
+    assert read_bundle(folder / "tiny")[0].origin == ["train", "prune", "int8"]
+    assert read_bundle(folder / "tiny")[0].config == read_bundle(folder / "pruned")[0].config
+    assert bundle_bytes(folder / "tiny") < bundle_bytes(folder / "pruned")
+    report = json.loads(job.outputs["report"].read_text())
+    assert report["tiny_bytes"] == bundle_bytes(folder / "tiny") == rows["tiny"][-1]["size_bytes"]
+    assert [row["step"] for row in rows["tiny"]] == ["prune", "quantize"]
+    assert str(job.state) not in (folder / stage.RECIPES).read_text()
+
+
+def test_a_step_that_makes_a_model_worse_and_no_cheaper_is_dropped(job: Job) -> None:
+    rows = run(job, {"a": [{"finetune": ABSURD}], "b": [{"finetune": ABSURD}, "quantize"]})
+    for name in ("a", "b"):
+        dropped = rows[name][0]
+        assert not dropped["kept"]
+        assert "worse on validation" in dropped["reason"]
+        assert "and not cheaper" in dropped["reason"]
+    # The recipe goes on with what was there before; one without a kept step gives no model.
+    assert made(job) == ["b"]
+    assert read_bundle(job.outputs["compressed"] / "b")[0].origin == ["train", "int8"]
+    journal = job.journal.path.read_text()
+    assert "a: finetune dropped: worse on validation" in journal
+    assert "a: no model" in journal
+
+
+def test_a_recipe_that_fails_does_not_end_the_others(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: Any, **__: Any) -> bytes:
+        raise InputError("cannot be quantized", where="model.onnx")
+
+    monkeypatch.setattr(steps, "int8", failing)
+    rows = run(job, {"a": ["quantize"], "b": ["export"]})
+    assert made(job) == ["b"]
+    assert rows["a"][0]["reason"].startswith("failed: ")
+    assert "cannot be quantized" in rows["a"][0]["reason"]
+
+
+def test_a_fault_of_the_machine_ends_the_stage(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> bytes:
+        raise EnvironmentFault("no space left", remedy="free some")
+
+    monkeypatch.setattr(steps, "int8", full)
+    with pytest.raises(EnvironmentFault, match="no space left"):
+        run(job, {"a": ["quantize"]})
+
+
+def test_finished_steps_are_not_repeated_after_a_kill(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits = counted_fits(monkeypatch)
+    wanted = {"a": [{"prune": {"epochs": 1}}, "quantize"]}
+
+    def killed(*_: Any, **__: Any) -> bytes:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "int8", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(job, wanted)
+    assert fits == ["prune"]
+    run(job, wanted)
+    assert fits == ["prune"]
+    assert made(job) == ["a"]
+
+
+def test_pruning_in_rounds_reaches_the_share(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    fits = counted_fits(monkeypatch)
+    run(job, {"a": [{"prune": {"epochs": 1, "share": 0.75, "rounds": 2, "score": "taylor"}}]})
+    assert fits == ["prune", "prune"]
+    card = read_bundle(job.outputs["compressed"] / "a")[0]
+    assert card.config["channels"] == [4, 4, 4]
+    assert card.origin == ["train", "prune", "prune"]
+
+
+@pytest.mark.parametrize(("alone", "taught", "kept"), [(0.9, 0.8, False), (0.8, 0.9, True)])
+def test_a_student_that_is_better_without_its_teacher_is_dropped(
+    job: Job, monkeypatch: pytest.MonkeyPatch, alone: float, taught: float, kept: bool
+) -> None:
+    def drawn(spec: FitConfig, journal: Any) -> FitResult:
+        value = taught if spec.teacher else alone
+        result = fit(spec, journal)
+        return replace(result, best={**result.best, "validation_macro_f1": value})
+
+    monkeypatch.setattr(steps, "fit_distributed", drawn)
+    rows = run(job, {"student": [{"distill": {"epochs": 1}}]})
+    assert rows["student"][0]["kept"] is kept
+    assert made(job) == (["student"] if kept else [])
+    if not kept:
+        assert rows["student"][0]["reason"] == (
+            "the same network reaches macro_f1 0.9000 without a teacher, 0.8000 with it"
+        )
+
+
+def test_an_exported_model_answers_as_its_parent_does(job: Job, reviews: StageRunner) -> None:
+    run(job, {"onnx": ["export"]})
+    folder = job.outputs["compressed"] / "onnx"
+    card = read_bundle(folder)[0]
+    assert (card.runtime, card.origin) == ("onnx", ["train", "export"])
+    parent = job.inputs["trained"] / "network"
+    tokens = job.inputs["tokens"]
+    assert evaluation.validation_score(folder, tokens) == evaluation.validation_score(
+        parent, tokens
+    )
+    texts = [row["text"] for row in reviews.rows("clean", "test")][:20]
+    answers = []
+    for bundle in (folder, parent):
+        predictor = load(bundle)
+        answers.append(predictor.predict([predictor.evaluator.Query(text=text) for text in texts]))
+    for mine, theirs in zip(*answers, strict=True):
+        assert mine.label == theirs.label
+        assert mine.probabilities == pytest.approx(theirs.probabilities, abs=1e-5)
+
+
+# -- targets: seconds are stated, so that the tests do not depend on the machine
+
+
+@pytest.fixture(scope="module")
+def one_kernel(reviews: StageRunner, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the bundle of a fitted TextCNN with one size of kernel."""
+    folder = tmp_path_factory.mktemp("one_kernel")
+    spec = reviews.spec(folder / "state", config={"kernels": [2]}, epochs=4)
+    save_torch(folder / "network", spec, fit(spec).weights.read_bytes(), "0" * 64, ["train"])
+    return folder
+
+
+@pytest.fixture
+def small_job(job: Job, one_kernel: Path) -> Job:
+    """Return a job of compress on the network with one size of kernel."""
+    return replace(job, inputs={**job.inputs, "trained": one_kernel})
+
+
+def filters_as_seconds(networks: Mapping[str, torch.nn.Module], _: Any) -> dict[str, float]:
+    """Return the number of weights of the convolutions of each network as its seconds."""
+    seconds = {}
+    for name, network in networks.items():
+        if isinstance(network, GraphModule):
+            graph = onnx.load_from_string(network.content).graph  # type: ignore[arg-type]
+            shapes = [tensor.dims for tensor in graph.initializer]
+        else:
+            shapes = [parameter.shape for parameter in network.parameters()]
+        seconds[name] = float(sum(np.prod(shape) for shape in shapes if len(shape) == 3))
+    return seconds
+
+
+def twice_as_fast(networks: Mapping[str, torch.nn.Module], _: Any) -> dict[str, float]:
+    """Return 2 seconds for the network of a recipe and 1 for each graph."""
+    return {name: 1.0 if name else 2.0 for name in networks}
+
+
+@pytest.fixture
+def quick_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Export graphs of targets in a tenth of the time."""
+    monkeypatch.setattr(target, "export_bundle", exported_quickly)
+
+
+@pytest.fixture
+def filter_speed(monkeypatch: pytest.MonkeyPatch, quick_export: None) -> None:
+    """State the speed of a network by the number of its filters."""
+    original = GraphModule.__init__
+
+    def keeping(self: GraphModule, content: bytes) -> None:
+        original(self, content)
+        self.content = content  # type: ignore[assignment]
+
+    monkeypatch.setattr(GraphModule, "__init__", keeping)
+    monkeypatch.setattr(target, "seconds_per_row", filters_as_seconds)
+
+
+def exported_quickly(job: Job, bundle: Path, module: torch.nn.Module) -> bytes:
+    """Return the graph of a TextCNN by the exporter of before, which takes a tenth of the time."""
+    content = io.BytesIO()
+    inputs = {"ids": torch.ones((2, 5), dtype=torch.long), "mask": torch.ones((2, 5))}
+    torch.onnx.export(
+        module,
+        (inputs["ids"], inputs["mask"]),
+        content,
+        dynamo=False,
+        input_names=list(inputs),
+        output_names=["logits"],
+        dynamic_axes={name: {0: "n", 1: "t"} for name in inputs},
+    )
+    return content.getvalue()
+
+
+@pytest.mark.usefixtures("filter_speed")
+def test_a_speed_that_is_asked_for_is_kept_within_a_tenth(small_job: Job) -> None:
+    job = small_job
+    speedup = 3.0
+    wanted = {"speedup": speedup, "max_drop": 0.2}
+    rows = run(job, {"fast": wanted}, prune={"epochs": 6, "learning_rate": 0.01})
+    (row,) = rows["fast"]
+    assert row["reason"].startswith("reached: ")
+    reached = float(row["reason"].split()[1])
+    assert 0.9 * speedup <= reached <= 1.1 * speedup
+    card = read_bundle(job.outputs["compressed"] / "fast")[0]
+    assert card.origin[:2] == ["train", "prune"]
+    assert card.runtime == "onnx"
+
+
+@pytest.mark.usefixtures("filter_speed")
+def test_a_cut_that_loses_more_than_is_allowed_is_refused(small_job: Job) -> None:
+    job = small_job
+    wanted = {"speedup": 3.0, "max_drop": 0.0}
+    rows = run(job, {"fast": wanted}, prune={"epochs": 1, "learning_rate": 1e-7})
+    assert rows["fast"][0]["reason"].startswith("not reached: ")
+    assert rows["fast"][0]["reason"].endswith("lost on validation, with 0 allowed")
+    assert made(job) == []
+
+
+@pytest.mark.usefixtures("quick_export")
+def test_a_target_that_the_whole_network_meets_cuts_nothing(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits = counted_fits(monkeypatch)
+    monkeypatch.setattr(target, "seconds_per_row", twice_as_fast)
+    rows = run(job, {"fast": {"speedup": 2, "max_drop": 0.2}})
+    assert fits == []
+    assert rows["fast"][0]["reason"].startswith("reached without a cut: 2.00 times as fast")
+    assert read_bundle(job.outputs["compressed"] / "fast")[0].runtime == "onnx"
+
+
+@pytest.mark.usefixtures("quick_export")
+def test_a_target_that_cannot_be_met_is_refused_with_how_far_it_got(
+    small_job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = small_job
+    fits = counted_fits(monkeypatch)
+    monkeypatch.setattr(target, "seconds_per_row", twice_as_fast)
+    rows = run(job, {"fast": {"speedup": 50}})
+    assert fits == []
+    assert rows["fast"][0]["reason"].startswith("not reached: the largest cut is 2.00 times as")
+    assert made(job) == []
