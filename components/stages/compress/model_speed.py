@@ -59,11 +59,25 @@ def seconds_per_row(
 ) -> dict[str, float]:
     """Return the seconds that each network takes for a row: the median of the rounds.
 
+    Args:
+        networks: name -> network in evaluation mode.
+        batches: inputs, without targets.
+    """
+    seconds = round_seconds(networks, batches)
+    return {name: float(np.median(values)) for name, values in seconds.items()}
+
+
+def round_seconds(
+    networks: Mapping[str, torch.nn.Module], batches: Sequence[Batch], rounds: int = _ROUNDS
+) -> dict[str, list[float]]:
+    """Return the CPU-seconds that each network takes for a row, in each round.
+
     All networks compute the same batches in a round, so that a busy moment slows all of them.
 
     Args:
         networks: name -> network in evaluation mode.
         batches: inputs, without targets.
+        rounds: how often all are measured.
     """
     threads = torch.get_num_threads()
     # A replica that serves has one thread too.
@@ -72,7 +86,7 @@ def seconds_per_row(
     try:
         with torch.inference_mode():
             count = _batches_of_a_round(networks, batches)
-            for number in range(_ROUNDS):
+            for number in range(rounds):
                 first = number * count
                 chosen = [batches[(first + index) % len(batches)] for index in range(count)]
                 rows = sum(len(next(iter(batch.values()))) for batch in chosen)
@@ -83,7 +97,7 @@ def seconds_per_row(
                     times[name].append((time.process_time() - start) / rows)
     finally:
         torch.set_num_threads(threads)
-    return {name: float(np.median(values)) for name, values in times.items()}
+    return times
 
 
 def _batches_of_a_round(networks: Mapping[str, torch.nn.Module], batches: Sequence[Batch]) -> int:

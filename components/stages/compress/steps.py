@@ -80,14 +80,7 @@ def run_step(name: str, given: StepInput, params: Any) -> str:
     Returns:
         Why no bundle was written; "" if one was.
     """
-    steps: Mapping[str, StepFunction] = {
-        "prune": _prune,
-        "finetune": _finetune,
-        "quantize": _quantize,
-        "distill": _distill,
-        "export": _export,
-    }
-    return steps[name](given, params)
+    return STEP_FUNCTIONS[name](given, params)
 
 
 def fit_config(job: Job, card: Card, state: str, **changes: Any) -> FitConfig:
@@ -358,3 +351,12 @@ def _fit_and_save(job: Job, spec: FitConfig, out: Path, origin: list[str]) -> No
 
 def _save(job: Job, spec: FitConfig, result: FitResult, out: Path, origin: list[str]) -> None:
     save_torch(out, spec, result.weights.read_bytes(), job.tags["params_hash"], origin)
+
+
+STEP_FUNCTIONS: Mapping[str, StepFunction] = {
+    "prune": _prune,
+    "finetune": _finetune,
+    "quantize": _quantize,
+    "distill": _distill,
+    "export": _export,
+}

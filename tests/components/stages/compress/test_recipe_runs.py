@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,14 +19,16 @@ from stage_runner import TINY, StageRunner
 from components.core.bundles import CARD, bundle_bytes, read_bundle
 from components.core.errors import EnvironmentFault, InputError
 from components.core.job import Job
-from components.inference.graph_module import GraphModule
+from components.inference.graph_module import GraphModule, load_network
 from components.inference.predictor import load
+from components.stages.compress import params as compress_params
 from components.stages.compress import stage, steps, target
 from components.stages.compress.params import CompressParams
 from components.training import evaluation
 from components.training.bundle_writer import save_torch
 from components.training.fit_config import FitConfig, FitResult
 from components.training.loop import fit
+from tests.structure.import_graph import ROOT
 
 STUDENT = {"architecture": "textcnn", "nets": {"textcnn": {"width": 8, "channels": 8}}}
 NOTHING = CompressParams.model_validate({"distill": None, "recipes": {}})
@@ -219,6 +222,35 @@ def test_an_exported_model_answers_as_its_parent_does(job: Job, reviews: StageRu
     for mine, theirs in zip(*answers, strict=True):
         assert mine.label == theirs.label
         assert mine.probabilities == pytest.approx(theirs.probabilities, abs=1e-5)
+
+
+PAGE = re.compile(r"<!-- add to: (\w+)\.py -->\n```python\n(.*?)```", re.DOTALL)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_step_of_the_page_works_as_the_page_says(
+    job: Job, monkeypatch: pytest.MonkeyPatch, language: str
+) -> None:
+    page = ROOT / "docs" / language / "how-to" / "add-a-compression-method.md"
+    code = dict(PAGE.findall(page.read_text(encoding="utf-8")))
+    settings: dict[str, Any] = dict(vars(compress_params))
+    exec(code["params"], settings)
+    functions: dict[str, Any] = {**vars(steps), "Sparsify": settings["Sparsify"]}
+    exec(code["steps"], functions)
+    monkeypatch.setitem(compress_params.STEPS, "sparsify", settings["Sparsify"])
+    monkeypatch.setitem(steps.STEP_FUNCTIONS, "sparsify", functions["_sparsify"])
+    little = {"sparsify": {"share": 0.01}}
+    most = {"sparsify": {"share": 0.99}}
+    rows = run(job, {"little": [little], "most": [most, "export"]})
+    card = read_bundle(job.outputs["compressed"] / "most")[0]
+    # A network without nearly all of its weights is worse, and no cheaper.
+    assert not rows["most"][0]["kept"]
+    assert card.origin == ["train", "export"]
+    if rows["little"][0]["kept"]:
+        weights = load_network(job.outputs["compressed"] / "little").state_dict()
+        zeros = sum(int((value == 0).sum()) for value in weights.values() if value.dim() > 1)
+        total = sum(value.numel() for value in weights.values() if value.dim() > 1)
+        assert zeros == pytest.approx(0.01 * total, rel=0.1)
 
 
 # -- targets: seconds are stated, so that the tests do not depend on the machine
