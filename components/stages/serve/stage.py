@@ -366,10 +366,14 @@ def _log_decision(job: Job, decision: Release) -> None:
 
 def _refusal(gate: Gate) -> str:
     """Return the message of a gate that refuses the release."""
-    interval = ""
+    measured = _number(gate.value)
     if gate.interval:
         low, high = gate.interval
-        interval = f", {low:.4g} to {high:.4g}"
-    return (
-        f"{gate.verdict}: {gate.name}: {gate.detail} ({gate.value}{interval} against {gate.limit})"
-    )
+        measured += f", {_number(low)} to {_number(high)}"
+    limit = _number(gate.limit)
+    return f"{gate.verdict}: {gate.name}: {gate.detail} ({measured} against {limit})"
+
+
+def _number(value: float | None) -> str:
+    """Return a number with four digits."""
+    return "none" if value is None else f"{value:.4g}"

@@ -21,6 +21,7 @@ from components.core.tables import read_table, write_table
 from components.inference.abstention import KEY
 from components.metrics.selective_prediction import abstention_table
 from components.registry.params import RegistryParams
+from components.registry.release.gate_results import Gate
 from components.registry.release.gates import GateParams
 from components.registry.release.promotion import history
 from components.registry.store import tracking_store
@@ -361,3 +362,20 @@ def test_what_abstaining_comes_to_is_printed_and_a_card_without_it_refused(
     promised = replace(job_of(root, reviews, bundle), params=ServeParams(abstain=0.001))
     stage.run(promised)
     assert "no threshold can promise it" in said(promised)
+
+
+def test_a_refusal_is_told_with_numbers_of_four_digits() -> None:
+    gate = Gate(
+        "baseline",
+        passed=False,
+        value=-0.00282061317677762,
+        limit=-0.01,
+        detail="gain on test",
+        interval=(-0.0161512, 0.0096612),
+        borderline=True,
+    )
+    assert stage._refusal(gate) == (
+        "borderline: baseline: gain on test (-0.002821, -0.01615 to 0.009661 against -0.01)"
+    )
+    gate = Gate("latency", passed=False, value=None, limit=None, detail="was not measured")
+    assert stage._refusal(gate) == "refused: latency: was not measured (none against none)"
