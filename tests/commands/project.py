@@ -29,6 +29,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "train": {"workers": 1, "epochs": 2, "batch_size": 32, "nets": NET},
     "tune": {"trials": 2, "epochs": 1, "space": {"learning_rate": {"loguniform": [0.001, 0.01]}}},
     "compress": {
+        "recipes": {"pruned": ["prune"], "int8": ["quantize"], "distilled": ["distill"]},
         "prune": {"epochs": 1},
         "quantize": {"calibration_rows": 16},
         "distill": {

@@ -45,7 +45,7 @@ def runs_in_process(params: Params, stage: str, data: Path, root: Path) -> bool:
     sections: Any = params.sections
     if stage == "tune":
         return not sections["tune"].trials
-    if stage == "compress" and not _recipes(sections["compress"]):
+    if stage == "compress" and not _has_recipes(sections["compress"]):
         return True
     if stage in ("train", "compress") and sections["train"].workers > 1:
         return False
@@ -92,9 +92,12 @@ def execute_here(job: Job) -> None:
     importlib.import_module(f"components.stages.{job.stage}.stage").run(job)
 
 
-def _recipes(section: Any) -> list[str]:
-    """Return the recipes that the section `compress` switches on."""
-    return [name for name in ("prune", "quantize", "distill") if getattr(section, name) is not None]
+def _has_recipes(compress: Any) -> bool:
+    """Return whether the stage `compress` has a recipe that params do not switch off."""
+    from components.stages.compress.params import resolved_recipes
+
+    recipes, _ = resolved_recipes(compress)
+    return bool(recipes)
 
 
 def _input_rows(stage: str, data: Path) -> int | None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.tasks.base import Graph
+from components.tasks.base import Arrays, Graph
 from components.training.batches import EncodedRows
 
 _OPSET = 20
@@ -106,7 +106,9 @@ def int8(
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            self._batches = _calibration_batches(rows, count, seed, batch)
+            # Histograms are made of arrays of one shape.
+            same_shape = calibration != "minmax"
+            self._batches = _calibration_batches(rows, count, seed, batch, same_shape)
 
         def get_next(self) -> dict[str, Any] | None:
             """Return the next calibration batch; None after the last."""
@@ -204,13 +206,32 @@ def _calibration_batches(
     count: int,
     seed: int,
     batch: int,
+    same_shape: bool,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the inputs of random train rows in batches."""
+    """Yield the inputs of random train rows in batches.
+
+    Args:
+        rows: train rows.
+        count: number of the rows that are drawn.
+        seed: of their choice.
+        batch: rows of a batch.
+        same_shape: pad all batches to the longest of the rows, and leave out the rest of them.
+    """
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(rows), size=min(count, len(rows)), replace=False)
+    if same_shape:
+        padded = _inputs(rows.batch(chosen))
+        whole = len(chosen) // batch * batch or len(chosen)
+        for start in range(0, whole, batch):
+            yield {name: value[start : start + batch] for name, value in padded.items()}
+        return
     for start in range(0, len(chosen), batch):
-        arrays = rows.batch(chosen[start : start + batch])
-        yield {name: value for name, value in arrays.items() if name != "target"}
+        yield _inputs(rows.batch(chosen[start : start + batch]))
+
+
+def _inputs(arrays: Arrays) -> dict[str, Any]:
+    """Return the inputs of a batch, without its targets."""
+    return {name: value for name, value in arrays.items() if name != "target"}
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from components.core.errors import EnvironmentFault, GristmillError
 from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job
 from components.core.parallel_map import has_ray, parallel_map
-from components.stages.compress.model_speed import speedup_of
+from components.stages.compress.model_speed import sure_speedup
 from components.stages.compress.params import Step, Target
 from components.stages.compress.steps import StepInput, run_step
 from components.stages.compress.target import reach
@@ -199,7 +199,9 @@ def _is_cheaper(job: Job, source: Path, out: Path) -> bool:
         return True
     task = read_bundle(source)[0].task
     tokens = job.inputs["tokens"]
-    return any(speedup_of(out, source, tokens, task, batch) >= _LEAST_SPEEDUP for batch in _BATCHES)
+    return any(
+        sure_speedup(out, source, tokens, task, batch) >= _LEAST_SPEEDUP for batch in _BATCHES
+    )
 
 
 def _failed(node: _Node, reason: str) -> StepResult:

@@ -224,6 +224,48 @@ def test_an_exported_model_answers_as_its_parent_does(job: Job, reviews: StageRu
         assert mine.probabilities == pytest.approx(theirs.probabilities, abs=1e-5)
 
 
+@pytest.mark.parametrize("calibration", ["percentile", "entropy"])
+def test_other_calibrations_answer_as_the_network_does(
+    job: Job, calibration: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "export_bundle", quickly_exported_parent)
+    settings = {"quantize": {"calibration": calibration, "calibration_rows": 64}}
+    (row,) = run(job, {"a": [settings]})["a"]
+    parent = evaluation.validation_score(job.inputs["trained"] / "network", job.inputs["tokens"])
+    assert row["kept"], row["reason"]
+    assert row["value"] > parent - 0.05
+
+
+def test_operators_that_int8_harms_stay_fp32(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "export_bundle", quickly_exported_parent)
+
+    def harmed(module: Any, tokens: Path, task: str) -> float:
+        """State a value that falls with the number of operators in int8."""
+        graph = onnx.load_from_string(module.content).graph
+        return -float(sum(node.op_type == "DequantizeLinear" for node in graph.node))
+
+    monkeypatch.setattr(steps, "module_score", harmed)
+    monkeypatch.setattr(steps, "GraphModule", KeptGraph)
+    settings = {"quantize": {"calibration_rows": 16, "max_drop": 4}}
+    run(job, {"some": [settings], "all": [{"quantize": {"calibration_rows": 16}}]})
+    folder = job.outputs["compressed"]
+    assert bundle_bytes(folder / "all") < bundle_bytes(folder / "some")
+    assert "sensitive operators stay fp32" in job.journal.path.read_text()
+
+
+class KeptGraph(GraphModule):
+    """A graph that keeps its bytes."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.content = content
+
+
+def quickly_exported_parent(job: Job, bundle: Path) -> bytes:
+    """Return the graph of a TextCNN bundle."""
+    return exported_quickly(job, bundle, load_network(bundle))
+
+
 PAGE = re.compile(r"<!-- add to: (\w+)\.py -->\n```python\n(.*?)```", re.DOTALL)
 
 
@@ -275,8 +317,8 @@ def filters_as_seconds(networks: Mapping[str, torch.nn.Module], _: Any) -> dict[
     """Return the number of weights of the convolutions of each network as its seconds."""
     seconds = {}
     for name, network in networks.items():
-        if isinstance(network, GraphModule):
-            graph = onnx.load_from_string(network.content).graph  # type: ignore[arg-type]
+        if isinstance(network, KeptGraph):
+            graph = onnx.load_from_string(network.content).graph
             shapes = [tensor.dims for tensor in graph.initializer]
         else:
             shapes = [parameter.shape for parameter in network.parameters()]
@@ -298,13 +340,7 @@ def quick_export(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def filter_speed(monkeypatch: pytest.MonkeyPatch, quick_export: None) -> None:
     """State the speed of a network by the number of its filters."""
-    original = GraphModule.__init__
-
-    def keeping(self: GraphModule, content: bytes) -> None:
-        original(self, content)
-        self.content = content  # type: ignore[assignment]
-
-    monkeypatch.setattr(GraphModule, "__init__", keeping)
+    monkeypatch.setattr(target, "GraphModule", KeptGraph)
     monkeypatch.setattr(target, "seconds_per_row", filters_as_seconds)
 
 

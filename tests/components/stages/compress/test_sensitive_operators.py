@@ -1,0 +1,55 @@
+"""Operators that int8 harms stay in fp32, as few as are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from components.stages.compress.quantize import int8_within, sensitivities
+
+# What each operator costs when it is quantized.
+COSTS = {"a": 0.01, "b": 0.2, "c": 0.0, "d": 0.05, "e": 0.001}
+
+
+def quantize(fp32: Sequence[str]) -> bytes:
+    """Return a stated graph: the names of the operators that are quantized."""
+    return ",".join(name for name in COSTS if name not in fp32).encode()
+
+
+def drop(graph: bytes) -> float:
+    """Return the summed costs of what is quantized."""
+    return sum(COSTS[name] for name in graph.decode().split(",") if name)
+
+
+def test_the_most_sensitive_operator_comes_first() -> None:
+    expected = np.zeros((2, 2))
+    errors = sensitivities(
+        quantize, lambda graph: expected + drop(graph), expected, operators=list(COSTS)
+    )
+    assert list(errors) == ["b", "d", "a", "e", "c"]
+    assert errors["b"] == pytest.approx(0.2**2)
+
+
+@pytest.mark.parametrize(
+    ("max_drop", "kept"),
+    [
+        (1.0, []),
+        (0.1, ["b"]),
+        (0.02, ["b", "d"]),
+        (0.0005, ["b", "d", "a", "e"]),
+        (-1.0, ["b", "d", "a", "e"]),
+    ],
+)
+def test_operators_stay_fp32_until_the_loss_is_small_enough(
+    max_drop: float, kept: list[str]
+) -> None:
+    graph, fp32 = int8_within(quantize, drop, max_drop, lambda: ["b", "d", "a", "e", "c"])
+    assert fp32 == kept
+    assert graph == quantize(kept)
+
+
+def test_the_scan_is_not_made_where_all_may_be_quantized() -> None:
+    _, fp32 = int8_within(quantize, drop, 1.0, lambda: pytest.fail("scanned"))
+    assert fp32 == []
