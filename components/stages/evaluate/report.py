@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from components.core.files import write_atomic
-from components.core.page_templates import environment, is_finite
+from components.core.page_templates import MISSING, environment, is_finite
 from components.core.svg import Plot
 from components.stages.evaluate import plots, search_plots
 from components.stages.evaluate.importance import ENOUGH, Importance, importance
@@ -61,7 +61,8 @@ class ReportData:
         metrics: columns of the table of candidates.
         leaderboard: rows {"name", "title", "bundle", "validation": {metric: value},
             "test": {metric: value}, "test_interval": {metric: [low, high]}, "size_bytes",
-            "latency_ms": {"p50", "p95"}, "throughput_per_s", "winner", "baseline"}.
+            "parameters", "load_ms", "peak_memory_bytes", "latency_ms": {"p50", "p95", "p99"},
+            "throughput_per_s", "winner", "baseline"}.
         data_details: (name, text) lines about the targets, for the foot of the page.
         test_cases: number of cases of the test split.
         confidence: of all intervals.
@@ -140,7 +141,7 @@ def write_report(path: Path, data: ReportData) -> None:
     slices = sorted(data.slices.items(), key=lambda item: _weakness(item[1], reported))
     leak = data.leak or {}
     template_environment = environment(Path(__file__).parent)
-    template_environment.filters.update(setting=_setting, width=_width)
+    template_environment.filters.update(setting=_setting, width=_width, or_unknown=_or_unknown)
     html = template_environment.get_template("report.html.j2").render(
         data=data,
         deciding=deciding,
@@ -294,6 +295,11 @@ def _choices(trial: Row, trials: Sequence[Row]) -> dict[str, Any]:
 def _width(value: float, whole: float) -> str:
     """Return the width of a bar in percent; an empty one for values below 0."""
     return f"{max(0.0, value / whole) * 100:.2f}"
+
+
+def _or_unknown(text: str) -> str:
+    """Return the text of a number, "unknown" where there is none."""
+    return "unknown" if text == MISSING else text
 
 
 def _setting(value: Any) -> str:

@@ -17,7 +17,7 @@ from components.metrics import bootstrap
 from components.stages.evaluate.params import EvaluateParams
 from components.stages.evaluate.report import ReportData, ShownCase, WorstCases
 from components.tasks import base
-from components.tasks.base import Case
+from components.tasks.base import AnsweredSplit, Case
 from components.training import evaluation
 
 _EXAMPLES = 4
@@ -27,8 +27,9 @@ _WORST_CASES = 12
 def gather(
     job: Job,
     rows: Sequence[dict[str, Any]],
-    answers: Sequence[Any],
-    cases: Sequence[Case[Any]],
+    *,
+    validation: AnsweredSplit,
+    test: AnsweredSplit,
     leak: Mapping[str, Any],
     abstention: Mapping[str, Any],
     predict: Callable[[Sequence[Any]], Sequence[Any]],
@@ -37,8 +38,8 @@ def gather(
 
     Args:
         rows: the leaderboard.
-        answers: the winner's, to the test cases.
-        cases: the test cases.
+        validation: answers of the winner.
+        test: answers of the winner.
         leak: see `ReportData`.
         abstention: table of the winner on validation; empty where answers cannot abstain.
         predict: queries -> answers of the winner.
@@ -51,8 +52,13 @@ def gather(
     rules = base.schema(job.task).targets
     targets = rules.info(clean)
     report = evaluator.report
+    answers = test.answers
+    cases = test.cases
     by_name = {metric.name: metric for metric in evaluator.metrics}
-    sections = [report.confidence_section(abstention, answers, cases)]
+    sections: list[base.ReportSection | None] = []
+    if isinstance(report, base.ReportsProbabilities):
+        sections.append(report.probability_section(validation, test, targets))
+    sections.append(report.confidence_section(abstention, answers, cases))
     if isinstance(evaluator, base.InspectsModel):
         sections.append(evaluator.model_section(predict, cases, job.seed))
     return ReportData(
