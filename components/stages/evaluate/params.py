@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from components.core.params import Strict
@@ -35,6 +37,25 @@ class ChooseParams(Strict):
     )
 
 
+Statement = Annotated[str, Field(min_length=1, max_length=2000)] | None
+
+
+class CardParams(Strict):
+    """What the model card and the data card say and no program can know (null: unknown)."""
+
+    intended_use: Statement = Field(None, description="What the model is for, and for whom.")
+    acceptable_use: Statement = Field(
+        None, description="Uses that are allowed, and uses that are not."
+    )
+    provider: Statement = Field(None, description="Who answers for the model, with an address.")
+    model_license: Statement = Field(None, description="License of the model.")
+    data_source: Statement = Field(
+        None, description="Where the data come from, and how they were collected."
+    )
+    data_license: Statement = Field(None, description="License of the data.")
+    energy: Statement = Field(None, description="Energy that training took, with its unit.")
+
+
 class EvaluateParams(Strict):
     """How candidates are measured."""
 
@@ -50,4 +71,8 @@ class EvaluateParams(Strict):
     )
     choose: ChooseParams = Field(
         default_factory=ChooseParams, description="The rule by which the winner is chosen."
+    )
+    card: CardParams = Field(
+        default_factory=CardParams,
+        description="Statements of people in the model card and the data card.",
     )

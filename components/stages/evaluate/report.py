@@ -153,7 +153,7 @@ def write_report(path: Path, data: ReportData) -> None:
         rows=rows,
         winner=next((row for row in rows if row.get("winner")), None),
         baseline=next((row for row in rows if row.get("baseline")), None),
-        steps=_steps(data.counts or {}),
+        steps=removal_steps(data.counts or {}),
         slices=slices,
         slice_whole=reported.whole([_upper_end(row) for row in data.slices.values()]),
         leak_whole=reported.whole([leak.get("honest"), leak.get("naive")]),
@@ -244,7 +244,7 @@ def _megabytes(row: Row) -> float | None:
     return None
 
 
-def _steps(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
+def removal_steps(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the steps from raw to clean: what each removed, and how many rows were left."""
     raw = counts.get("raw")
     if not is_finite(raw):

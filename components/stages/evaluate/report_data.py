@@ -14,6 +14,7 @@ import numpy as np
 from components.core.job import Job
 from components.core.tables import read_manifest, read_table
 from components.metrics import bootstrap
+from components.stages.evaluate.metric_scale import MetricScale
 from components.stages.evaluate.params import EvaluateParams
 from components.stages.evaluate.report import ReportData, ShownCase, WorstCases
 from components.tasks import base
@@ -169,6 +170,24 @@ def slices(
             "interval": list(interval) if interval else None,
         }
     return result
+
+
+def slices_of_weak_results(
+    measured: Mapping[str, Mapping[str, Any]], scale: MetricScale, overall: Any
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the slices whose interval is worse than the result on all cases, the worst first.
+
+    Args:
+        measured: of `slices`.
+        scale: of the report metric.
+        overall: the result on all cases.
+    """
+    weak = []
+    for name, row in measured.items():
+        ends = row["interval"]
+        if ends and max(scale.sign * end for end in ends) < scale.sign * overall:
+            weak.append((name, row))
+    return sorted(weak, key=lambda named: -scale.rank(named[1]["value"]))
 
 
 def _worst_cases(

@@ -30,6 +30,7 @@ from components.stages.evaluate.candidates import (
     find_bundles,
     measure_candidate,
 )
+from components.stages.evaluate.cards import gather_cards, write_cards
 from components.stages.evaluate.leakage import leaked_rows, naive_claim
 from components.stages.evaluate.metric_scale import MetricScale
 from components.stages.evaluate.parameter_count import count_parameters
@@ -103,6 +104,7 @@ def run(job: Job) -> None:
     write_atomic(job.outputs["metrics"], to_json(metrics))
     write_atomic(job.outputs["confusion"], _plot_csv(evaluator.report.plot_rows(answers, test)))
     write_report(job.outputs["html"], data)
+    write_cards(job.outputs["cards"], gather_cards(job, data, winner_bundle, leaked))
     job.journal.result({"winner": winner["name"]}, _prefixed("test", winner["test"]))
     _log_winner(job, winner, leaked, leak)
 
