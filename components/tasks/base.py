@@ -925,6 +925,21 @@ class Abstains(Protocol):
 
 
 @runtime_checkable
+class MeasuresCloseness(Protocol):
+    """A TaskEvaluator that measures how near an answer is to a truth that a person states."""
+
+    def closeness(self, answer: Any, truth: Any) -> float:
+        """Return a number that is larger for nearer answers.
+
+        For answers that are numbers it is the distance with a minus.
+
+        Args:
+            answer: of the model.
+            truth: an instance of `TaskFeedback.Truth`.
+        """
+
+
+@runtime_checkable
 class StatesIntervals(Protocol):
     """A TaskEvaluator whose answers state an interval that holds the truth with a probability.
 

@@ -113,13 +113,23 @@ def write_cards(folder: Path, content: CardContent) -> None:
     winner = next(row for row in report.leaderboard if row["winner"])
     baseline = next((row for row in report.leaderboard if row["baseline"]), winner)
     reported = MetricScale(report.report_metric)
+    statements = content.statements
+    said = {
+        "intended_use": statements.intended_use,
+        "acceptable_use": statements.acceptable_use,
+        "provider": statements.provider,
+        "model_license": statements.model_license,
+        "data_source": statements.data_source,
+        "data_license": statements.data_license,
+        "energy": statements.energy,
+    }
     for name in _CARDS:
         for ending, unknown in _UNKNOWN.items():
             text = templates.get_template(f"{name}{ending}.md.j2").render(
                 content=content,
                 report=report,
                 model=content.model,
-                said=content.statements,
+                said=said,
                 winner=winner,
                 baseline=baseline,
                 metrics=[_metric_row(metric, winner, baseline) for metric in report.metrics],

@@ -11,10 +11,14 @@ from components.core.files import write_atomic
 from components.core.page_templates import MISSING, environment, is_finite
 from components.core.svg import Plot
 from components.stages.evaluate import plots, search_plots
+from components.stages.evaluate.behavior import BehaviorResult
 from components.stages.evaluate.importance import ENOUGH, Importance, importance
 from components.stages.evaluate.metric_scale import MetricScale
 from components.stages.evaluate.plots import Row
 from components.tasks.base import Metric, ReportPanel, ReportSection
+
+# Failing cases of a behavior test that are shown.
+_SHOWN_FAILURES = 12
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ class ReportData:
         worst: the cases that the winner answered worst.
         leak: {"honest": metric, "naive": metric, "leaked_rows", "test_rows"} of the classical
             baseline on the clean and on a naive split, by `report_metric`.
+        behavior: results of the winner in the behavior tests.
         compression: rows {"name", "parent", "size", "latency", "metric"}, ratios to the parent.
     """
 
@@ -118,6 +123,7 @@ class ReportData:
     slices: Mapping[str, Row] = field(default_factory=dict)
     worst: WorstCases = WorstCases()
     leak: Mapping[str, Any] | None = None
+    behavior: Sequence[BehaviorResult] = ()
     compression: Sequence[Row] = ()
 
 
@@ -161,6 +167,7 @@ def write_report(path: Path, data: ReportData) -> None:
         choices={trial.get("trial"): _choices(trial, data.trials) for trial in data.trials},
         scored=scored,
         enough=ENOUGH,
+        shown_failures=_SHOWN_FAILURES,
         param_importance=param_importance,
         plots=_plots(data, rows, param_importance),
     )

@@ -14,6 +14,7 @@ import numpy as np
 from components.core.job import Job
 from components.core.tables import read_manifest, read_table
 from components.metrics import bootstrap
+from components.stages.evaluate.behavior import BehaviorResult
 from components.stages.evaluate.metric_scale import MetricScale
 from components.stages.evaluate.params import EvaluateParams
 from components.stages.evaluate.report import ReportData, ShownCase, WorstCases
@@ -34,6 +35,7 @@ def gather(
     leak: Mapping[str, Any],
     abstention: Mapping[str, Any],
     predict: Callable[[Sequence[Any]], Sequence[Any]],
+    behavior: Sequence[BehaviorResult],
 ) -> ReportData:
     """Return the data of the report.
 
@@ -44,6 +46,7 @@ def gather(
         leak: see `ReportData`.
         abstention: table of the winner on validation; empty where answers cannot abstain.
         predict: queries -> answers of the winner.
+        behavior: results of the winner in the behavior tests.
     """
     evaluator = base.evaluator(job.task)
     clean = read_manifest(job.inputs["clean"])
@@ -89,6 +92,7 @@ def gather(
         slices=slices(job.params, evaluator, answers, cases, job.seed),
         worst=_worst_cases(evaluator, answers, cases),
         leak=leak,
+        behavior=behavior,
         compression=_compression(rows, evaluator.report_metric.name),
     )
 

@@ -24,6 +24,7 @@ from components.metrics import bootstrap
 from components.metrics.selective_prediction import abstention_table
 from components.monitoring.profile import predictions_of
 from components.stages.evaluate.answer_costs import measure_costs
+from components.stages.evaluate.behavior import BehaviorResult, run_tests
 from components.stages.evaluate.candidates import (
     BASELINE,
     CandidateResult,
@@ -71,6 +72,7 @@ def run(job: Job) -> None:
     validation_answers = results[winner["name"]].validation_answers
     abstention = _abstention(evaluator, validation_answers, validation)
     predict = load(winner_bundle).predict
+    behavior = run_tests(job.params.behavior, evaluator, predict, targets)
     data = gather(
         job,
         rows,
@@ -79,6 +81,7 @@ def run(job: Job) -> None:
         leak=leak,
         abstention=abstention,
         predict=predict,
+        behavior=behavior,
     )
     leaked = leaked_rows(job)
 
@@ -98,6 +101,7 @@ def run(job: Job) -> None:
         "deciding_metric": metric.name,
         "goal": metric.goal,
         "leaked_rows": leaked,
+        "behavior": [_behavior_row(result) for result in behavior],
         "candidates": rows,
     }
     write_atomic(job.outputs["leaderboard"], to_json(leaderboard))
@@ -107,6 +111,10 @@ def run(job: Job) -> None:
     write_cards(job.outputs["cards"], gather_cards(job, data, winner_bundle, leaked))
     job.journal.result({"winner": winner["name"]}, _prefixed("test", winner["test"]))
     _log_winner(job, winner, leaked, leak)
+    if behavior:
+        failed = sum(len(result.failed) for result in behavior)
+        cases = sum(result.cases for result in behavior)
+        job.journal.log(f"behavior tests: {failed} of {cases} cases failed")
 
 
 def _results(
@@ -182,6 +190,16 @@ def _ranked_rows(
         return row["name"] != winner["name"], scale.rank(row["validation"][metric.name])
 
     return sorted(rows, key=rank)
+
+
+def _behavior_row(result: BehaviorResult) -> dict[str, Any]:
+    """Return the numbers of a behavior test for the leaderboard."""
+    return {
+        "name": result.name,
+        "kind": result.kind,
+        "cases": result.cases,
+        "failed": len(result.failed),
+    }
 
 
 def _plot_csv(rows: Sequence[tuple[str, str]]) -> str:

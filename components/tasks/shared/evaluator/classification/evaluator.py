@@ -289,6 +289,15 @@ class ClassificationEvaluator:
         log_odds = np.log(max(probability, 1e-300)) - np.log(max(rest, 1e-300))
         return float(np.clip(log_odds, -30, 30))
 
+    def closeness(self, answer: Any, truth: Any) -> float:
+        """Return the probability of a class.
+
+        Args:
+            answer: with the probabilities of all classes.
+            truth: with the label.
+        """
+        return float(answer.probabilities[truth.label])
+
     def confidence(self, answer: Any) -> float:
         """Return the probability of the most probable class."""
         return float(answer.probability)
