@@ -31,9 +31,9 @@ from components.stages.evaluate.candidates import (
     find_bundles,
     measure_candidate,
 )
-from components.stages.evaluate.cards import gather_cards, write_cards
 from components.stages.evaluate.leakage import leaked_rows, naive_claim
 from components.stages.evaluate.metric_scale import MetricScale
+from components.stages.evaluate.model_cards import gather_cards, write_cards
 from components.stages.evaluate.parameter_count import count_parameters
 from components.stages.evaluate.params import EvaluateParams
 from components.stages.evaluate.process_costs import ProcessCosts

@@ -10,8 +10,8 @@ import pytest
 from markdown_it import MarkdownIt
 
 from components.core.cards import Card
-from components.stages.evaluate.cards import CardContent, write_cards
 from components.stages.evaluate.metric_scale import MetricScale
+from components.stages.evaluate.model_cards import CardContent, write_cards
 from components.stages.evaluate.params import CardParams
 from components.stages.evaluate.report_data import slices_of_weak_results
 from tests.components.stages.evaluate.test_report import ACCURACY, reviews
