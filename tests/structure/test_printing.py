@@ -42,7 +42,7 @@ RAW_PRINTING = {
     "os.write",
 }
 # HTML that the code itself made of escaped parts.
-SAFE = {"plot.svg", "plots.importance.svg", "case.query"}
+SAFE = {"plot.svg", "plots.importance.svg", "case.query", "case.changed"}
 SWITCHES = ("markup", "emoji", "highlight", "pretty_exceptions_enable")
 SOURCES = sorted((ROOT / "components").rglob("*.py"))
 PAGES = sorted((ROOT / "components").rglob("*.html"))

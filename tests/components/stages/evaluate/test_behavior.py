@@ -160,8 +160,12 @@ def test_the_shipped_tests_are_in_both_languages() -> None:
 def test_the_report_shows_what_failed_as_text(tmp_path: Path) -> None:
     case = {"query": text(f"fine {HOSTILE}"), "truth": {"label": "bad"}}
     test = BehaviorTest.model_validate({"name": HOSTILE, "kind": "minimum", "cases": [case]})
-    results = run_tests([test], TEXTS, by_words, CLASSES)
+    changes = [{"query": text("fine"), "changed": text(f"poor {HOSTILE}")}]
+    change = BehaviorTest.model_validate({"name": "n", "kind": "invariance", "cases": changes})
+    results = run_tests([test, change], TEXTS, by_words, CLASSES)
     page = render(tmp_path, replace(reviews(), behavior=results))
     assert 'id="behavior"' in page and "行为测试" in page
     assert "<p>good, not bad</p>" in page
-    assert "<script" not in page and "&lt;script&gt;" in page
+    assert "<p>good became bad</p>" in page
+    # The name twice, the query, and the changed query.
+    assert "<script" not in page and page.count("&lt;script&gt;") == 4
