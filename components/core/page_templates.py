@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 # Narrow no-break space, between a number and its unit.
 _THIN = "\u202f"
-_MISSING = "–"
+# Text of a number that is missing.
+MISSING = "–"
 
 
 def environment(folder: Path) -> Environment:
@@ -64,7 +65,7 @@ def is_finite(value: Any) -> TypeGuard[float]:
 def percent(value: Any, unit: bool = True) -> str:
     """Return a fraction in percent: 0.849 -> 84.9 %."""
     if not is_finite(value):
-        return _MISSING
+        return MISSING
     if unit:
         suffix = _THIN + "%"
     else:
@@ -75,14 +76,14 @@ def percent(value: Any, unit: bool = True) -> str:
 def points(value: Any) -> str:
     """Return a difference of fractions in percentage points: 0.004 -> +0.4."""
     if not is_finite(value):
-        return _MISSING
+        return MISSING
     return f"{value * 100:+.1f}".replace("-", "−")
 
 
 def significant(value: Any) -> str:
     """Return a number of any size with three significant digits: 0.00421, 4.13, 1,234."""
     if not is_finite(value):
-        return _MISSING
+        return MISSING
     return significant_digits(value, 3).replace("-", "−")
 
 
@@ -90,13 +91,13 @@ def count(value: Any) -> str:
     """Return a count with separators: 1732 -> 1,732."""
     if is_finite(value):
         return f"{value:,.0f}"
-    return _MISSING
+    return MISSING
 
 
 def number(value: Any) -> str:
     """Return a measured number with about three digits: 0.42, 4.13, 15.4, 251."""
     if not is_finite(value):
-        return _MISSING
+        return MISSING
     if abs(value) < 10:
         return f"{value:,.2f}"
     if abs(value) < 100:
@@ -108,11 +109,11 @@ def ratio(value: Any, digits: int = 2) -> str:
     """Return a ratio: 0.254 -> 0.25 ×."""
     if is_finite(value):
         return f"{value:.{digits}f}{_THIN}×"
-    return _MISSING
+    return MISSING
 
 
 def size(value: Any) -> str:
     """Return bytes in decimal units: 412000 -> 412 kB."""
     if is_finite(value):
         return shown_size(value).replace(" ", _THIN)
-    return _MISSING
+    return MISSING

@@ -54,6 +54,36 @@ def macro_f1(confusion: Floats) -> float:
     return _mean(f1, occurs)
 
 
+def matthews(confusion: Floats) -> float:
+    """Return the Matthews correlation coefficient (Gorodkin 2004 for more than two classes).
+
+    It is 1 for answers that are all right and 0 for answers that do not depend on the truth. It
+    is 0 too where all truths or all answers are of one class.
+    """
+    cases = confusion.sum()
+    actual = confusion.sum(1)
+    predicted = confusion.sum(0)
+    covariance = np.trace(confusion) * cases - actual @ predicted
+    spread = (cases**2 - actual @ actual) * (cases**2 - predicted @ predicted)
+    return float(covariance / np.sqrt(spread)) if spread > 0 else 0.0
+
+
+def log_losses(probability: Floats) -> Floats:
+    """Return the log loss (natural logarithm) of cases by the probability of their true class.
+
+    A probability below 2.2e-16 counts as that, so that no case has an infinite loss.
+
+    Args:
+        probability: (n,) of the true classes.
+
+    Returns:
+        (n,) losses.
+    """
+    least = np.finfo(np.float64).eps
+    losses: Floats = -np.log(np.clip(probability, least, 1.0))
+    return losses
+
+
 def auc(truth: NDArray[np.int64], scores: Floats) -> float:
     """Return the area under the ROC curve: one class against the rest, mean over classes.
 

@@ -247,6 +247,7 @@ def _check_sections(task: str, tree: Any) -> list[str]:
     The space of the search, the student's network and pretraining must fit `train`.
     """
     from components.stages.compress.params import check_recipes
+    from components.stages.evaluate.behavior import check_tests
     from components.stages.train.params import check_pretrain
     from components.stages.tune.params import check_workers
     from components.stages.tune.search_space import check_space
@@ -258,6 +259,7 @@ def _check_sections(task: str, tree: Any) -> list[str]:
         space_mistakes = check_workers(tree.tune, tree.train.batch_size)
     return [
         *check_pretrain(tree.train, architectures),
+        *check_tests(tree.evaluate.behavior, base.evaluator(task)),
         *space_mistakes,
         *check_recipes(tree.compress, architectures),
     ]

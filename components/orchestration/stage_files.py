@@ -102,6 +102,7 @@ STAGES: Mapping[str, Stage] = {
             "metrics": "reports/metrics.json",
             "confusion": "reports/confusion.csv",
             "html": "reports/evaluation.html",
+            "cards": "reports/cards",
         },
     ),
     "serve": Stage(

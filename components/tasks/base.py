@@ -925,6 +925,21 @@ class Abstains(Protocol):
 
 
 @runtime_checkable
+class MeasuresCloseness(Protocol):
+    """A TaskEvaluator that measures how near an answer is to a truth that a person states."""
+
+    def closeness(self, answer: Any, truth: Any) -> float:
+        """Return a number that is larger for nearer answers.
+
+        For answers that are numbers it is the distance with a minus.
+
+        Args:
+            answer: of the model.
+            truth: an instance of `TaskFeedback.Truth`.
+        """
+
+
+@runtime_checkable
 class StatesIntervals(Protocol):
     """A TaskEvaluator whose answers state an interval that holds the truth with a probability.
 
@@ -1015,12 +1030,14 @@ class ReportPanel:
         note: below the title; may be empty.
         content: a plot, or HTML.
         id: of the element, for links; may be empty.
+        zh: title and note in Chinese; may be empty.
     """
 
     title: str
     note: str
     content: Plot | str
     id: str = ""
+    zh: str = ""
 
 
 @dataclass(frozen=True)
@@ -1031,11 +1048,13 @@ class ReportSection:
         title: the heading.
         note: below the heading; may be empty.
         panels: side by side.
+        zh: title and note in Chinese; may be empty.
     """
 
     title: str
     note: str
     panels: Sequence[ReportPanel]
+    zh: str = ""
 
 
 @dataclass(frozen=True)
@@ -1127,6 +1146,37 @@ class TaskReport(Protocol):
             answers: (n,) of the winner.
             cases: (n,) of test.
             count: the most that are returned.
+        """
+
+
+@dataclass(frozen=True)
+class AnsweredSplit:
+    """The answers of one model to a split.
+
+    Args:
+        answers: (n,) to the cases.
+        cases: (n,) of the split.
+    """
+
+    answers: Sequence[Any]
+    cases: Sequence[Case[Any]]
+
+
+@runtime_checkable
+class ReportsProbabilities(Protocol):
+    """A TaskReport of answers that state how probable each possible truth is."""
+
+    def probability_section(
+        self, validation: AnsweredSplit, test: AnsweredSplit, targets: TargetInfo
+    ) -> ReportSection:
+        """Return the section about the probabilities.
+
+        What is fitted for it is fitted on validation. Test only reports.
+
+        Args:
+            validation: answers of the winner.
+            test: answers of the winner.
+            targets: of clean.
         """
 
 

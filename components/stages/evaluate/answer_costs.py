@@ -44,7 +44,7 @@ def measure_costs(
         params: of the stage.
 
     Returns:
-        name -> {"latency_ms": {"p50", "p95", "p95_interval"} of single answers,
+        name -> {"latency_ms": {"p50", "p95", "p95_interval", "p99"} of single answers,
         "throughput_per_s": answers per second in batches, "cpu_s_per_1000": {"single", "batch",
         "weighted"}, each the median and its interval [median, low, high]}.
     """
@@ -103,6 +103,7 @@ def _costs(times: _Times, params: EvaluateParams) -> dict[str, Any]:
             "p50": float(np.percentile(milliseconds, 50)),
             "p95": float(np.percentile(milliseconds, 95)),
             "p95_interval": list(percentile_interval(milliseconds, 95, params.confidence)),
+            "p99": float(np.percentile(milliseconds, 99)),
         },
         "throughput_per_s": 1 / float(np.median(times.batch)),
         "cpu_s_per_1000": {

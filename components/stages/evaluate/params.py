@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
 
 from components.core.params import Strict
 
@@ -35,6 +37,73 @@ class ChooseParams(Strict):
     )
 
 
+Statement = Annotated[str, Field(min_length=1, max_length=2000)] | None
+
+
+class CardParams(Strict):
+    """What the model card and the data card say and no program can know (null: unknown)."""
+
+    intended_use: Statement = Field(None, description="What the model is for, and for whom.")
+    acceptable_use: Statement = Field(
+        None, description="Uses that are allowed, and uses that are not."
+    )
+    provider: Statement = Field(None, description="Who answers for the model, with an address.")
+    model_license: Statement = Field(None, description="License of the model.")
+    data_source: Statement = Field(
+        None, description="Where the data come from, and how they were collected."
+    )
+    data_license: Statement = Field(None, description="License of the data.")
+    energy: Statement = Field(None, description="Energy that training took, with its unit.")
+
+
+class BehaviorCase(Strict):
+    """One case of a behavior test, with the fields of a query and of a truth as JSON has them."""
+
+    query: dict[str, Any] = Field(description="Query, as a client sends it.")
+    changed: dict[str, Any] | None = Field(None, description="The same query with a change.")
+    truth: dict[str, Any] | None = Field(None, description="Truth, as a client sends it.")
+
+
+# Fields of a case beside its query that each kind of test needs.
+_NEEDED = {
+    "minimum": {"truth"},
+    "invariance": {"changed"},
+    "direction": {"changed", "truth"},
+}
+
+
+class BehaviorTest(Strict):
+    """A behavior that answers must have (CheckList: Ribeiro et al. 2020, arXiv:2005.04118).
+
+    minimum: the answer is the truth. invariance: the change does not change the answer. direction:
+    the change moves the answer nearer to the truth.
+    """
+
+    name: str = Field(min_length=1, max_length=200, description="What is tested.")
+    kind: Literal["minimum", "invariance", "direction"] = Field(
+        description="Kind of the test: see docs/en/explanation/statistics.md."
+    )
+    cases: list[BehaviorCase] = Field(
+        min_length=1, max_length=1000, description="Cases of the test."
+    )
+    tolerance: float | None = Field(
+        None,
+        ge=0,
+        description="Largest distance of an answer that passes (null: it must read the same).",
+    )
+
+    @model_validator(mode="after")
+    def _has_fields_of_its_kind(self) -> BehaviorTest:
+        """Refuse cases that lack a field, or have one that the kind does not read."""
+        needed = _NEEDED[self.kind]
+        for number, case in enumerate(self.cases):
+            has = {name for name in ("changed", "truth") if getattr(case, name) is not None}
+            if has != needed:
+                fields = " and ".join(sorted(needed))
+                raise ValueError(f"cases[{number}] of {self.kind} must have query, {fields}")
+        return self
+
+
 class EvaluateParams(Strict):
     """How candidates are measured."""
 
@@ -50,4 +119,13 @@ class EvaluateParams(Strict):
     )
     choose: ChooseParams = Field(
         default_factory=ChooseParams, description="The rule by which the winner is chosen."
+    )
+    card: CardParams = Field(
+        default_factory=CardParams,
+        description="Statements of people in the model card and the data card.",
+    )
+    behavior: list[BehaviorTest] = Field(
+        default_factory=list,
+        max_length=100,
+        description="Behavior tests of the winner, which the report shows.",
     )

@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from components.core.files import write_atomic
-from components.core.page_templates import environment, is_finite
+from components.core.page_templates import MISSING, environment, is_finite
 from components.core.svg import Plot
 from components.stages.evaluate import plots, search_plots
+from components.stages.evaluate.behavior import BehaviorResult
 from components.stages.evaluate.importance import ENOUGH, Importance, importance
 from components.stages.evaluate.metric_scale import MetricScale
 from components.stages.evaluate.plots import Row
 from components.tasks.base import Metric, ReportPanel, ReportSection
+
+# Failing cases of a behavior test that are shown.
+_SHOWN_FAILURES = 12
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,8 @@ class ReportData:
         metrics: columns of the table of candidates.
         leaderboard: rows {"name", "title", "bundle", "validation": {metric: value},
             "test": {metric: value}, "test_interval": {metric: [low, high]}, "size_bytes",
-            "latency_ms": {"p50", "p95"}, "throughput_per_s", "winner", "baseline"}.
+            "parameters", "load_ms", "peak_memory_bytes", "latency_ms": {"p50", "p95", "p99"},
+            "throughput_per_s", "winner", "baseline"}.
         data_details: (name, text) lines about the targets, for the foot of the page.
         test_cases: number of cases of the test split.
         confidence: of all intervals.
@@ -88,6 +93,7 @@ class ReportData:
         worst: the cases that the winner answered worst.
         leak: {"honest": metric, "naive": metric, "leaked_rows", "test_rows"} of the classical
             baseline on the clean and on a naive split, by `report_metric`.
+        behavior: results of the winner in the behavior tests.
         compression: rows {"name", "parent", "size", "latency", "metric"}, ratios to the parent.
         recipes: rows {"recipe", "step", "settings", "size_bytes", "outcome"} of compress.
     """
@@ -118,6 +124,7 @@ class ReportData:
     slices: Mapping[str, Row] = field(default_factory=dict)
     worst: WorstCases = WorstCases()
     leak: Mapping[str, Any] | None = None
+    behavior: Sequence[BehaviorResult] = ()
     compression: Sequence[Row] = ()
     recipes: Sequence[Row] = ()
 
@@ -142,7 +149,7 @@ def write_report(path: Path, data: ReportData) -> None:
     slices = sorted(data.slices.items(), key=lambda item: _weakness(item[1], reported))
     leak = data.leak or {}
     template_environment = environment(Path(__file__).parent)
-    template_environment.filters.update(setting=_setting, width=_width)
+    template_environment.filters.update(setting=_setting, width=_width, or_unknown=_or_unknown)
     html = template_environment.get_template("report.html.j2").render(
         data=data,
         deciding=deciding,
@@ -154,7 +161,7 @@ def write_report(path: Path, data: ReportData) -> None:
         rows=rows,
         winner=next((row for row in rows if row.get("winner")), None),
         baseline=next((row for row in rows if row.get("baseline")), None),
-        steps=_steps(data.counts or {}),
+        steps=removal_steps(data.counts or {}),
         slices=slices,
         slice_whole=reported.whole([_upper_end(row) for row in data.slices.values()]),
         leak_whole=reported.whole([leak.get("honest"), leak.get("naive")]),
@@ -162,6 +169,7 @@ def write_report(path: Path, data: ReportData) -> None:
         choices={trial.get("trial"): _choices(trial, data.trials) for trial in data.trials},
         scored=scored,
         enough=ENOUGH,
+        shown_failures=_SHOWN_FAILURES,
         param_importance=param_importance,
         plots=_plots(data, rows, param_importance),
     )
@@ -245,7 +253,7 @@ def _megabytes(row: Row) -> float | None:
     return None
 
 
-def _steps(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
+def removal_steps(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the steps from raw to clean: what each removed, and how many rows were left."""
     raw = counts.get("raw")
     if not is_finite(raw):
@@ -296,6 +304,11 @@ def _choices(trial: Row, trials: Sequence[Row]) -> dict[str, Any]:
 def _width(value: float, whole: float) -> str:
     """Return the width of a bar in percent; an empty one for values below 0."""
     return f"{max(0.0, value / whole) * 100:.2f}"
+
+
+def _or_unknown(text: str) -> str:
+    """Return the text of a number, "unknown" where there is none."""
+    return "unknown" if text == MISSING else text
 
 
 def _setting(value: Any) -> str:

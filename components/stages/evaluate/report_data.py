@@ -14,10 +14,12 @@ import numpy as np
 from components.core.job import Job
 from components.core.tables import read_manifest, read_table
 from components.metrics import bootstrap
+from components.stages.evaluate.behavior import BehaviorResult
+from components.stages.evaluate.metric_scale import MetricScale
 from components.stages.evaluate.params import EvaluateParams
 from components.stages.evaluate.report import ReportData, ShownCase, WorstCases
 from components.tasks import base
-from components.tasks.base import Case
+from components.tasks.base import AnsweredSplit, Case
 from components.training import evaluation
 
 _EXAMPLES = 4
@@ -30,21 +32,24 @@ _RECIPES = "recipes.json"
 def gather(
     job: Job,
     rows: Sequence[dict[str, Any]],
-    answers: Sequence[Any],
-    cases: Sequence[Case[Any]],
+    *,
+    validation: AnsweredSplit,
+    test: AnsweredSplit,
     leak: Mapping[str, Any],
     abstention: Mapping[str, Any],
     predict: Callable[[Sequence[Any]], Sequence[Any]],
+    behavior: Sequence[BehaviorResult],
 ) -> ReportData:
     """Return the data of the report.
 
     Args:
         rows: the leaderboard.
-        answers: the winner's, to the test cases.
-        cases: the test cases.
+        validation: answers of the winner.
+        test: answers of the winner.
         leak: see `ReportData`.
         abstention: table of the winner on validation; empty where answers cannot abstain.
         predict: queries -> answers of the winner.
+        behavior: results of the winner in the behavior tests.
     """
     evaluator = base.evaluator(job.task)
     clean = read_manifest(job.inputs["clean"])
@@ -54,8 +59,13 @@ def gather(
     rules = base.schema(job.task).targets
     targets = rules.info(clean)
     report = evaluator.report
+    answers = test.answers
+    cases = test.cases
     by_name = {metric.name: metric for metric in evaluator.metrics}
-    sections = [report.confidence_section(abstention, answers, cases)]
+    sections: list[base.ReportSection | None] = []
+    if isinstance(report, base.ReportsProbabilities):
+        sections.append(report.probability_section(validation, test, targets))
+    sections.append(report.confidence_section(abstention, answers, cases))
     if isinstance(evaluator, base.InspectsModel):
         sections.append(evaluator.model_section(predict, cases, job.seed))
     return ReportData(
@@ -85,6 +95,7 @@ def gather(
         slices=slices(job.params, evaluator, answers, cases, job.seed),
         worst=_worst_cases(evaluator, answers, cases),
         leak=leak,
+        behavior=behavior,
         compression=_compression(rows, evaluator.report_metric.name),
         recipes=_recipes(job.inputs["compressed"] / _RECIPES),
     )
@@ -167,6 +178,24 @@ def slices(
             "interval": list(interval) if interval else None,
         }
     return result
+
+
+def slices_of_weak_results(
+    measured: Mapping[str, Mapping[str, Any]], scale: MetricScale, overall: Any
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the slices whose interval is worse than the result on all cases, the worst first.
+
+    Args:
+        measured: of `slices`.
+        scale: of the report metric.
+        overall: the result on all cases.
+    """
+    weak = []
+    for name, row in measured.items():
+        ends = row["interval"]
+        if ends and max(scale.sign * end for end in ends) < scale.sign * overall:
+            weak.append((name, row))
+    return sorted(weak, key=lambda named: -scale.rank(named[1]["value"]))
 
 
 def _worst_cases(

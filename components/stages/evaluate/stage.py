@@ -24,6 +24,7 @@ from components.metrics import bootstrap
 from components.metrics.selective_prediction import abstention_table
 from components.monitoring.profile import predictions_of
 from components.stages.evaluate.answer_costs import measure_costs
+from components.stages.evaluate.behavior import BehaviorResult, run_tests
 from components.stages.evaluate.candidates import (
     BASELINE,
     CandidateResult,
@@ -32,11 +33,17 @@ from components.stages.evaluate.candidates import (
 )
 from components.stages.evaluate.leakage import leaked_rows, naive_claim
 from components.stages.evaluate.metric_scale import MetricScale
+from components.stages.evaluate.model_cards import gather_cards, write_cards
+from components.stages.evaluate.parameter_count import count_parameters
 from components.stages.evaluate.params import EvaluateParams
+from components.stages.evaluate.process_costs import ProcessCosts
 from components.stages.evaluate.report import write_report
 from components.stages.evaluate.report_data import gather
 from components.stages.evaluate.winner_choice import choose_winner
 from components.tasks import base
+
+# Seconds that wait for the processes of candidates after all else is measured.
+_PATIENCE_S = 8.0
 
 
 def run(job: Job) -> None:
@@ -65,7 +72,17 @@ def run(job: Job) -> None:
     validation_answers = results[winner["name"]].validation_answers
     abstention = _abstention(evaluator, validation_answers, validation)
     predict = load(winner_bundle).predict
-    data = gather(job, rows, answers, test, leak, abstention, predict)
+    behavior = run_tests(job.params.behavior, evaluator, predict, targets)
+    data = gather(
+        job,
+        rows,
+        validation=base.AnsweredSplit(validation_answers, validation),
+        test=base.AnsweredSplit(answers, test),
+        leak=leak,
+        abstention=abstention,
+        predict=predict,
+        behavior=behavior,
+    )
     leaked = leaked_rows(job)
 
     shutil.copytree(winner_bundle, job.outputs["winner"])
@@ -84,14 +101,20 @@ def run(job: Job) -> None:
         "deciding_metric": metric.name,
         "goal": metric.goal,
         "leaked_rows": leaked,
+        "behavior": [_behavior_row(result) for result in behavior],
         "candidates": rows,
     }
     write_atomic(job.outputs["leaderboard"], to_json(leaderboard))
     write_atomic(job.outputs["metrics"], to_json(metrics))
     write_atomic(job.outputs["confusion"], _plot_csv(evaluator.report.plot_rows(answers, test)))
     write_report(job.outputs["html"], data)
+    write_cards(job.outputs["cards"], gather_cards(job, data, winner_bundle, leaked))
     job.journal.result({"winner": winner["name"]}, _prefixed("test", winner["test"]))
     _log_winner(job, winner, leaked, leak)
+    if behavior:
+        failed = sum(len(result.failed) for result in behavior)
+        cases = sum(result.cases for result in behavior)
+        job.journal.log(f"behavior tests: {failed} of {cases} cases failed")
 
 
 def _results(
@@ -107,6 +130,8 @@ def _results(
         validation: cases of validation.
         test: cases of test.
     """
+    queries = [case.query for case in validation]
+    processes = ProcessCosts(bundles, queries)
     results = {}
     for number, (name, bundle) in enumerate(bundles.items()):
         job.journal.progress(number, len(bundles), f"candidates ({name})")
@@ -116,10 +141,13 @@ def _results(
         metrics = _prefixed("validation", result.row["validation"])
         job.journal.metrics(metrics, step=0, child=name)
     job.journal.progress(len(bundles), len(bundles), "the cost of answers")
+    process_costs = processes.collect(_PATIENCE_S)
     predictors = {name: result.predictor for name, result in results.items()}
-    costs = measure_costs(predictors, [case.query for case in validation], job.params)
+    costs = measure_costs(predictors, queries, job.params)
     for name, result in results.items():
         result.row.update(costs[name])
+        result.row.update(process_costs[name])
+        result.row["parameters"] = count_parameters(bundles[name])
     return results
 
 
@@ -162,6 +190,16 @@ def _ranked_rows(
         return row["name"] != winner["name"], scale.rank(row["validation"][metric.name])
 
     return sorted(rows, key=rank)
+
+
+def _behavior_row(result: BehaviorResult) -> dict[str, Any]:
+    """Return the numbers of a behavior test for the leaderboard."""
+    return {
+        "name": result.name,
+        "kind": result.kind,
+        "cases": result.cases,
+        "failed": len(result.failed),
+    }
 
 
 def _plot_csv(rows: Sequence[tuple[str, str]]) -> str:
@@ -282,7 +320,11 @@ def _metrics(
         "size_bytes": winner["size_bytes"],
         "latency_p50_ms": winner["latency_ms"]["p50"],
         "latency_p95_ms": winner["latency_ms"]["p95"],
+        "latency_p99_ms": winner["latency_ms"]["p99"],
         "throughput_per_s": winner["throughput_per_s"],
+        "parameters": winner["parameters"],
+        "load_ms": winner["load_ms"],
+        "peak_memory_bytes": winner["peak_memory_bytes"],
         "leaked_rows": leaked,
         f"naive_split_{report_metric}": leak["naive"],
     }

@@ -44,6 +44,16 @@ def made(
     return answers, [Case(str(i), None, NAMES[t], {}) for i, t in enumerate(truth)], truth, scores
 
 
+def plain_calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """The definition of Guo et al. 2017, bin by bin."""
+    error = 0.0
+    for number in range(15):
+        inside = (confidence > number / 15) & (confidence <= (number + 1) / 15)
+        if inside.any():
+            error += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+    return error
+
+
 @pytest.mark.parametrize("classes", [2, 3, 4])
 @pytest.mark.parametrize("steps", [2, 5, 1000])
 def test_figures_are_scikit_learns(classes: int, steps: int) -> None:
@@ -66,6 +76,9 @@ def test_figures_are_scikit_learns(classes: int, steps: int) -> None:
             "recall": sk.recall_score(truth, predicted, **macro),
             "macro_f1": sk.f1_score(truth, predicted, **macro),
             "auc": area,
+            "mcc": sk.matthews_corrcoef(truth, predicted),
+            "log_loss": sk.log_loss(truth, scores),
+            "ece": plain_calibration_error(scores.max(1), predicted == truth),
         }
     )
 
@@ -77,11 +90,19 @@ def test_subsets_without_a_class_are_judged_by_those_they_have(
 ) -> None:
     truth, predicted = np.array(pairs).T
     stats = {"truth": truth, "predicted": predicted, "scores": np.eye(3)[predicted]}
-    by_name = {metric.name: metric.value(stats) for metric in METRICS if metric.name != "auc"}
+    names = ("macro_f1", "recall", "precision", "mcc")
+    by_name = {metric.name: metric.value(stats) for metric in METRICS if metric.name in names}
     macro: dict[str, Any] = {"average": "macro", "zero_division": 0}
     assert by_name["macro_f1"] == pytest.approx(sk.f1_score(truth, predicted, **macro))
     assert by_name["recall"] == pytest.approx(sk.recall_score(truth, predicted, **macro))
     assert by_name["precision"] == pytest.approx(sk.precision_score(truth, predicted, **macro))
+    assert by_name["mcc"] == pytest.approx(sk.matthews_corrcoef(truth, predicted))
+
+
+def test_a_probability_of_zero_has_a_finite_loss() -> None:
+    (loss,) = (metric for metric in METRICS if metric.name == "log_loss")
+    answer = Answer(label="差", probability=1.0, probabilities={"差": 1.0, "好": 0.0})
+    assert loss.example_stats(answer, "好")["loss"] == pytest.approx(36.04, abs=0.01)
 
 
 def test_an_area_that_is_not_defined_is_none() -> None:

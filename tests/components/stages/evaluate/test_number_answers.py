@@ -198,7 +198,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Candid
     predictors = {name: result.predictor for name, result in measured.items()}
     queries = [case.query for case in cases("validation", 30)]
     for name, costs in measure_costs(predictors, queries, PARAMS).items():
-        measured[name].row.update(costs)
+        measured[name].row.update(costs, parameters=5, load_ms=1.5, peak_memory_bytes=None)
     return measured
 
 

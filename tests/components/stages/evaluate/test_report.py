@@ -29,7 +29,7 @@ from components.stages.evaluate import plots
 from components.stages.evaluate.metric_scale import MetricScale
 from components.stages.evaluate.report import ReportData, ShownCase, WorstCases, write_report
 from components.stages.evaluate.report_data import _recipes
-from components.tasks.base import Case, ReportPanel
+from components.tasks.base import Case, ReportPanel, ReportSection
 from components.tasks.shared.evaluator.classification import confusion_plots
 from components.tasks.shared.evaluator.classification.answer_panels import (
     ClassificationReport,
@@ -686,3 +686,22 @@ def test_the_steps_of_recipes_are_told_with_what_became_of_them(tmp_path: Path) 
     assert 'id="recipes"' not in render(
         tmp_path, replace(lean(), recipes=_recipes(tmp_path / "no"))
     )
+
+
+def test_costs_that_were_not_measured_are_unknown(tmp_path: Path) -> None:
+    facts = reviews()
+    measured = {"parameters": 1234567, "load_ms": 12.3, "peak_memory_bytes": 301_944_832}
+    first, *others = facts.leaderboard
+    page = render(tmp_path, replace(facts, leaderboard=[{**first, **measured}, *others]))
+    costs = page.partition('id="costs"')[2].partition("</table>")[0]
+    assert "1,234,567" in costs and "12.3" in costs and "302\u202fMB" in costs
+    # Parameters, load time, memory and p99 of each other row, and the p99 of the first.
+    assert costs.count("unknown") == 4 * len(others) + 1
+
+
+def test_panels_have_their_texts_in_both_languages(tmp_path: Path) -> None:
+    panel = ReportPanel("Titled", "noted", "text", zh="中文<b>说明")
+    section = ReportSection("Section", "its note", [panel], zh="本节说明")
+    page = render(tmp_path, replace(reviews(), winner_sections=[section]))
+    assert '<p class="note" lang="zh">中文&lt;b&gt;说明</p>' in page
+    assert '<p class="note" lang="zh">本节说明</p>' in page

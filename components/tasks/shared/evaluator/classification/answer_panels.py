@@ -11,6 +11,7 @@ import numpy as np
 from components.core.page_templates import environment
 from components.metrics.selective_prediction import coverage_report
 from components.tasks.base import (
+    AnsweredSplit,
     Case,
     ReportPanel,
     ReportSection,
@@ -19,12 +20,25 @@ from components.tasks.base import (
     WorstAnswers,
 )
 from components.tasks.shared.evaluator.classification import confusion_plots
+from components.tasks.shared.evaluator.classification.probability_panels import (
+    ProbabilitySplit,
+    probability_section,
+)
 
 
 class ClassificationReport:
     """What the report of evaluate shows of answers that are classes."""
 
-    columns: Sequence[str] = ("accuracy", "precision", "recall", "macro_f1", "auc")
+    columns: Sequence[str] = (
+        "accuracy",
+        "precision",
+        "recall",
+        "macro_f1",
+        "mcc",
+        "log_loss",
+        "ece",
+        "auc",
+    )
 
     def plot_rows(
         self, answers: Sequence[Any], cases: Sequence[Case[Any]]
@@ -64,6 +78,21 @@ class ClassificationReport:
         if not report:
             return None
         return coverage_section(report)
+
+    def probability_section(
+        self, validation: AnsweredSplit, test: AnsweredSplit, targets: TargetInfo
+    ) -> ReportSection:
+        """Return how far the probabilities can be trusted, and the curves of all thresholds.
+
+        Args:
+            validation: answers of the winner, which fit the temperature.
+            test: answers of the winner.
+            targets: of clean.
+        """
+        classes = targets["classes"]
+        return probability_section(
+            ProbabilitySplit.of(validation, classes), ProbabilitySplit.of(test, classes), classes
+        )
 
     def data_panels(self, manifest: Mapping[str, Any]) -> Sequence[ReportPanel]:
         """Return the rows of each class by split."""

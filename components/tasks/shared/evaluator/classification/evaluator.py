@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from components.metrics import classification
+from components.metrics.calibration import expected_calibration_error
 from components.tasks.base import (
     FEEDBACK,
     NO_INPUTS,
@@ -48,56 +49,119 @@ class Answer(BaseModel):
     )
 
 
-class ClassificationMetric:
-    """A metric of a subset of cases, from the confusion matrix or from the probabilities.
+class ConfusionMetric:
+    """A metric of a subset of cases, from its confusion matrix.
 
     Args:
         name: of the metric.
         title: its name for people.
-        of_confusion: computes the metric from a confusion matrix (c, c), rows are truths. None:
-            the metric is the area under the ROC curve.
+        of_confusion: computes the metric from a confusion matrix (c, c), rows are truths.
+        is_share: whether values are shares.
     """
 
     goal: Literal["min", "max"] = "max"
-    is_share = True
 
     def __init__(
         self,
         name: str,
         title: str,
-        of_confusion: Callable[[NDArray[np.float64]], float] | None = None,
+        of_confusion: Callable[[NDArray[np.float64]], float],
+        is_share: bool = True,
     ) -> None:
         self.name = name
         self.title = title
         self.of_confusion = of_confusion
+        self.is_share = is_share
 
     def example_stats(self, answer: Any, truth: Any) -> Mapping[str, Any]:
-        """Return truth and prediction as class indices, and the probabilities (c,).
+        """Return truth and prediction as class indices.
 
         Args:
             answer: of one case.
             truth: name of the true class.
         """
         classes = list(answer.probabilities)
-        return {
-            "truth": classes.index(truth),
-            "predicted": classes.index(answer.label),
-            "scores": list(answer.probabilities.values()),
-        }
+        return {"truth": classes.index(truth), "predicted": classes.index(answer.label)}
 
     def value(self, units: Mapping[str, NDArray[Any]]) -> float:
-        """Return the metric over the statistics (n, ...) of n cases.
+        """Return the metric over the statistics of n cases.
 
         Args:
-            units: "truth" and "predicted" (n,), "scores" (n, c).
+            units: "truth" and "predicted" (n,).
         """
-        if self.of_confusion is None:
-            return classification.auc(units["truth"], units["scores"])
-        side = units["scores"].shape[1]
+        # Classes after the last one that occurs do not count.
+        side = int(max(units["truth"].max(), units["predicted"].max())) + 1
         pairs = units["truth"] * side + units["predicted"]
         counts = np.bincount(pairs, minlength=side * side)
         confusion = counts.reshape(side, side).astype(float)
         return self.of_confusion(confusion)
+
+
+class AreaUnderCurve:
+    """The area under the ROC curve of a subset of cases."""
+
+    name = "auc"
+    title = "AUC"
+    goal: Literal["min", "max"] = "max"
+    is_share = True
+
+    def example_stats(self, answer: Any, truth: Any) -> Mapping[str, Any]:
+        """Return the truth as class index, and the probabilities (c,)."""
+        return {
+            "truth": list(answer.probabilities).index(truth),
+            "scores": list(answer.probabilities.values()),
+        }
+
+    def value(self, units: Mapping[str, NDArray[Any]]) -> float:
+        """Return the area.
+
+        Args:
+            units: "truth" (n,) and "scores" (n, c).
+        """
+        return classification.auc(units["truth"], units["scores"])
+
+
+class LogLoss:
+    """The mean log loss of a subset of cases."""
+
+    name = "log_loss"
+    title = "log loss"
+    goal: Literal["min", "max"] = "min"
+    is_share = False
+
+    def example_stats(self, answer: Any, truth: Any) -> Mapping[str, Any]:
+        """Return the log loss of one case."""
+        probability = np.array([answer.probabilities[truth]])
+        return {"loss": float(classification.log_losses(probability)[0])}
+
+    def value(self, units: Mapping[str, NDArray[Any]]) -> float:
+        """Return the mean.
+
+        Args:
+            units: "loss" (n,).
+        """
+        return float(units["loss"].mean())
+
+
+class ExpectedCalibrationError:
+    """The calibration error of a subset of cases, over 15 bins of equal width."""
+
+    name = "ece"
+    title = "ECE"
+    goal: Literal["min", "max"] = "min"
+    is_share = True
+
+    def example_stats(self, answer: Any, truth: Any) -> Mapping[str, Any]:
+        """Return the probability that the answer states, and whether it is right."""
+        return {"confidence": float(answer.probability), "right": answer.label == truth}
+
+    def value(self, units: Mapping[str, NDArray[Any]]) -> float:
+        """Return the error.
+
+        Args:
+            units: "confidence" and "right" (n,).
+        """
+        return expected_calibration_error(units["confidence"], units["right"])
 
 
 class ClassificationEvaluator:
@@ -106,13 +170,16 @@ class ClassificationEvaluator:
     options: ClassVar[Mapping[str, type[BaseModel]]] = {}
     Query: type[BaseModel]
     Answer: type[BaseModel] = Answer
-    report_metric: Metric = ClassificationMetric("accuracy", "accuracy", classification.accuracy)
+    report_metric: Metric = ConfusionMetric("accuracy", "accuracy", classification.accuracy)
     metrics: Sequence[Metric] = (
-        ClassificationMetric("macro_f1", "macro F1", classification.macro_f1),
+        ConfusionMetric("macro_f1", "macro F1", classification.macro_f1),
         report_metric,
-        ClassificationMetric("precision", "precision", classification.precision),
-        ClassificationMetric("recall", "recall", classification.recall),
-        ClassificationMetric("auc", "AUC"),
+        ConfusionMetric("precision", "precision", classification.precision),
+        ConfusionMetric("recall", "recall", classification.recall),
+        AreaUnderCurve(),
+        ConfusionMetric("mcc", "MCC", classification.matthews, is_share=False),
+        LogLoss(),
+        ExpectedCalibrationError(),
     )
     report: TaskReport = ClassificationReport()
     gates: ChampionComparison = ClassificationComparison()
@@ -221,6 +288,15 @@ class ClassificationEvaluator:
         rest = sum(value for name, value in answer.probabilities.items() if name != label)
         log_odds = np.log(max(probability, 1e-300)) - np.log(max(rest, 1e-300))
         return float(np.clip(log_odds, -30, 30))
+
+    def closeness(self, answer: Any, truth: Any) -> float:
+        """Return the probability of a class.
+
+        Args:
+            answer: with the probabilities of all classes.
+            truth: with the label.
+        """
+        return float(answer.probabilities[truth.label])
 
     def confidence(self, answer: Any) -> float:
         """Return the probability of the most probable class."""

@@ -265,6 +265,10 @@ class RegressionEvaluator:
         """
         return float(answer.value)
 
+    def closeness(self, answer: Any, truth: Any) -> float:
+        """Return the distance of the answer from the true number, with a minus."""
+        return -abs(float(answer.value) - float(truth.value))
+
     def summary(self, answer: Any) -> Sequence[tuple[str, float | None]]:
         """Return the number with its interval."""
         return [(answer_text(answer), None)]
