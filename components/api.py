@@ -71,8 +71,8 @@ class ChampionModel:
         try:
             return list(self._predictor.predict(queries))
         except Reject as reject:
-            detail = f" ({reject.detail})" if reject.detail else ""
-            raise _unusable("a value", f"{reject.reason}{detail}") from None
+            reason = ": ".join(part for part in (reject.reason, reject.detail) if part)
+            raise _unusable("a value", reason) from None
 
     def _query(self, value: Value, position: int) -> BaseModel:
         """Return the query of a plain value.

@@ -5,7 +5,7 @@ from components.tasks.shared.standalone.tables.table_rows import (
     QUERY,
     REQUIREMENTS,
     USAGE,
-    TableRows,
+    RowFeatures,
     unsupported,
 )
 
@@ -18,4 +18,4 @@ __all__ = [
     "open_rows",
     "unsupported",
 ]
-open_rows = TableRows
+open_rows = RowFeatures

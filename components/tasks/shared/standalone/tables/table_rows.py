@@ -36,7 +36,7 @@ def unsupported(files: Mapping[str, bytes]) -> str:
     return ""
 
 
-class TableRows:
+class RowFeatures:
     """The fitted columns and scalings of encoder.json.
 
     Args:
@@ -83,8 +83,9 @@ def _number(value: Any, kind: Mapping[str, Any]) -> float:
         unit = kind.get("unit")
         if unit is not None and unit_of(value) not in (None, unit):
             raise Reject("other_unit", value)
-        text = value if unit is None else without_unit(value, unit)
-        value = parse_number(text, kind["decimal"])
+        if unit is not None:
+            value = without_unit(value, unit)
+        value = parse_number(value, kind["decimal"])
     if value is None or value != value:
         return math.nan
     if not math.isfinite(value):
@@ -99,11 +100,14 @@ def _index(value: Any, fitted: Mapping[str, Any]) -> float:
     unknown = len(values) + 1 if fitted["has_others"] else 0
     index = 0
     if text is not None:
-        name = text.casefold() if text in _FLAGS else text
-        if _WHOLE.fullmatch(name):
-            name = name.partition(".")[0]
-        name = unicodedata.normalize("NFC", name.strip())
-        index = values.index(name) + 1 if name in values else unknown
+        if text in _FLAGS:
+            text = text.casefold()
+        elif _WHOLE.fullmatch(text):
+            text = text.partition(".")[0]
+        name = unicodedata.normalize("NFC", text.strip())
+        index = unknown
+        if name in values:
+            index = values.index(name) + 1
     # Without missing values in train, the most frequent category stands for index 0.
     has_several = bool(values) or fitted["has_others"]
     least = int(has_several and not fitted["has_missing"])
@@ -112,8 +116,11 @@ def _index(value: Any, fitted: Mapping[str, Any]) -> float:
 
 def _moment_numbers(value: Any, column: Mapping[str, Any]) -> list[float]:
     """Return the numbers of a moment: days since the first one of train, and parts of the date."""
-    moment = None if value is None else parse_moment(str(value), column["input"]["order"])
-    moments = np.array([math.nan if moment is None else moment])
+    moment = None
+    if value is not None:
+        moment = parse_moment(str(value), column["input"]["order"])
+    # A missing moment becomes NaN.
+    moments = np.array([moment], dtype=np.float64)
     fitted = column["fitted"]
     numbers = [(moments - (fitted["low"] or 0.0)) / _DAY]
     parts = _calendar(moments)
