@@ -7,7 +7,7 @@ PANELS = {
     "Data": ("new", "tasks", "pull", "feedback"),
     "Pipeline": ("run", "retrain", "schedule", "stage"),
     "Release": ("review", "rollback", "history", "trace"),
-    "Service": ("serve", "predict", "monitor", "keys"),
+    "Service": ("serve", "predict", "export", "monitor", "keys"),
     "Machine": ("up", "down", "status", "doctor", "mlflow", "clean-state"),
 }
 EXIT_CODES = (

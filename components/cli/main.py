@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from components.cli import feedback, review
+from components.cli import export_command, feedback, review
 from components.cli.completion import (
     complete_first_word,
     complete_stage,
@@ -630,6 +630,14 @@ def _answer_query(words: list[str] | None, pipeline: str | None) -> None:
             remedy='a text of several words stands in quotes: gristmill predict [NAME] "…"',
         )
     answer(root(), choose_pipeline(root(), name, pipeline), query)
+
+
+app.command(
+    epilog=examples(
+        "gristmill export --to model",
+        "gristmill export digits --to digits-openvino --format openvino",
+    )
+)(export_command.export)
 
 
 @app.command(epilog=examples("gristmill doctor"))

@@ -29,8 +29,9 @@ def layers() -> list[str]:
 
 
 def packages_below(folder: Path) -> set[str]:
-    """Return the names of the packages directly below a folder."""
-    return {path.parent.name for path in folder.glob("*/__init__.py")}
+    """Return the names of the packages directly below a folder, and of modules beside them."""
+    modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    return {path.parent.name for path in folder.glob("*/__init__.py")} | modules
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -46,6 +47,6 @@ def test_inner_folders_are_named(language: str) -> None:
     named = {cell for cell in first_cells(language) if re.fullmatch(r"\w+/\w+", cell)}
     there = set()
     for package in PACKAGES_WITH_FOLDERS:
-        inner = packages_below(ROOT / "components" / package)
-        there |= {f"{package}/{name}" for name in inner}
+        inner = (ROOT / "components" / package).glob("*/__init__.py")
+        there |= {f"{package}/{path.parent.name}" for path in inner}
     assert named == there

@@ -18,8 +18,8 @@ TOLD = read_yaml(ROOT / "dvc.yaml")["stages"]
 RUNNER = "components/orchestration/runner/stage_task.py"
 # Deliberate: evaluate and serve depend on the whole folder of the task; the loss is the one facet in it that they do not use.
 SPARE = {"evaluate": "loss", "serve": "loss"}
-# In these folders too, but DVC does not see it (.dvcignore): what `gristmill new` chooses.
-IGNORED = "defaults"
+# In these folders too, but DVC does not see them (.dvcignore): what `gristmill new` chooses, and what `gristmill export` copies.
+IGNORED = ("defaults", "standalone")
 TASKS = "components/tasks/"
 # What facets of several tasks share: components/tasks/shared/<facet>/<family>.
 SHARED = "components/tasks/shared/"
@@ -96,16 +96,17 @@ def test_an_edit_of_a_facet_that_is_not_used_runs_nothing_again(stage: str, task
         and package_of(file) in packages(task)
         and any(lies_under(file, dep) for dep in code_deps(stage, task))
     }
-    unwanted = {file for file in wide if facet_of(file) not in (SPARE.get(stage), IGNORED)}
+    unwanted = {file for file in wide if facet_of(file) not in (SPARE.get(stage), *IGNORED)}
     assert not unwanted, f"dvc.yaml: {stage}.deps covers {sorted(unwanted)}, which it does not use"
 
 
-def test_dvc_does_not_see_what_chooses_params() -> None:
+@pytest.mark.parametrize("facet", IGNORED)
+def test_dvc_does_not_see_what_no_stage_uses(facet: str) -> None:
     lines = (ROOT / ".dvcignore").read_text(encoding="utf-8").splitlines()
-    assert f"{TASKS}*/{IGNORED}.py" in lines
-    assert f"{SHARED}{IGNORED}" in lines
+    assert f"{TASKS}*/{facet}.py" in lines
+    assert f"{SHARED}{facet}" in lines
     for stage, task in CASES:
-        assert IGNORED not in {facet_of(file) for file in files(stage, task)}
+        assert facet not in {facet_of(file) for file in files(stage, task)}
 
 
 def test_dvc_yaml_names_no_task_and_no_family() -> None:

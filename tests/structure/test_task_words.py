@@ -37,6 +37,7 @@ ALLOWED = {
     "components/monitoring/feedback_store.py": {"labels"},
     "components/monitoring/params.py": {"labels"},
     "components/orchestration/creation/creation_options.py": {"label", "labels"},
+    "components/orchestration/export/source_slices.py": {"class"},
     "components/orchestration/params_reference/descriptions.zh.yaml": {
         "label",
         "labels",

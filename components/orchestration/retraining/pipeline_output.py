@@ -39,7 +39,7 @@ class PipelineResult:
 
 
 @dataclass
-class _Progress:
+class _StageProgress:
     """Reads the lines of a log and measures the stages.
 
     Args:
@@ -86,7 +86,7 @@ def follow(
     Returns:
         How the writer ended.
     """
-    progress = _Progress(on_stage)
+    progress = _StageProgress(on_stage)
     with log.open("rb") as stream:
         rest = b""
         is_over = False

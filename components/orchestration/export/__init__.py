@@ -1,0 +1,1 @@
+"""Take a released model away: a folder that answers without gristmill."""

@@ -1,0 +1,1 @@
+"""Code of the facet standalone.py that several tasks share."""

@@ -1,0 +1,1 @@
+"""Answers of exported models whose answer is a class."""

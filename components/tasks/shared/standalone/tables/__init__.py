@@ -1,0 +1,1 @@
+"""Rows of tables for exported models."""

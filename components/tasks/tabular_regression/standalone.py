@@ -1,0 +1,21 @@
+"""Read, encode and answer in exported folders, without gristmill. See `orchestration/export`."""
+
+from components.tasks.shared.standalone.regression.number_answers import ANSWER_FIELDS, answer_of
+from components.tasks.shared.standalone.tables.table_rows import (
+    QUERY,
+    REQUIREMENTS,
+    USAGE,
+    RowFeatures,
+    unsupported,
+)
+
+__all__ = [
+    "ANSWER_FIELDS",
+    "QUERY",
+    "REQUIREMENTS",
+    "USAGE",
+    "answer_of",
+    "open_rows",
+    "unsupported",
+]
+open_rows = RowFeatures
