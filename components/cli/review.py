@@ -35,11 +35,10 @@ review_app = typer.Typer(
     ),
 )
 Words = Annotated[
-    list[str] | None,
+    list[str],
     typer.Argument(
         metavar="[NAME] N",
         help="Number of a version. Before it the pipeline, if it is not default.",
-        show_default=False,
         autocompletion=complete_words,
     ),
 ]
@@ -59,7 +58,7 @@ def list_(name: Name = None, pipeline: Pipeline = None) -> None:
 
 
 @review_app.command(epilog=examples("gristmill review show 3", "gristmill review show digits 3"))
-def show(words: Words = None, pipeline: Pipeline = None) -> None:
+def show(words: Words, pipeline: Pipeline = None) -> None:
     """Show the card of a version: data, code, metrics, gates, decisions."""
     from components.cli.review_tables import show_version
 
@@ -69,7 +68,7 @@ def show(words: Words = None, pipeline: Pipeline = None) -> None:
 
 
 @review_app.command(epilog=examples("gristmill review diff 3", "gristmill review diff digits 3"))
-def diff(words: Words = None, pipeline: Pipeline = None) -> None:
+def diff(words: Words, pipeline: Pipeline = None) -> None:
     """Compare a version with the champion."""
     from components.cli.review_diff import show_diff
 
@@ -85,9 +84,9 @@ def diff(words: Words = None, pipeline: Pipeline = None) -> None:
     )
 )
 def approve(
+    words: Words,
     by: By,
     note: Note,
-    words: Words = None,
     pipeline: Pipeline = None,
     override: Annotated[
         list[str] | None,
@@ -114,7 +113,7 @@ def approve(
 @review_app.command(
     epilog=examples('gristmill review reject 3 --by ann --note "worse on long texts"')
 )
-def reject(by: By, note: Note, words: Words = None, pipeline: Pipeline = None) -> None:
+def reject(words: Words, by: By, note: Note, pipeline: Pipeline = None) -> None:
     """Reject a version: it must not be released."""
     from components.registry.release import promotion
 
@@ -218,7 +217,7 @@ def trace(
     show_trace(root(), text, chosen, stdin)
 
 
-def _version(words: list[str] | None, pipeline: str | None, command: str) -> tuple[str, int]:
+def _version(words: list[str], pipeline: str | None, command: str) -> tuple[str, int]:
     """Return the pipeline and the number that `[NAME] N` mean.
 
     Raises:

@@ -44,7 +44,7 @@ def save_torch(
         spec: the fit.
         weights: bytes of a safetensors file.
         params_hash: hash of the params of the fit.
-        origin: hashes of the bundles that this one was made from.
+        origin: names of the steps that made it, in order, such as "train", "prune", "int8".
     """
     card = card_of(spec, "torch", params_hash, origin)
     write_bundle(folder, card, {WEIGHTS: weights, **encoder_files(spec)})
@@ -60,7 +60,7 @@ def save_onnx(
         spec: the fit.
         graph: bytes of an ONNX file.
         params_hash: hash of the params of the fit.
-        origin: hashes of the bundles that this one was made from.
+        origin: names of the steps that made it, in order, such as "train", "prune", "int8".
     """
     card = card_of(spec, "onnx", params_hash, origin)
     write_bundle(folder, card, {GRAPH: graph, **encoder_files(spec)})

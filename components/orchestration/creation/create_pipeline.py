@@ -213,7 +213,7 @@ def _measure(
     facet.check(measurement)
     params = initial_params(draft.root, draft.task, draft.name, draft.section)
     params.reasons |= draft.reasons
-    decided = [*draft.later, *facet.settings(measurement)]
+    decided = _fit_to_architecture([*draft.later, *facet.settings(measurement)], draft.settings)
     set_by_person = []
     for setting in draft.settings:
         # The section `ingest` has the inputs already.
@@ -230,6 +230,32 @@ def _measure(
         lines[1:1] = preview.named_values([guess.line])
     lines += [f"note: {line}" for line in [*losses, *remarks]]
     return lines, params
+
+
+def _fit_to_architecture(decided: Sequence[Setting], by_person: Sequence[Setting]) -> list[Setting]:
+    """Return the settings with a search space for the architecture that a person sets, if any.
+
+    Args:
+        decided: settings that the data need.
+        by_person: settings of the command line.
+    """
+    architecture = {setting.path: setting.value for setting in decided}.get("train.architecture")
+    for setting in by_person:
+        if setting.path == "train.architecture" and setting.value != architecture:
+            return [_fit_space(other, str(setting.value)) for other in decided]
+    return list(decided)
+
+
+def _fit_space(setting: Setting, architecture: str) -> Setting:
+    """Return a setting; a search space only with the params that an architecture has."""
+    if setting.path != "tune.space":
+        return setting
+    space = {}
+    for path, values in setting.value.items():
+        is_shared = path != "architecture" and not path.startswith("nets.")
+        if is_shared or path.startswith(f"nets.{architecture}."):
+            space[path] = values
+    return replace(setting, value=space, reason=f"the params that {architecture} has")
 
 
 def _scan_source(draft: PipelineDraft, options: NewOptions, wizard: Wizard | None) -> SourceColumns:

@@ -35,7 +35,7 @@ from components.orchestration.retraining.retrain_log import (
 )
 from components.orchestration.retraining.run_record import RUN
 from components.orchestration.runner.pull import pull_first
-from components.orchestration.runner.run import files_of
+from components.orchestration.runner.run import RESUME_COMMAND, files_of
 from components.orchestration.runner.summary import report_path, review_command
 from components.orchestration.stage_files import REPORT
 from components.registry.release.retrain_record import (
@@ -345,14 +345,16 @@ def _check_source(params: Params, last: RetrainRecord, record: RetrainRecord) ->
     differences = changes(last.rows, last.columns, record.rows, columns, params.retrain.min_rows)
     if not differences:
         return
-    command = "gristmill retrain"
-    if params.name != "default":
-        command += f" {params.name}"
     raise InputError(
         f"is not what it was at the {_kind(last)} of {last.began}: {'; '.join(differences)}",
         where=f"{params.pipeline.params}: ingest.source",
-        remedy=f"mend the source; if it is right as it is: {command} --accept-source",
+        remedy=f"mend the source; if it is right as it is: {_command(params.name)} --accept-source",
     )
+
+
+def _command(name: str) -> str:
+    """Return the command that retrains a pipeline."""
+    return "gristmill retrain" if name == "default" else f"gristmill retrain {name}"
 
 
 def _run_in_copy(copy: Path, name: str, log: RetrainLog, record: RetrainRecord) -> PipelineResult:
@@ -390,7 +392,7 @@ def _start_pipeline(copy: Path, name: str, log: RetrainLog) -> subprocess.Popen[
         return subprocess.Popen(
             [sys.executable, "-m", "components.cli", "run", name],
             cwd=copy,
-            env=project_copy.environment(copy),
+            env={**project_copy.environment(copy), RESUME_COMMAND: _command(name)},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -67,6 +67,10 @@ def files_of(root: Path, name: str) -> tuple[Path, Path]:
     return params_file, dvc_file
 
 
+# Command that goes on with a stopped run, where another one than `gristmill run` has started it.
+RESUME_COMMAND = "GRISTMILL_RUN_RESUME_COMMAND"
+
+
 def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
     """Run a pipeline through DVC, and return the exit code.
 
@@ -105,7 +109,7 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
                 _write_to_mlflow(root)
             _release_cluster(root)
     if code:
-        return _report_stop(root, token, code, command)
+        return _report_stop(root, token, code, os.environ.get(RESUME_COMMAND, command))
     drop_results(root, params)
     show_summary(root, params, command)
     close(time.monotonic() - started)

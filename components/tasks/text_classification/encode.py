@@ -273,14 +273,15 @@ class TextEncoding:
         files = files_of(options.pretrained, root)
         actual = digest(files)
         if actual != options.pretrained_sha256:
-            what = f"tells of other files than lie in {options.pretrained}"
+            what = f"is not the SHA-256 of the files in {options.pretrained}"
+            remedy = f"if these files are right, write: pretrained_sha256: {actual}"
             if options.pretrained_sha256 is None:
-                what = "is not told"
-            raise ParamsError(
-                f"{what}; DVC would not see it when the encoder changes",
-                where="tokenize.pretrained_sha256",
-                remedy=f"if this encoder is meant, write: pretrained_sha256: {actual}",
-            )
+                what = (
+                    f"is missing: {options.pretrained} needs the SHA-256 of its files, "
+                    "by which DVC sees that the encoder has changed"
+                )
+                remedy = f"write below tokenize: pretrained_sha256: {actual}"
+            raise ParamsError(what, where="tokenize.pretrained_sha256", remedy=remedy)
         return files
 
     def load_vocabulary(

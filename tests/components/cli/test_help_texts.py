@@ -79,6 +79,14 @@ def test_help_shows_the_panels_in_their_order() -> None:
     assert re.findall(r"^│ ([a-z][a-z-]*)  ", shown, re.MULTILINE) == names
 
 
+@pytest.mark.parametrize("command", ["show", "diff", "approve", "reject"])
+def test_a_review_without_its_version_is_a_mistake_that_the_help_shows(command: str) -> None:
+    shown = CliRunner().invoke(app, ["review", command, "--help"], env={"COLUMNS": "80"}).output
+    words = re.search(r"\*\s+\[NAME\] N", shown)
+    assert words
+    assert "[required]" in shown[words.start() :]
+
+
 @each_command
 def test_examples_have_no_unknown_command_or_option(path: tuple[str, ...]) -> None:
     examples = examples_of(path)

@@ -328,7 +328,10 @@ def test_another_encoder_than_the_params_tell_is_refused_and_the_message_tells_w
     borrowed: StageRunner, tmp_path: Path
 ) -> None:
     other, told = lend(tmp_path / "bert"), {"max_length": 48, "pretrained": "bert"}
-    for sha in (None, "0" * 64):
+    for sha, what in (
+        (None, "is missing: bert needs the SHA-256"),
+        ("0" * 64, "is not the SHA-256"),
+    ):
         runner = (
             StageRunner.make(tmp_path, sentences(40), tokenize={**told, "pretrained_sha256": sha})
             .clean()
@@ -336,7 +339,8 @@ def test_another_encoder_than_the_params_tell_is_refused_and_the_message_tells_w
         )
         with pytest.raises(ParamsError, match="pretrained_sha256") as caught:
             runner.tokenize()
-        assert other in caught.value.remedy
+        assert what in caught.value.what
+        assert f"pretrained_sha256: {other}" in caught.value.remedy
         shutil.rmtree(tmp_path / "clean")
         shutil.rmtree(tmp_path / "augmented")
 

@@ -250,6 +250,23 @@ def test_set_overrides_and_is_checked(root: Path, tmp_path: Path) -> None:
         assert not (root / "pipelines" / "b").exists()
 
 
+@pytest.mark.parametrize(
+    ("architecture", "paths"),
+    [
+        ("counted", ["architecture", "learning_rate", "nets.counted.n", "nets.textcnn.dropout"]),
+        ("textcnn", ["learning_rate", "nets.textcnn.dropout"]),
+        ("transformer", ["learning_rate"]),
+    ],
+)
+def test_the_search_space_fits_an_architecture_that_is_set(
+    root: Path, tmp_path: Path, architecture: str, paths: list[str]
+) -> None:
+    data = table(tmp_path / "a.csv", ["text", "label"], reviews())
+    options = NewOptions(settings=[f"train.architecture={architecture}"])
+    create(root, "a", TEXT, data, options=options)
+    assert sorted(made(root, "a")[0]["tune"]["space"]) == paths
+
+
 def test_labels_are_mapped_and_alike_ones_are_shown(root: Path, tmp_path: Path) -> None:
     rows = reviews(90, labels=("Positive", "positive", "negative", "n/a"))
     data = table(tmp_path / "a.csv", ["text", "label"], rows)

@@ -208,6 +208,8 @@ def test_missing_renamed_and_unknown_columns_are_refused(columns: TableColumns) 
     with pytest.raises(Reject) as caught:
         columns.normalize(absent)
     assert caught.value.reason == "carat_is_missing"
+    assert caught.value.detail == "no column 'carat'; null works for a value that is not known"
+    assert len(columns.normalize({**absent, "carat": [None]})["carat"]) == 1
     with pytest.raises(Reject) as caught:
         columns.normalize({**absent, "Carats": [0.5]})
     assert caught.value.reason == "carat_is_missing"

@@ -368,7 +368,8 @@ class TableColumns:
         unknown = [name for name in columns if name not in self._fields]
         for name in self._fields:
             if name not in columns:
-                raise Reject(f"{name}_is_missing", f"no column {name!r}{_hint(name, unknown)}")
+                advice = _hint(name, unknown) or "; null works for a value that is not known"
+                raise Reject(f"{name}_is_missing", f"no column {name!r}{advice}")
         hint = _hint(unknown[0], self._fields)
         raise Reject("unknown_column", f"{unknown[0][:_LONGEST_HINT]!r}{hint}")
 
