@@ -79,9 +79,16 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ask(folder: Path, *arguments: str) -> list[Any]:
     """Run predict.py in a process that cannot import gristmill and torch, and return its answers."""
+    done = run_script(folder, *arguments)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def run_script(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run predict.py in a process that cannot import gristmill and torch."""
     code = f"{NO_TORCH}\nimport runpy\nsys.argv = ['predict.py', *{list(arguments)!r}]\n"
     code += "runpy.run_path('predict.py', run_name='__main__')"
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", code],
         cwd=folder,
         capture_output=True,
@@ -89,8 +96,6 @@ def ask(folder: Path, *arguments: str) -> list[Any]:
         check=False,
         env={**os.environ, "PYTHONPATH": str(folder)},
     )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 @of_networks
@@ -134,6 +139,10 @@ def test_a_script_for_texts_needs_onnxruntime_and_tokenizers_alone(
     theirs = ask(tmp_path / "model", hard, "房间")
     for mine, answer in zip(theirs, ours, strict=True):
         assert mine["probability"] == pytest.approx(answer.probability, abs=1e-5)  # type: ignore[attr-defined]
+    refused = run_script(tmp_path / "model", "\u200b")
+    assert refused.returncode == 1
+    assert refused.stderr.strip() == "no answer to '\\u200b': empty"
+    assert "python predict.py" in run_script(tmp_path / "model").stderr
 
 
 def test_pictures_are_prepared_as_in_the_pipeline(images: Path, tmp_path: Path) -> None:
