@@ -107,20 +107,42 @@ def approve(
     name, number = _version(words, pipeline, "review approve")
     _, rules = _open(name)
     gates = override or ()
-    release = promotion.approve(root(), name, number, rules, who=by, why=note, overrides=gates)
+    release = promotion.approve(
+        root(),
+        name,
+        number,
+        rules,
+        who=by,
+        why=note,
+        overrides=gates,
+    )
     _report(release, name)
 
 
 @review_app.command(
     epilog=examples('gristmill review reject 3 --by ann --note "worse on long texts"')
 )
-def reject(by: By, note: Note, words: Words = None, pipeline: Pipeline = None) -> None:
+def reject(
+    by: By,
+    note: Note,
+    words: Words = None,
+    pipeline: Pipeline = None,
+) -> None:
     """Reject a version: it must not be released."""
     from components.registry.release import promotion
 
     name, number = _version(words, pipeline, "review reject")
     _open(name)
-    _report(promotion.reject(root(), name, number, who=by, why=note), name)
+    _report(
+        promotion.reject(
+            root(),
+            name,
+            number,
+            who=by,
+            why=note,
+        ),
+        name,
+    )
 
 
 def rollback(
@@ -146,7 +168,16 @@ def rollback(
     snapshot, _ = _open(name)
     if to is None:
         _refuse_same_rollback(snapshot, by, note)
-    _report(promotion.rollback(root(), name, to, who=by, why=note), name)
+    _report(
+        promotion.rollback(
+            root(),
+            name,
+            to,
+            who=by,
+            why=note,
+        ),
+        name,
+    )
 
 
 def _refuse_same_rollback(snapshot: RegistrySnapshot, who: str, why: str) -> None:

@@ -19,7 +19,13 @@ _ROWS = 256
 _ROUND_S = 0.05
 
 
-def speedup_of(bundle: Path, other: Path, tokens: Path, task: str, batch: int) -> float:
+def speedup_of(
+    bundle: Path,
+    other: Path,
+    tokens: Path,
+    task: str,
+    batch: int,
+) -> float:
     """Return how much faster a bundle's network is than another one, as a factor.
 
     Args:
