@@ -6,6 +6,7 @@
 # make fuzz         the long form of the fuzz tests: hours of new examples (make fuzz FUZZ_FACTOR=100: fewer)
 PYTHON ?= python3
 PIPELINE ?= default
+WORKERS ?= 3
 FUZZ_FACTOR ?= 2000
 TESTS ?= not faults and not docs
 PYTEST = .venv/bin/python -m pytest
@@ -28,7 +29,7 @@ test-both:
 	@$(MAKE) --no-print-directory --keep-going -j2 test-most test-cluster
 
 test-most:
-	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -m "$(TESTS) and not cluster"
+	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "$(TESTS) and not cluster"
 
 # A process of its own: these tests change the token with which a process reaches Ray, and Ray keeps
 # the first one. They run beside the others because they wait more than they compute.

@@ -60,9 +60,7 @@ def candidates(data: Path) -> dict[str, Path]:
     Args:
         data: its folder.
     """
-    compressed = sorted(
-        card.parent for card in (data / "models" / "compressed").glob(f"*/{CARD}")
-    )
+    compressed = sorted(card.parent for card in (data / "models" / "compressed").glob(f"*/{CARD}"))
     origin = read_card(compressed[0]).card.origin[0]
     networks = [data / "models" / name / "network" for name in ("trained", "tuned")]
     parents = [path for path in networks if read_card(path).card.origin == [origin]]

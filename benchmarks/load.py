@@ -112,7 +112,14 @@ def for_seconds(
 ) -> list[Answer]:
     """Ask for some seconds. Return the answers."""
     end = time.perf_counter() + seconds
-    return asyncio.run(ask(url, questions, connections, lambda _: time.perf_counter() < end))
+    return asyncio.run(
+        ask(
+            url,
+            questions,
+            connections,
+            lambda _: time.perf_counter() < end,
+        )
+    )
 
 
 def percentile(answers: Sequence[Answer], share: float) -> float:

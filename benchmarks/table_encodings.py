@@ -139,7 +139,12 @@ def clean_table(frame: pd.DataFrame, kinds: Mapping[str, str]) -> pa.Table:
     return pa.table(columns)
 
 
-def text_table(name: str, folder: Path, seeds: Sequence[int], most: int | None) -> str:
+def text_table(
+    name: str,
+    folder: Path,
+    seeds: Sequence[int],
+    most: int | None,
+) -> str:
     """Return the line of a table without and with its texts. Both have the length of the text."""
     source = TEXT_TABLES[name]
     if most is not None:
@@ -169,7 +174,14 @@ def text_table(name: str, folder: Path, seeds: Sequence[int], most: int | None) 
             for part in (train, test):
                 numbers, categories = columns.matrix(table.take(part))
                 rows.append(TableRows(numbers, categories, columns.sizes))
-            split = Split(rows[0], rows[1], target[train], target[test], classes, seed)
+            split = Split(
+                rows[0],
+                rows[1],
+                target[train],
+                target[test],
+                classes,
+                seed,
+            )
             results[number].append(fitted(split, EnsembleConfig()))
             seconds[number] += (time.process_time() - start) / len(seeds)
     note = f"{len(frame):,} rows, {frame['length'].mean():,.0f} characters"
@@ -258,7 +270,16 @@ def main() -> None:
         return
     fetch(options.folder)
     for name in options.only or TARGET_TABLES:
-        print(target_table(name, options.folder, seeds, options.least, options.rows), flush=True)
+        print(
+            target_table(
+                name,
+                options.folder,
+                seeds,
+                options.least,
+                options.rows,
+            ),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -147,7 +147,13 @@ class Project:
             raise RuntimeError(f"gristmill {words[0]}: {done.stdout.strip()[-3000:]}")
         return done.stdout
 
-    def new(self, pipeline: str, data: Path, target: str, seed: int) -> dict[str, Any]:
+    def new(
+        self,
+        pipeline: str,
+        data: Path,
+        target: str,
+        seed: int,
+    ) -> dict[str, Any]:
         """Make a pipeline, with `--target` only if another target is guessed.
 
         Args:
@@ -406,7 +412,12 @@ def own_answers(case: Case, table: pd.DataFrame) -> Floats:
 # --- results ------------------------------------------------------------------------------------
 
 
-def measure_pipeline(project: Project, folder: Path, name: str, seed: int) -> dict[str, Any]:
+def measure_pipeline(
+    project: Project,
+    folder: Path,
+    name: str,
+    seed: int,
+) -> dict[str, Any]:
     """Return the losses of the winner of a pipeline.
 
     Args:

@@ -126,7 +126,14 @@ def await_answers(url: str, question: bytes) -> None:
 
 def asked(url: str, questions: Sequence[bytes]) -> list[client.Answer]:
     """Return the answers to questions over one connection."""
-    return asyncio.run(client.ask(url, questions, 1, lambda done: done < len(questions)))
+    return asyncio.run(
+        client.ask(
+            url,
+            questions,
+            1,
+            lambda done: done < len(questions),
+        )
+    )
 
 
 def over_http(

@@ -159,7 +159,12 @@ def read_source(source: Source, folder: Path) -> tuple[pd.DataFrame, NDArray[Any
     return frame.drop(columns=[source.target, *source.dropped]), target
 
 
-def split_rows(frame: pd.DataFrame, target: NDArray[Any], classes: int, seed: int) -> Split:
+def split_rows(
+    frame: pd.DataFrame,
+    target: NDArray[Any],
+    classes: int,
+    seed: int,
+) -> Split:
     """Return a quarter of the rows as test, and the rest as train."""
     order = np.random.default_rng(seed).permutation(len(frame))
     test = np.sort(order[: len(frame) // 4])
@@ -311,7 +316,12 @@ def paired(own: Floats, other: Floats, is_ratio: bool) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def measure(name: str, folder: Path, seeds: Sequence[int], trials: int) -> dict[str, Any]:
+def measure(
+    name: str,
+    folder: Path,
+    seeds: Sequence[int],
+    trials: int,
+) -> dict[str, Any]:
     """Return the results of all methods on a table."""
     source = SOURCES[name]
     frame, target = read_source(source, folder)

@@ -176,7 +176,18 @@ def fit_arm(
     )
     state = root / "fits" / f"{arm}-{rate}-{seed}"
     config = ARMS[arm][0]
-    result = fit(FitConfig(TASK, root / "tokens", "pretrained", config, params, {}, seed, state))
+    result = fit(
+        FitConfig(
+            TASK,
+            root / "tokens",
+            "pretrained",
+            config,
+            params,
+            {},
+            seed,
+            state,
+        )
+    )
     for checkpoint in (state / "checkpoints").glob("*"):
         checkpoint.unlink()
     return result.best, result.weights

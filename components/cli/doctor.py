@@ -213,7 +213,14 @@ def _installed(names: Iterable[str]) -> dict[str, str]:
     return versions
 
 
-def _graded(name: str, value: float, bad: float, warn: float, detail: str, remedy: str) -> Finding:
+def _graded(
+    name: str,
+    value: float,
+    bad: float,
+    warn: float,
+    detail: str,
+    remedy: str,
+) -> Finding:
     """Return a finding whose verdict follows from two lower limits."""
     if value < bad:
         return Finding(name, "bad", detail, remedy)

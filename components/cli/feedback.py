@@ -138,7 +138,12 @@ def _input_text(entry: FeedbackEntry) -> str:
         "gristmill feedback accept digits --all --by ann",
     )
 )
-def accept(by: By, words: Words = None, all_: All = False, pipeline: Pipeline = None) -> None:
+def accept(
+    by: By,
+    words: Words = None,
+    all_: All = False,
+    pipeline: Pipeline = None,
+) -> None:
     """Make feedback training data: the next retrain reads it."""
     name, ids = _named(words or [], pipeline)
     params, store = _open(name)
@@ -179,7 +184,12 @@ def _new_file_name() -> str:
 
 
 @feedback_app.command(epilog=examples("gristmill feedback reject 4f1c2a90 --by ann"))
-def reject(by: By, words: Words = None, all_: All = False, pipeline: Pipeline = None) -> None:
+def reject(
+    by: By,
+    words: Words = None,
+    all_: All = False,
+    pipeline: Pipeline = None,
+) -> None:
     """Mark feedback as wrong: no model learns from it.
 
     It counts in no check of answers.

@@ -106,7 +106,15 @@ def approve(
     name, number = _version(words, pipeline, "review approve")
     _, rules = _open(name)
     gates = override or ()
-    release = promotion.approve(root(), name, number, rules, who=by, why=note, overrides=gates)
+    release = promotion.approve(
+        root(),
+        name,
+        number,
+        rules,
+        who=by,
+        why=note,
+        overrides=gates,
+    )
     _report(release, name)
 
 
@@ -119,7 +127,16 @@ def reject(words: Words, by: By, note: Note, pipeline: Pipeline = None) -> None:
 
     name, number = _version(words, pipeline, "review reject")
     _open(name)
-    _report(promotion.reject(root(), name, number, who=by, why=note), name)
+    _report(
+        promotion.reject(
+            root(),
+            name,
+            number,
+            who=by,
+            why=note,
+        ),
+        name,
+    )
 
 
 def rollback(
@@ -145,7 +162,16 @@ def rollback(
     snapshot, _ = _open(name)
     if to is None:
         _refuse_same_rollback(snapshot, by, note)
-    _report(promotion.rollback(root(), name, to, who=by, why=note), name)
+    _report(
+        promotion.rollback(
+            root(),
+            name,
+            to,
+            who=by,
+            why=note,
+        ),
+        name,
+    )
 
 
 def _refuse_same_rollback(snapshot: RegistrySnapshot, who: str, why: str) -> None:

@@ -182,7 +182,12 @@ def new_table(*columns: str) -> Table:
 
 def details_table(rows: Sequence[tuple[str, str | Text]]) -> Table:
     """Return a table without a header: a name and a value in each row."""
-    table = Table(box=None, show_header=False, pad_edge=False, width=min(WIDTH, console.width))
+    table = Table(
+        box=None,
+        show_header=False,
+        pad_edge=False,
+        width=min(WIDTH, console.width),
+    )
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold", ratio=1)
     for name, value in rows:

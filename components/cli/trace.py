@@ -62,7 +62,12 @@ class Clue:
     answer: str = ""
 
 
-def trace(root: Path, what: str, pipeline: str | None, stdin: str = "") -> None:
+def trace(
+    root: Path,
+    what: str,
+    pipeline: str | None,
+    stdin: str = "",
+) -> None:
     """Print where an answer or a version comes from.
 
     Args:
@@ -218,7 +223,13 @@ def _version_by_bundle(snapshot: RegistrySnapshot, bundle: str) -> Version:
     return matches[0]
 
 
-def _check_digest(version: Version, pipeline: str, name: str, digest: str, tag: str) -> None:
+def _check_digest(
+    version: Version,
+    pipeline: str,
+    name: str,
+    digest: str,
+    tag: str,
+) -> None:
     """Raise an error if the digest in an answer is not the one in a tag of the version."""
     if version.tags.get(tag, "").startswith(digest):
         return

@@ -36,7 +36,12 @@ class GristmillError(Exception):
         return _rebuild, (type(self), self.what, self.where, self.remedy)
 
 
-def _rebuild(kind: type[GristmillError], what: str, where: str, remedy: str) -> GristmillError:
+def _rebuild(
+    kind: type[GristmillError],
+    what: str,
+    where: str,
+    remedy: str,
+) -> GristmillError:
     return kind(what, where=where, remedy=remedy)
 
 

@@ -212,7 +212,12 @@ def parse_moment(text: str, order: DateOrder = "ymd") -> float | None:
         return _of_number(float(plain))
     month = _MONTH.fullmatch(plain)
     if month:
-        return _of_parts(int(month[1]), int(month[2] or month[3]), 1, text)
+        return _of_parts(
+            int(month[1]),
+            int(month[2] or month[3]),
+            1,
+            text,
+        )
     day, rest = _day_of(plain, order, text)
     rest = rest.strip().removeprefix("t").strip(" ,")
     if not rest:
@@ -236,7 +241,12 @@ def _day_of(plain: str, order: DateOrder, text: str) -> tuple[float, str]:
             day, month, year = first, second, third
         else:
             year, month, day = first, second, third
-        return _of_parts(_full_year(year), int(month), int(day), text), plain[match.end() :]
+        return _of_parts(
+            _full_year(year),
+            int(month),
+            int(day),
+            text,
+        ), plain[match.end() :]
     match = _COMPACT.match(plain)
     if match:
         return _of_compact(match, text), plain[match.end() :]
@@ -244,7 +254,12 @@ def _day_of(plain: str, order: DateOrder, text: str) -> tuple[float, str]:
     if match and match.group(2)[:3] in _MONTHS:
         before, name, after, year = match.groups()
         return (
-            _of_parts(int(year), _MONTHS[name[:3]], int(before or after or 1), text),
+            _of_parts(
+                int(year),
+                _MONTHS[name[:3]],
+                int(before or after or 1),
+                text,
+            ),
             plain[match.end() :],
         )
     raise Reject("not_a_date", text[:_LONGEST])

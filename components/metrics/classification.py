@@ -26,7 +26,12 @@ def _per_class(confusion: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     precision = np.divide(
         hits, predicted, out=np.zeros_like(hits, dtype=float), where=predicted > 0
     )
-    recall = np.divide(hits, actual, out=np.zeros_like(hits, dtype=float), where=actual > 0)
+    recall = np.divide(
+        hits,
+        actual,
+        out=np.zeros_like(hits, dtype=float),
+        where=actual > 0,
+    )
     return precision, recall, occurs
 
 
@@ -50,7 +55,12 @@ def recall(confusion: Floats) -> float:
 def macro_f1(confusion: Floats) -> float:
     """Return the mean over classes of the harmonic mean of precision and recall."""
     p, r, occurs = _per_class(confusion)
-    f1 = np.divide(2 * p * r, p + r, out=np.zeros_like(p), where=(p + r) > 0)
+    f1 = np.divide(
+        2 * p * r,
+        p + r,
+        out=np.zeros_like(p),
+        where=(p + r) > 0,
+    )
     return _mean(f1, occurs)
 
 

@@ -80,7 +80,13 @@ class IntervalTable:
             raise ValueError("edges must ascend")
         if any(math.isnan(value) for value in (*below, *above)):
             raise ValueError("a margin is no number")
-        return IntervalTable(float(table["coverage"]), edges, below, above, int(table["rows"]))
+        return IntervalTable(
+            float(table["coverage"]),
+            edges,
+            below,
+            above,
+            int(table["rows"]),
+        )
 
 
 def fit_intervals(

@@ -106,7 +106,16 @@ def drift_results(
     results = []
     for test, corrected in zip(tests, adjusted, strict=True):
         drifted = corrected <= level
-        results.append(DriftResult(test.field, test.rows, test.p, corrected, drifted, test.change))
+        results.append(
+            DriftResult(
+                test.field,
+                test.rows,
+                test.p,
+                corrected,
+                drifted,
+                test.change,
+            )
+        )
     return results
 
 

@@ -63,7 +63,13 @@ def output_paths(name: str, *, state: bool = True) -> list[Owned]:
     return paths
 
 
-def path_mistake(root: Path, name: str, path: str, *, state: bool = True) -> str | None:
+def path_mistake(
+    root: Path,
+    name: str,
+    path: str,
+    *,
+    state: bool = True,
+) -> str | None:
     """Return why a file or folder cannot be an input of a pipeline; None if it can.
 
     Both the path itself and the target of its links count. Some file systems do not distinguish

@@ -119,7 +119,12 @@ def is_cached(path: str) -> bool:
     return not path.endswith(".json") or path in CACHED_REPORTS
 
 
-def record_outputs(root: Path, data: str, stage: str, twins: Mapping[str, Path]) -> None:
+def record_outputs(
+    root: Path,
+    data: str,
+    stage: str,
+    twins: Mapping[str, Path],
+) -> None:
     """Record the files that a stage is about to publish.
 
     The rename that follows changes neither their sizes nor their times.
@@ -141,7 +146,12 @@ def record_outputs(root: Path, data: str, stage: str, twins: Mapping[str, Path])
     _write_record(root, data, stage, stats)
 
 
-def untracked(root: Path, data: str, lock: Path, stages: Iterable[str] = STAGES) -> list[str]:
+def untracked(
+    root: Path,
+    data: str,
+    lock: Path,
+    stages: Iterable[str] = STAGES,
+) -> list[str]:
     """Return the files in outputs that no run wrote, or that were changed since.
 
     Args:
@@ -198,7 +208,12 @@ def listed(names: Sequence[str]) -> str:
     return text
 
 
-def _untracked_of_stage(root: Path, data: str, stage: str, dvc: _DvcKnowledge) -> list[str]:
+def _untracked_of_stage(
+    root: Path,
+    data: str,
+    stage: str,
+    dvc: _DvcKnowledge,
+) -> list[str]:
     """Return the untracked files of a stage, and record those that DVC knows."""
     record = _read_record(root, data, stage)
     verified: dict[str, Stat] = {}
@@ -264,6 +279,11 @@ def _read_record(root: Path, data: str, stage: str) -> dict[str, Stat]:
         return {}
 
 
-def _write_record(root: Path, data: str, stage: str, files: Mapping[str, Stat]) -> None:
+def _write_record(
+    root: Path,
+    data: str,
+    stage: str,
+    files: Mapping[str, Stat],
+) -> None:
     rows = {path: list(stat) for path, stat in files.items()}
     write_atomic(_record_file(root, data, stage), to_json(rows))

@@ -17,7 +17,12 @@ from components.training.batches import load_encoder
 from components.training.fit_config import FitConfig
 
 
-def card_of(spec: FitConfig, runtime: Any, params_hash: str, origin: Sequence[str]) -> Card:
+def card_of(
+    spec: FitConfig,
+    runtime: Any,
+    params_hash: str,
+    origin: Sequence[str],
+) -> Card:
     """Return the card of a network fitted by `spec`."""
     manifest = read_manifest(spec.tokens)
     return Card(
@@ -66,7 +71,12 @@ def save_onnx(
     write_bundle(folder, card, {GRAPH: graph, **encoder_files(spec)})
 
 
-def save_numpy(folder: Path, card: Card, arrays: Arrays, files: Mapping[str, bytes]) -> None:
+def save_numpy(
+    folder: Path,
+    card: Card,
+    arrays: Arrays,
+    files: Mapping[str, bytes],
+) -> None:
     """Write a numpy bundle, which holds a baseline.
 
     Args:

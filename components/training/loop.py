@@ -169,7 +169,13 @@ def _write_result(spec: FitConfig, train_step: TrainStep, state: TrainState) -> 
     if rank() == 0:
         record = {"curve": state.curve, "world": world(), "parameters": parameters}
         write_atomic(spec.done, to_json(record))
-    return FitResult(spec.state / _BEST, state.curve, _best(spec, state.curve), world(), parameters)
+    return FitResult(
+        spec.state / _BEST,
+        state.curve,
+        _best(spec, state.curve),
+        world(),
+        parameters,
+    )
 
 
 def learns_from(spec: FitConfig) -> list[str]:

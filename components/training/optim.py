@@ -127,7 +127,13 @@ def _build(
     match params.optimizer:
         case "sgd":
             nesterov = momentum > 0
-            return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)
+            return torch.optim.SGD(
+                groups,
+                lr=lr,
+                momentum=momentum,
+                nesterov=nesterov,
+                fused=True,
+            )
         case "adagrad":
             on_cpu = all(p.device.type == "cpu" for p in parameters)
             return torch.optim.Adagrad(groups, lr=lr, fused=on_cpu)

@@ -21,7 +21,7 @@ from tests.faults.kill_hook import install_hook, start_group
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(1800)]
 ROWS = 300
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 RUN = ("components.cli", "run", "whole")
 PUBLISH = "components.orchestration.runner.stage_results:publish_result"
 # Where a kill comes, in the order of the stages. A stage whose work has ended is not run again.

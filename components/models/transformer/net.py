@@ -132,14 +132,26 @@ class Transformer(nn.Module):
             layout = PackedLayout(lengths)
 
             def attend_packed(qkv: torch.Tensor, heads: int) -> torch.Tensor:
-                return attention.packed(qkv, heads, cos.to(qkv.dtype), sin.to(qkv.dtype), layout)
+                return attention.packed(
+                    qkv,
+                    heads,
+                    cos.to(qkv.dtype),
+                    sin.to(qkv.dtype),
+                    layout,
+                )
 
             return self._encode(ids, attend_packed)
         assert mask is not None
         is_token = (mask > 0)[:, None, None, :]
 
         def attend_padded(qkv: torch.Tensor, heads: int) -> torch.Tensor:
-            return attention.padded(qkv, heads, cos.to(qkv.dtype), sin.to(qkv.dtype), is_token)
+            return attention.padded(
+                qkv,
+                heads,
+                cos.to(qkv.dtype),
+                sin.to(qkv.dtype),
+                is_token,
+            )
 
         return self._encode(ids, attend_padded)
 

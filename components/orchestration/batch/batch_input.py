@@ -169,7 +169,16 @@ def read_chunks(path: Path, wanted: RequestedColumns) -> Iterator[Rows]:
         encoding = detect(path, "auto", path.name)
     except InputError as error:
         raise InputError(error.what, where=error.where, remedy="write it as UTF-8") from None
-    records = reader(Unit(path.name, (path,), kind, encoding), wanted, set())
+    records = reader(
+        Unit(
+            path.name,
+            (path,),
+            kind,
+            encoding,
+        ),
+        wanted,
+        set(),
+    )
     yield from _record_chunks(records, wanted.input.source)
 
 

@@ -144,7 +144,13 @@ def _check_source(source: Path, out: Path) -> None:
         raise InputError("is the file that is read", where="--out", remedy="name another file")
 
 
-def _check_out(root: Path, name: str, out: Path, kind: Format, replace_out: bool) -> None:
+def _check_out(
+    root: Path,
+    name: str,
+    out: Path,
+    kind: Format,
+    replace_out: bool,
+) -> None:
     """Raise an error if the output would replace another file, or a later run would delete it.
 
     Raises:
@@ -241,7 +247,13 @@ def _columns_and_model(
         bundle = fetch_registered(root, params.name, number, Path(scratch))
         first_rows = next(read_chunks(source, wanted), None)
         queries = first_queries(params.task, wanted, first_rows)
-        child.call(bundle.folder, str(bundle.folder), bundle.digest, serve.abstain, queries)
+        child.call(
+            bundle.folder,
+            str(bundle.folder),
+            bundle.digest,
+            serve.abstain,
+            queries,
+        )
         verified = read_bundle(bundle.folder, bundle.digest)
     title = f"{params.name} version {number}"
     return wanted, Model(bundle.digest, title, [verified], serve.abstain)

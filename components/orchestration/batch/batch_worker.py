@@ -132,7 +132,12 @@ def first_queries(task: str, wanted: Layout, rows: Rows | None) -> list[str]:
     return []
 
 
-def _query(task: str, columns: Sequence[Column], limit: int, values: Mapping[str, Any]) -> Any:
+def _query(
+    task: str,
+    columns: Sequence[Column],
+    limit: int,
+    values: Mapping[str, Any],
+) -> Any:
     """Return the query of one row.
 
     Raises:

@@ -418,7 +418,12 @@ def _constant_notes(seen: SourceColumns) -> dict[str, str]:
     return notes
 
 
-def _shares(source: Files, root: Path, target: str, others: Sequence[str]) -> dict[str, float]:
+def _shares(
+    source: Files,
+    root: Path,
+    target: str,
+    others: Sequence[str],
+) -> dict[str, float]:
     """Return the share of rows whose target is the most frequent one for their value.
 
     Args:

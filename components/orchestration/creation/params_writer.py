@@ -146,7 +146,12 @@ class ParamsDraft:
         return {name: tree[name] for name in names if name in tree}
 
 
-def initial_params(root: Path, task: str, name: str, ingest: Mapping[str, Any]) -> ParamsDraft:
+def initial_params(
+    root: Path,
+    task: str,
+    name: str,
+    ingest: Mapping[str, Any],
+) -> ParamsDraft:
     """Return the params of a pipeline before its data are measured.
 
     Args:
@@ -287,7 +292,12 @@ def _block(
     return lines
 
 
-def _entry(key: str, value: Any, indent: str, comment: str) -> list[str]:
+def _entry(
+    key: str,
+    value: Any,
+    indent: str,
+    comment: str,
+) -> list[str]:
     return _with_comment(f"{indent}{scalar(key)}: {_flow(value)}", indent, comment)
 
 

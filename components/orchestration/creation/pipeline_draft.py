@@ -113,7 +113,13 @@ class PipelineDraft:
         self.ingest = _ingest(self.section, self.task)
 
 
-def new_draft(root: Path, name: str, task: str, data: Path, options: NewOptions) -> PipelineDraft:
+def new_draft(
+    root: Path,
+    name: str,
+    task: str,
+    data: Path,
+    options: NewOptions,
+) -> PipelineDraft:
     """Return a draft with the section `ingest`, as far as the options determine it.
 
     Raises:

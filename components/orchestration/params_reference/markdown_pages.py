@@ -190,7 +190,12 @@ def _add(rows: list[_Row], param: Param, task: str) -> None:
     rows.append(_Row(param, [task]))
 
 
-def _cells(row: _Row, section: Section, tasks: int, language: Language) -> Iterator[str]:
+def _cells(
+    row: _Row,
+    section: Section,
+    tasks: int,
+    language: Language,
+) -> Iterator[str]:
     """Yield the cells of a row."""
     param = row.param
     yield f"`{param.path}`"

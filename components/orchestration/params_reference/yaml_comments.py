@@ -149,7 +149,13 @@ def _entries(node: Node, path: str) -> Iterator[_Entry]:
         mark = value.end_mark
         if value.start_mark.line > key.start_mark.line:
             # The value is on the lines below: the code of this line ends with the colon.
-            yield _Entry(below, key.start_mark.line, key.end_mark.line, key.end_mark.column + 1, [])
+            yield _Entry(
+                below,
+                key.start_mark.line,
+                key.end_mark.line,
+                key.end_mark.column + 1,
+                [],
+            )
             yield from _entries(value, below)
         else:
             flow_keys = list(_flow_keys(value, below))

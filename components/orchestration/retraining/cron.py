@@ -161,7 +161,12 @@ def parse(line: str) -> Cron:
     return cron
 
 
-def _field(word: str, name: str, low: int, high: int) -> tuple[int, ...]:
+def _field(
+    word: str,
+    name: str,
+    low: int,
+    high: int,
+) -> tuple[int, ...]:
     """Return the numbers of a field, sorted. An empty result means all numbers."""
     numbers: set[int] = set()
     for part in word.split(","):
@@ -176,7 +181,12 @@ def _field(word: str, name: str, low: int, high: int) -> tuple[int, ...]:
     return tuple(sorted(numbers))
 
 
-def _part(part: str, name: str, low: int, high: int) -> set[int]:
+def _part(
+    part: str,
+    name: str,
+    low: int,
+    high: int,
+) -> set[int]:
     """Return the numbers of one entry of a field, such as 5, mon-fri or */2."""
     bounds = _bounds(part, name, low, high)
     if bounds is None:
@@ -190,7 +200,12 @@ def _part(part: str, name: str, low: int, high: int) -> set[int]:
     return set(range(first, last + 1, step))
 
 
-def _bounds(part: str, name: str, low: int, high: int) -> tuple[int, int, int] | None:
+def _bounds(
+    part: str,
+    name: str,
+    low: int,
+    high: int,
+) -> tuple[int, int, int] | None:
     """Return the first number, the last one and the step. None: the entry is wrong."""
     match = _PART.fullmatch(part)
     if match is None:

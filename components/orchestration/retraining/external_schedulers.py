@@ -16,7 +16,13 @@ _OFTEN_SYSTEMD = "*:0/5"
 _OFTEN_CRON = "*/5 * * * *"
 
 
-def show(kind: str, root: Path, name: str, cron: Cron | None, on_drift: bool) -> str:
+def show(
+    kind: str,
+    root: Path,
+    name: str,
+    cron: Cron | None,
+    on_drift: bool,
+) -> str:
     """Return the files that make a scheduler retrain a pipeline.
 
     Args:

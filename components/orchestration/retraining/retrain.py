@@ -56,7 +56,12 @@ _NEEDS_REVIEW = ("waiting", "refused", "rejected")
 _INTERRUPTED = 130
 
 
-def retrain(root: Path, name: str, trigger: str = "by hand", accept_source: bool = False) -> int:
+def retrain(
+    root: Path,
+    name: str,
+    trigger: str = "by hand",
+    accept_source: bool = False,
+) -> int:
     """Run a pipeline on its source if the source, the code or the params are new.
 
     Args:

@@ -239,7 +239,13 @@ def read(path: Path) -> dict[str, Any]:
     return {}
 
 
-def run_scheduler(root: Path, name: str, every: float, cron: Cron | None, on_drift: bool) -> None:
+def run_scheduler(
+    root: Path,
+    name: str,
+    every: float,
+    cron: Cron | None,
+    on_drift: bool,
+) -> None:
     """Check and retrain until SIGTERM or Ctrl-C, which also stop the current retrain.
 
     Args:
@@ -272,7 +278,13 @@ def run_scheduler(root: Path, name: str, every: float, cron: Cron | None, on_dri
         log("stopped")
 
 
-def _rule(root: Path, name: str, memory: Memory, cron: Cron | None, on_drift: bool) -> Rule:
+def _rule(
+    root: Path,
+    name: str,
+    memory: Memory,
+    cron: Cron | None,
+    on_drift: bool,
+) -> Rule:
     if cron:
         return OnCron(cron, memory)
     news = OnNewData(memory, lambda: fresh(root, name), lambda: pulled(root, name))

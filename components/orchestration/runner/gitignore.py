@@ -54,7 +54,13 @@ def ignore_outputs(root: Path, data: str) -> None:
             _append(root, path)
 
 
-def check_not_in_git(root: Path, data: str, stages: Iterable[str], *, again: str) -> None:
+def check_not_in_git(
+    root: Path,
+    data: str,
+    stages: Iterable[str],
+    *,
+    again: str,
+) -> None:
     """Refuse to run stages whose outputs are in git's index: DVC would refuse the result.
 
     Args:

@@ -35,7 +35,12 @@ _FIT_FACETS = ("schema", "encode", "models", "loss", "baselines")
 _HASH_FILES = (MANIFEST, CARD)
 
 
-def state_folder(root: Path, params: Params, stage: str, inputs: Mapping[str, Path]) -> Path:
+def state_folder(
+    root: Path,
+    params: Params,
+    stage: str,
+    inputs: Mapping[str, Path],
+) -> Path:
     """Return the folder of a stage's resumable state: `<data>/.state/<stage>/<key>`, absolute.
 
     The key covers the sections that the stage reads, its inputs and the format. In the section of

@@ -279,7 +279,12 @@ def _job(
     )
 
 
-def _check_inputs(root: Path, params: Params, stage: str, inputs: Mapping[str, Path]) -> None:
+def _check_inputs(
+    root: Path,
+    params: Params,
+    stage: str,
+    inputs: Mapping[str, Path],
+) -> None:
     """Refuse to start a stage before the stages that write its inputs.
 
     Raises:
@@ -448,7 +453,12 @@ def _first_of_run(root: Path, name: str) -> bool:
     return True
 
 
-def run_tags(root: Path, params: Params, stage: str, code: Checkout) -> dict[str, str]:
+def run_tags(
+    root: Path,
+    params: Params,
+    stage: str,
+    code: Checkout,
+) -> dict[str, str]:
     """Return the tags of a run in MLflow.
 
     They are never part of a bundle. Otherwise each commit would run the later stages again.

@@ -200,7 +200,13 @@ def answer(root: Path, name: str, argument: str) -> None:
             query = evaluator.read(argument).model_dump_json()
         except (Reject, ValidationError, OSError) as error:
             raise _unanswerable(argument, _reason(error)) from None
-        result = child.call(bundle.folder, str(bundle.folder), bundle.digest, abstain, [query])
+        result = child.call(
+            bundle.folder,
+            str(bundle.folder),
+            bundle.digest,
+            abstain,
+            [query],
+        )
     if "rejected" in result:
         raise _unanswerable(argument, result["rejected"])
     best: Any = evaluator.Answer.model_validate(result["answers"][0])
@@ -314,7 +320,12 @@ def released(root: Path, name: str) -> tuple[Params, Version]:
     return params, leading
 
 
-def _champion(root: Path, params: Params, name: str, spare: bool = False) -> Version | None:
+def _champion(
+    root: Path,
+    params: Params,
+    name: str,
+    spare: bool = False,
+) -> Version | None:
     """Return the released version.
 
     Args:

@@ -170,7 +170,13 @@ def manual_alias_change(root: Path, snapshot: RegistrySnapshot, rules: GateRules
         return _put_back(root, snapshot.pipeline, number, who, error.what)
 
 
-def _put_back(root: Path, pipeline: str, number: int, who: str, reason: str) -> Release | None:
+def _put_back(
+    root: Path,
+    pipeline: str,
+    number: int,
+    who: str,
+    reason: str,
+) -> Release | None:
     def choose(snapshot: RegistrySnapshot, state: ReleaseState) -> Release | None:
         # another process was quicker
         if snapshot.aliases.get("champion") == state.champion:

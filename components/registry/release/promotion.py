@@ -216,7 +216,14 @@ def _check_approvable(candidate: Version, state: ReleaseState, overrides: Sequen
         )
 
 
-def reject(root: Path, pipeline: str, version: int, *, who: str, why: str) -> Release:
+def reject(
+    root: Path,
+    pipeline: str,
+    version: int,
+    *,
+    who: str,
+    why: str,
+) -> Release:
     """Record that a version must not be released; no program releases it from then on.
 
     Args:
@@ -251,7 +258,14 @@ def reject(root: Path, pipeline: str, version: int, *, who: str, why: str) -> Re
     return _recorded(decide(root, pipeline, choose))
 
 
-def rollback(root: Path, pipeline: str, to: int | None = None, *, who: str, why: str) -> Release:
+def rollback(
+    root: Path,
+    pipeline: str,
+    to: int | None = None,
+    *,
+    who: str,
+    why: str,
+) -> Release:
     """Serve an earlier champion again.
 
     The version that it replaces is not released by a program any more.

@@ -210,7 +210,12 @@ def extract(source: zipfile.ZipFile, manifest: Manifest, folder: Path, path: Pat
             )
 
 
-def _copy_member(source: zipfile.ZipFile, name: str, out: IO[bytes], limit: int) -> str:
+def _copy_member(
+    source: zipfile.ZipFile,
+    name: str,
+    out: IO[bytes],
+    limit: int,
+) -> str:
     """Copy no more than the manifest says there is. Returns the digest of what was copied."""
     digest = hashlib.sha256()
     for chunk in _chunks(source, name):

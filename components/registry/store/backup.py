@@ -285,7 +285,13 @@ def _count(copied: Path, home: Path, files: Mapping[str, Any]) -> tuple[dict[str
     return rows, len(sources) - stored
 
 
-def _prepare(database: Path, arrived: Path, home: Path, manifest: Manifest, archive: Path) -> None:
+def _prepare(
+    database: Path,
+    arrived: Path,
+    home: Path,
+    manifest: Manifest,
+    archive: Path,
+) -> None:
     """Check a restored database, and make it name its files where they will lie.
 
     Raises:

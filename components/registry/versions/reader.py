@@ -202,7 +202,13 @@ def _over_http(uri: str, pipeline: str) -> RegistrySnapshot | None:
         )
         for row in versions
     ]
-    return _snapshot(pipeline, tags, aliases, rows, _pairs(run.get("data", {}), "params"))
+    return _snapshot(
+        pipeline,
+        tags,
+        aliases,
+        rows,
+        _pairs(run.get("data", {}), "params"),
+    )
 
 
 def _http_client(uri: str) -> Any:

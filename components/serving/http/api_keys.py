@@ -51,7 +51,12 @@ class Key:
             secret: the key itself.
         """
         salt = secrets.token_hex(16)
-        return cls(name, salt, _digest(salt, secret), datetime.now(UTC).date().isoformat())
+        return cls(
+            name,
+            salt,
+            _digest(salt, secret),
+            datetime.now(UTC).date().isoformat(),
+        )
 
 
 class Keyring:

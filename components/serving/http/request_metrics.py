@@ -116,7 +116,13 @@ class Meters:
             "gristmill_requests_in_flight", "Questions being answered", ["replica"], **registry
         )
 
-    def count(self, path: str, status: int, seconds: float, reason: str | None) -> None:
+    def count(
+        self,
+        path: str,
+        status: int,
+        seconds: float,
+        reason: str | None,
+    ) -> None:
         """Add one answered request.
 
         Args:

@@ -217,7 +217,12 @@ def _number(replicas: int | Scale) -> dict[str, Any]:
     }
 
 
-def _start(host: str, port: int | None, params: ServeParams, keyed: bool) -> tuple[str, str]:
+def _start(
+    host: str,
+    port: int | None,
+    params: ServeParams,
+    keyed: bool,
+) -> tuple[str, str]:
     """Start Serve, or join the one that runs.
 
     Returns:

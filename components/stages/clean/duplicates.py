@@ -88,7 +88,12 @@ def has_few_inputs(keys: Rows) -> bool:
     return bool(frequent.mean() > _FREQUENT_SHARE)
 
 
-def resolve_duplicates(keys: Rows, targets: Rows, splits: Rows, conflicts: str) -> NDArray[np.int8]:
+def resolve_duplicates(
+    keys: Rows,
+    targets: Rows,
+    splits: Rows,
+    conflicts: str,
+) -> NDArray[np.int8]:
     """Return which rows are dropped, and why, so that each key is left once, or once a target.
 
     All test rows of a source's own split stay, and all of its validation rows that equal none of

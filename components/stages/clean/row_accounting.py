@@ -313,7 +313,12 @@ def after_test(count: int, of: int) -> list[Entry]:
     return [Entry("after_test", count, of, message)]
 
 
-def shared_inputs(count: int, of: int, different: int, rows: int) -> list[Entry]:
+def shared_inputs(
+    count: int,
+    of: int,
+    different: int,
+    rows: int,
+) -> list[Entry]:
     """Return how many held-out rows have the inputs of a row of an earlier split.
 
     Args:

@@ -368,7 +368,12 @@ def check_strata(
     raise too_few(name, len(independent))
 
 
-def _assign(sizes: Sequence[int], total: int, validation: float, test: float) -> list[str]:
+def _assign(
+    sizes: Sequence[int],
+    total: int,
+    validation: float,
+    test: float,
+) -> list[str]:
     """Return the split of each group of a stratum.
 
     Test is filled first, then validation, until each has its share. The last two groups leave

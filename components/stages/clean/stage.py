@@ -297,7 +297,12 @@ def _parts(
     return parts
 
 
-def _part(rows: pa.Table, split: str, groups: Sequence[str], schema: pa.Schema) -> pa.Table:
+def _part(
+    rows: pa.Table,
+    split: str,
+    groups: Sequence[str],
+    schema: pa.Schema,
+) -> pa.Table:
     """Return rows with the columns of their split and their groups."""
     added = {
         "split": pa.array([split] * rows.num_rows, pa.string()),

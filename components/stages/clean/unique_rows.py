@@ -148,7 +148,12 @@ class UniqueRows:
         return positions, bands.reshape(len(positions), -1)
 
 
-def gather(job: Job, schema: base.Schema, raw: pa.Table, cache: Cache) -> UniqueRows:
+def gather(
+    job: Job,
+    schema: base.Schema,
+    raw: pa.Table,
+    cache: Cache,
+) -> UniqueRows:
     """Return the cleaned unique contents of the raw table.
 
     Args:
@@ -219,7 +224,13 @@ def _clean_new(
     return tables
 
 
-def _remember(cache: Cache, key: str, contents: pa.Table, used: Rows, main: int) -> None:
+def _remember(
+    cache: Cache,
+    key: str,
+    contents: pa.Table,
+    used: Rows,
+    main: int,
+) -> None:
     """Put the contents that the source has now into the cache.
 
     The contents that came since are written beside the `main` ones, as long as they and those

@@ -32,7 +32,17 @@ def score(dim: PrunableDim, state: Mapping[str, torch.Tensor]) -> torch.Tensor:
     for name, axis, first, width in dim.slices:
         if name.endswith(_STATISTICS) or name in dim.unscored:
             continue
-        total += _per_unit(dim, state[name], axis, first, width).pow(2).sum(1)
+        total += (
+            _per_unit(
+                dim,
+                state[name],
+                axis,
+                first,
+                width,
+            )
+            .pow(2)
+            .sum(1)
+        )
     return total.sqrt()
 
 

@@ -179,7 +179,12 @@ def first_order_scores(job: Job, card: Card, module: torch.nn.Module) -> dict[st
     """
     architecture = base.models(card.task).architectures[card.architecture]
     dims = architecture.pruning_spec().dims(module)
-    return taylor_scores(module, dims, base.learning(card.task), _train_batches(job, card.task))
+    return taylor_scores(
+        module,
+        dims,
+        base.learning(card.task),
+        _train_batches(job, card.task),
+    )
 
 
 def _train_batches(job: Job, task: str) -> Iterator[Batch]:
@@ -217,7 +222,12 @@ def _export(given: StepInput, params: None) -> str:  # noqa: ARG001
     return ""
 
 
-def write_graph(given: StepInput, network: Path, graph: bytes, steps: Sequence[str]) -> None:
+def write_graph(
+    given: StepInput,
+    network: Path,
+    graph: bytes,
+    steps: Sequence[str],
+) -> None:
     """Write the bundle of a graph.
 
     Args:
@@ -228,7 +238,13 @@ def write_graph(given: StepInput, network: Path, graph: bytes, steps: Sequence[s
     """
     card, _ = read_bundle(network)
     spec = fit_config(given.job, card, given.state)
-    save_onnx(given.out, spec, graph, given.job.tags["params_hash"], [*card.origin, *steps])
+    save_onnx(
+        given.out,
+        spec,
+        graph,
+        given.job.tags["params_hash"],
+        [*card.origin, *steps],
+    )
 
 
 def export_bundle(job: Job, bundle: Path, module: torch.nn.Module | None = None) -> bytes:
@@ -344,12 +360,23 @@ def _is_better(value: float, other: float, task: str) -> bool:
     return value < other
 
 
-def _fit_and_save(job: Job, spec: FitConfig, out: Path, origin: list[str]) -> None:
+def _fit_and_save(
+    job: Job,
+    spec: FitConfig,
+    out: Path,
+    origin: list[str],
+) -> None:
     """Fit a network and write its bundle."""
     _save(job, spec, fit_distributed(spec, job.journal), out, origin)
 
 
-def _save(job: Job, spec: FitConfig, result: FitResult, out: Path, origin: list[str]) -> None:
+def _save(
+    job: Job,
+    spec: FitConfig,
+    result: FitResult,
+    out: Path,
+    origin: list[str],
+) -> None:
     save_torch(out, spec, result.weights.read_bytes(), job.tags["params_hash"], origin)
 
 

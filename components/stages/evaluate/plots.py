@@ -80,7 +80,13 @@ def leaderboard(rows: Sequence[Row], scale: MetricScale) -> Plot | None:
     return Plot(draw("leaderboard", height, margins, paint))
 
 
-def _paint_candidate(ax: Any, y: int, row: Row, worst: float, scale: MetricScale) -> None:
+def _paint_candidate(
+    ax: Any,
+    y: int,
+    row: Row,
+    worst: float,
+    scale: MetricScale,
+) -> None:
     """Paint the interval, the mark and the value of one candidate.
 
     Args:

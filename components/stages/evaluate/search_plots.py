@@ -135,7 +135,12 @@ def parallel(rows: Sequence[Row], goal: str, watch: str) -> Plot | None:
     return Plot(plot, [("accent", "a trial: the stronger, the better"), ("s1", "the best one")])
 
 
-def _paint_trial(ax: Any, axes: Sequence[Axis], number: int, count: int) -> None:
+def _paint_trial(
+    ax: Any,
+    axes: Sequence[Axis],
+    number: int,
+    count: int,
+) -> None:
     """Paint the line of one trial across all axes; the last trial is the best.
 
     Args:

@@ -210,7 +210,12 @@ def _plot_csv(rows: Sequence[tuple[str, str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _log_winner(job: Job, winner: Mapping[str, Any], leaked: int, leak: Mapping[str, Any]) -> None:
+def _log_winner(
+    job: Job,
+    winner: Mapping[str, Any],
+    leaked: int,
+    leak: Mapping[str, Any],
+) -> None:
     """Log the winner, and what a naive split would have claimed.
 
     Args:

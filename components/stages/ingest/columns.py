@@ -34,7 +34,12 @@ _EXCERPT = 100
 def nearest(name: str, names: Iterable[str]) -> str:
     """Return the text " (did you mean 'x'?)"; empty where no name is similar."""
     by_folded = {candidate.casefold(): candidate for candidate in names}
-    matches = difflib.get_close_matches(name.casefold(), list(by_folded), n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(
+        name.casefold(),
+        list(by_folded),
+        n=1,
+        cutoff=0.5,
+    )
     if not matches:
         return ""
     return f" (did you mean {by_folded[matches[0]]!r}?)"
@@ -302,7 +307,15 @@ def _optional_column(
 def _time_column(source: str, order: DateOrder) -> Column:
     """Return the column by which rows are split in the order of time."""
     field = Moment(order=order)
-    return Column(TIME, source, field.arrow, "time", must=True, field=field, nullable=True)
+    return Column(
+        TIME,
+        source,
+        field.arrow,
+        "time",
+        must=True,
+        field=field,
+        nullable=True,
+    )
 
 
 def merged(one: str, other: str) -> str | None:

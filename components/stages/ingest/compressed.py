@@ -99,7 +99,12 @@ def open_bytes(path: Path, where: str) -> IO[bytes]:
     return io.BufferedReader(_Bounded(path, where), 1 << 16)
 
 
-def open_text(path: Path, encoding: str, where: str, newline: str | None = None) -> IO[str]:
+def open_text(
+    path: Path,
+    encoding: str,
+    where: str,
+    newline: str | None = None,
+) -> IO[str]:
     """Open a file's text, decompressed; `newline` as `open` takes it."""
     return io.TextIOWrapper(open_bytes(path, where), encoding=encoding, newline=newline)
 

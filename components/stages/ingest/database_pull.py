@@ -145,7 +145,12 @@ def _next_number(folder: Path) -> int:
     return 1 + max(numbers, default=0)
 
 
-def _write_shard(path: Path, table: pa.Table, rows: Sequence[int], last: str) -> Shard:
+def _write_shard(
+    path: Path,
+    table: pa.Table,
+    rows: Sequence[int],
+    last: str,
+) -> Shard:
     """Write rows of a table as a shard.
 
     Args:

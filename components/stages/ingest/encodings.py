@@ -77,7 +77,12 @@ def detect(path: Path, wanted: str, where: str) -> str:
     )
 
 
-def _guesses(path: Path, head: bytes, failed: int | None, where: str) -> list[str]:
+def _guesses(
+    path: Path,
+    head: bytes,
+    failed: int | None,
+    where: str,
+) -> list[str]:
     """Return the encodings to try, best first.
 
     Args:

@@ -132,14 +132,24 @@ def _fitted_records(
             yield Record(line, dict(zip(names, row, strict=True)))
 
 
-def _wrong_number(line: int, values: Sequence[Any], columns: int, delimiter: str) -> Bad:
+def _wrong_number(
+    line: int,
+    values: Sequence[Any],
+    columns: int,
+    delimiter: str,
+) -> Bad:
     """Return the refusal of a record that has more or fewer fields than there are columns."""
     shown = delimiter.join(map(str, values))[:150]
     excerpt = f"{len(values)} for {columns} columns: {shown}"
     return Bad(line, "wrong_number_of_fields", excerpt)
 
 
-def check_columns(header: bool, names: Sequence[str], wanted: Layout, unit: Unit) -> None:
+def check_columns(
+    header: bool,
+    names: Sequence[str],
+    wanted: Layout,
+    unit: Unit,
+) -> None:
     """Compare a table's columns with those wanted.
 
     Args:
@@ -360,7 +370,13 @@ def _refused_file(row: int, path: Path, *, text: bool) -> Bad:
     return Bad(row, "not_an_image", path.name, path.name)
 
 
-def _text_file(row: int, path: Path, unit: Unit, wanted: Layout, used: set[str]) -> Record | Bad:
+def _text_file(
+    row: int,
+    path: Path,
+    unit: Unit,
+    wanted: Layout,
+    used: set[str],
+) -> Record | Bad:
     """Return the record of a text file, or its refusal where it cannot be decoded."""
     try:
         encoding = detect(path, unit.encoding, path.name)

@@ -321,7 +321,12 @@ def read_sample(params: IngestParams, schema: Schema, root: Path, rows: int = RO
         encodings = set[str]()
         looked_at, needed = prepared(unit, wanted)
         reader = iter(records(looked_at, needed, encodings))
-        table, refused = shaped(islice(reader, rows - count), needed, looked_at, keys[unit.name])
+        table, refused = shaped(
+            islice(reader, rows - count),
+            needed,
+            looked_at,
+            keys[unit.name],
+        )
         complete = complete and next(reader, None) is None
         count += table.num_rows + refused.num_rows
         tables.append(table)

@@ -541,7 +541,12 @@ def _units_of(files: Named, source: FilesSource) -> list[Unit]:
     return [_unit(name, path, source) for name, path in files.items()]
 
 
-def _unit(name: PurePosixPath, path: Path, source: FilesSource, kind: Format | None = None) -> Unit:
+def _unit(
+    name: PurePosixPath,
+    path: Path,
+    source: FilesSource,
+    kind: Format | None = None,
+) -> Unit:
     """Return the unit of one file.
 
     Args:

@@ -554,7 +554,12 @@ _NONE_USABLE = {
 }
 
 
-def _check_rows(rows: pa.Table, quarantine: pa.Table, path: str, targets: TargetRules) -> None:
+def _check_rows(
+    rows: pa.Table,
+    quarantine: pa.Table,
+    path: str,
+    targets: TargetRules,
+) -> None:
     """Check that a source has rows.
 
     Args:

@@ -75,7 +75,12 @@ def sheet_rows(unit: Unit, wanted: Layout) -> Sheet:
     titles, rows = tables[name]
     first, *sample = [_shown_row(row) for _, row in rows]
     header, names = column_names(unit, first, sample, wanted)
-    return Sheet(header, names, titles, islice(_rows(sheets[name]), len(titles), None))
+    return Sheet(
+        header,
+        names,
+        titles,
+        islice(_rows(sheets[name]), len(titles), None),
+    )
 
 
 def _body(sheet: Any) -> tuple[list[Row], list[Row]]:

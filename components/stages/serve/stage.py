@@ -180,7 +180,12 @@ def _abstention(bundle: Path, share: float, cases: Cases) -> str:
     )
 
 
-def info(root_name: str, number: int, bundle: Path, examples: list[dict[str, Any]]) -> ModelInfo:
+def info(
+    root_name: str,
+    number: int,
+    bundle: Path,
+    examples: list[dict[str, Any]],
+) -> ModelInfo:
     """Return the model that answers name.
 
     Args:
@@ -266,7 +271,13 @@ def _ask_champion(job: Job, version: Version, cases: Sequence[base.Case[Any]]) -
     # In a child first: what comes from the registry may hang or crash.
     with SandboxedCall(first_answers) as child:
         query = cases[0].query.model_dump_json()
-        child.call(bundle.folder, str(bundle.folder), bundle.digest, None, [query])
+        child.call(
+            bundle.folder,
+            str(bundle.folder),
+            bundle.digest,
+            None,
+            [query],
+        )
     predictor = load(bundle.folder, registered=bundle.digest)
     answers = evaluation.answer(predictor, cases)
     return version_description.compared(cases, answers, base.evaluator(job.task))

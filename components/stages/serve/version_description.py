@@ -174,7 +174,12 @@ def compared(
     """
     stats = evaluator.case_stats(answers, [case.truth for case in cases])
     truths = [str(case.truth) for case in cases]
-    return _cases([case.id for case in cases], truths, stats, [case.slices for case in cases])
+    return _cases(
+        [case.id for case in cases],
+        truths,
+        stats,
+        [case.slices for case in cases],
+    )
 
 
 def _cases(

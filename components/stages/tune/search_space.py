@@ -205,7 +205,12 @@ def ordered(space: Space) -> list[str]:
     return done
 
 
-def applies(path: str, space: Space, values: Mapping[str, Any], train: BaseModel) -> bool:
+def applies(
+    path: str,
+    space: Space,
+    values: Mapping[str, Any],
+    train: BaseModel,
+) -> bool:
     """Return whether a path is drawn.
 
     Args:
@@ -285,7 +290,12 @@ def check_space(space: Space, train: BaseModel) -> list[str]:
     return mistakes
 
 
-def _misplaced(path: str, values: list[Any], shown: str, train: BaseModel) -> Iterator[str]:
+def _misplaced(
+    path: str,
+    values: list[Any],
+    shown: str,
+    train: BaseModel,
+) -> Iterator[str]:
     """Yield the mistakes of a path: that it does not exist, or values that it cannot have."""
     node: Any = train.model_dump()
     for part in path.split("."):

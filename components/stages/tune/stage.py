@@ -138,7 +138,13 @@ def _searcher(job: Job, study: Study, train: Any, metric: MonitoredMetric) -> Su
     return before(first, asker(job.params, train, job.seed, metric), train)
 
 
-def _log_best(job: Job, best: Trial, count: int, metric: MonitoredMetric, is_member: bool) -> None:
+def _log_best(
+    job: Job,
+    best: Trial,
+    count: int,
+    metric: MonitoredMetric,
+    is_member: bool,
+) -> None:
     """Log the best of all trials.
 
     Args:

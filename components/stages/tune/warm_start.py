@@ -17,7 +17,12 @@ from components.stages.tune.searchers import SuggestParams
 from components.stages.tune.study import MonitoredMetric, Study, Trial
 
 
-def first_tried(study: Study, job: Job, train: BaseModel, metric: MonitoredMetric) -> list[Values]:
+def first_tried(
+    study: Study,
+    job: Job,
+    train: BaseModel,
+    metric: MonitoredMetric,
+) -> list[Values]:
     """Return the values of the first trials, the best first.
 
     They are chosen once, when a study is new, and written with it. So a search that is killed or
@@ -84,7 +89,12 @@ def fitting(texts: Mapping[str, str], space: Space, train: BaseModel) -> Values 
     return None
 
 
-def _choose(study: Study, job: Job, train: BaseModel, metric: MonitoredMetric) -> list[Values]:
+def _choose(
+    study: Study,
+    job: Job,
+    train: BaseModel,
+    metric: MonitoredMetric,
+) -> list[Values]:
     """Return the best configurations of earlier searches that fit this space."""
     log = study.journal.log
     try:

@@ -230,7 +230,12 @@ def _search(rows: int, epochs: int, seconds: float) -> list[Setting]:
     ]
 
 
-def _compress(network: ConvNetShape, rows: int, epochs: int, seconds: float) -> list[Setting]:
+def _compress(
+    network: ConvNetShape,
+    rows: int,
+    epochs: int,
+    seconds: float,
+) -> list[Setting]:
     if rows < _FEW_ROWS:
         why = f"{rows:,} train rows: the network is small and quick already"
         recipes = ("prune", "quantize", "distill")

@@ -29,13 +29,23 @@ class ImageLearning(ClassificationLearning):
         assert isinstance(options, OnlineTransforms)
         # (n, channels, size, size)
         pixels = batch["pixels"]
-        matrix = _matrices(len(pixels), pixels.shape[-1], rng, options).to(pixels.device)
+        matrix = _matrices(
+            len(pixels),
+            pixels.shape[-1],
+            rng,
+            options,
+        ).to(pixels.device)
         grid = F.affine_grid(matrix, list(pixels.shape), align_corners=False)
         moved = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
         return {**batch, "pixels": moved}
 
 
-def _matrices(n: int, size: int, rng: torch.Generator, options: OnlineTransforms) -> torch.Tensor:
+def _matrices(
+    n: int,
+    size: int,
+    rng: torch.Generator,
+    options: OnlineTransforms,
+) -> torch.Tensor:
     """Return affine maps (n, 2, 3) from positions in the new image to positions in the old one.
 
     Args:

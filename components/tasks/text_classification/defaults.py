@@ -105,7 +105,12 @@ class Lengths:
         """Return the percentiles of some lengths."""
         percentiles = np.percentile(lengths or [0], (50, 95, 99))
         p50, p95, p99 = (int(np.ceil(value)) for value in percentiles)
-        return cls(p50=p50, p95=p95, p99=p99, max=max(lengths, default=0))
+        return cls(
+            p50=p50,
+            p95=p95,
+            p99=p99,
+            max=max(lengths, default=0),
+        )
 
     def __str__(self) -> str:
         """Return a line for a person."""

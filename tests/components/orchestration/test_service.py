@@ -444,7 +444,7 @@ def test_a_release_goes_on_while_the_registry_is_away(served: Served) -> None:
             aside.replace(path)
     assert served_by == "2" and load.failed == []
     # what became of it is written down as soon as that can be done
-    wait_until(lambda: "service" in client(served.root).get_model_version("default", "2").tags, 30)
+    wait_until(lambda: "service" in client(served.root).get_model_version("default", "2").tags, 60)
     assert (
         json.loads(client(served.root).get_model_version("default", "2").tags["service"])["state"]
         == "serving"

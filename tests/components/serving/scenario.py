@@ -19,7 +19,7 @@ def metric(asked: Any, name: str, **options: Any) -> float:
 
 def wait_for(asked: Any, name: str, value: float, **options: Any) -> None:
     """Until a metric has a value."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while metric(asked, name, **options) != value:
         assert time.monotonic() < deadline, (
             f"{name} is {metric(asked, name, **options)}, not {value}"

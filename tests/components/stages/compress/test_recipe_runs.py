@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -24,6 +25,8 @@ from components.inference.predictor import load
 from components.stages.compress import params as compress_params
 from components.stages.compress import stage, steps, target
 from components.stages.compress.params import CompressParams
+from components.stages.compress.quantize import export
+from components.tasks.base import Graph
 from components.training import evaluation
 from components.training.bundle_writer import save_torch
 from components.training.fit_config import FitConfig, FitResult
@@ -36,12 +39,30 @@ NOTHING = CompressParams.model_validate({"distill": None, "recipes": {}})
 ABSURD = {"learning_rate": 9.0, "epochs": 1, "weight": 0.0}
 
 
+# Graphs that `exported_once` has exported, by a digest of the network and the example.
+EXPORTED: dict[str, bytes] = {}
+
+
+def exported_once(graph: Graph, example: Mapping[str, np.ndarray]) -> bytes:
+    """Return a graph as ONNX. An export takes seconds: equal networks are exported once."""
+    digest = hashlib.sha256(repr((graph, example.keys())).encode())
+    tensors = {name: tensor.numpy() for name, tensor in graph.module.state_dict().items()}
+    for name, array in {**tensors, **example}.items():
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    key = digest.hexdigest()
+    if key not in EXPORTED:
+        EXPORTED[key] = export(graph, dict(example))
+    return EXPORTED[key]
+
+
 @pytest.fixture
 def job(
     reviews: StageRunner, network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Job:
     """Return a job of compress on the network of `reviews`, without Ray."""
     monkeypatch.setattr(steps, "fit_distributed", lambda spec, journal: fit(spec, journal))
+    monkeypatch.setattr(steps, "export", exported_once)
     train = type(reviews.sections["train"]).model_validate(
         {
             "architecture": "textcnn",

@@ -196,7 +196,12 @@ class LinearProblem:
             rows: (m,) numbers of the train rows that are left out.
         """
         rest = np.setdiff1d(np.arange(len(self.target)), rows)
-        return replace(self, features=self.features[rest], target=self.target[rest], folds=())
+        return replace(
+            self,
+            features=self.features[rest],
+            target=self.target[rest],
+            folds=(),
+        )
 
     def score(self, scores: NDArray[np.float64]) -> float:
         """Return the mean of accuracy and macro F1 over the rows that choose.

@@ -69,7 +69,13 @@ def logit_weights(scores: Floats, target: NDArray[np.int64]) -> Floats:
         value = -blend[rows, target].mean() + pull * apart @ apart
         return value, np.array(slope) / len(target) + 2 * pull * apart
 
-    done = minimize(loss, equal, jac=True, bounds=[(0, None)] * count, method="L-BFGS-B")
+    done = minimize(
+        loss,
+        equal,
+        jac=True,
+        bounds=[(0, None)] * count,
+        method="L-BFGS-B",
+    )
     return _without_small(done.x, 0.0)
 
 

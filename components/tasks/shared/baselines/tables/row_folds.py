@@ -8,7 +8,12 @@ from numpy.typing import NDArray
 from components.tasks.shared.baselines.tables.linear import Floats, Folds, Ints
 
 
-def make_folds(rows: int, count: int, seed: int, strata: Ints | None = None) -> list[Ints]:
+def make_folds(
+    rows: int,
+    count: int,
+    seed: int,
+    strata: Ints | None = None,
+) -> list[Ints]:
     """Return the numbers of the rows of each fold.
 
     Args:
@@ -23,7 +28,12 @@ def make_folds(rows: int, count: int, seed: int, strata: Ints | None = None) -> 
     return [np.sort(order[start::count]) for start in range(count)]
 
 
-def group_folds(groups: Ints, count: int, seed: int, strata: Ints | None = None) -> list[Ints]:
+def group_folds(
+    groups: Ints,
+    count: int,
+    seed: int,
+    strata: Ints | None = None,
+) -> list[Ints]:
     """Return the numbers of the rows of each fold; rows of one group are in one fold.
 
     The largest groups are placed first, each in the fold with the least of what it brings.

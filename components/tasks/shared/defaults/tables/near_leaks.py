@@ -139,7 +139,14 @@ def _together(target: Floats, first: Floats, second: Floats) -> str:
     if not _vary(target, first, second):
         return ""
     for word, value in (("sum", first + second), ("difference", first - second)):
-        share = float(np.isclose(np.abs(value), np.abs(target), rtol=1e-6, atol=1e-9).mean())
+        share = float(
+            np.isclose(
+                np.abs(value),
+                np.abs(target),
+                rtol=1e-6,
+                atol=1e-9,
+            ).mean()
+        )
         if share >= _MOST:
             return f"their {word}, in {share:.0%} of the rows"
     if is_clock(first) and is_clock(second):

@@ -164,7 +164,15 @@ def fit_texts(
     chosen = np.sort(ranked[: params.width])
     keys = keys[chosen]
     idf = (np.log((1 + len(texts)) / (1 + documents[chosen])) + 1).astype(np.float32)
-    axes = _main_axes(_tfidf(texts, blocks, keys, idf.astype(np.float64)), params.components)
+    axes = _main_axes(
+        _tfidf(
+            texts,
+            blocks,
+            keys,
+            idf.astype(np.float64),
+        ),
+        params.components,
+    )
     column = FreeTextColumn(
         blocks=[TextBlock(**vars(block)) for block in blocks],
         grams=len(keys),

@@ -63,7 +63,13 @@ def _nonzero_cells(counts: Sequence[Sequence[int]]) -> Iterator[tuple[int, int]]
                 yield y, x
 
 
-def _paint_cell(ax: Any, y: int, x: int, line: Sequence[int], cell: float) -> None:
+def _paint_cell(
+    ax: Any,
+    y: int,
+    x: int,
+    line: Sequence[int],
+    cell: float,
+) -> None:
     """Paint one cell of the confusion matrix.
 
     Args:
@@ -101,7 +107,12 @@ def _paint_cell(ax: Any, y: int, x: int, line: Sequence[int], cell: float) -> No
     )
 
 
-def _paint_class_names(ax: Any, names: Sequence[str], slanted: bool, cell: float) -> None:
+def _paint_class_names(
+    ax: Any,
+    names: Sequence[str],
+    slanted: bool,
+    cell: float,
+) -> None:
     """Paint the class names above and to the left of the confusion matrix."""
     ticks = [index + 0.5 for index in range(len(names))]
     ax.set_xticks(
@@ -117,7 +128,12 @@ def _paint_class_names(ax: Any, names: Sequence[str], slanted: bool, cell: float
     ax.xaxis.tick_top()
 
 
-def _paint_axis_title(ax: Any, text: str, offset: tuple[float, float], rotation: int) -> None:
+def _paint_axis_title(
+    ax: Any,
+    text: str,
+    offset: tuple[float, float],
+    rotation: int,
+) -> None:
     """Paint the title of an axis at an offset in px from the upper left corner."""
     ax.annotate(
         text,

@@ -285,7 +285,12 @@ def _paint_cases(ax: Any, x: Values, y: Values) -> None:
             alpha=0.5,
         )
         return
-    counts, _, _ = np.histogram2d(x, y, bins=(_COLUMNS, _ROWS), range=((0, 1), (0, 1)))
+    counts, _, _ = np.histogram2d(
+        x,
+        y,
+        bins=(_COLUMNS, _ROWS),
+        range=((0, 1), (0, 1)),
+    )
     shares = np.log1p(counts) / np.log1p(counts.max())
     shades = np.ceil(shares * _SHADES).astype(int)
     for shade in range(1, _SHADES + 1):
@@ -334,7 +339,13 @@ def _paint_coverage(ax: Any, y: int, row: CoverageRow, *, is_whole: bool) -> Non
     )
 
 
-def _set_axes(ax: Any, across: NumberAxis, across_name: str, up: NumberAxis, up_name: str) -> None:
+def _set_axes(
+    ax: Any,
+    across: NumberAxis,
+    across_name: str,
+    up: NumberAxis,
+    up_name: str,
+) -> None:
     """Set limits, ticks and titles of both axes."""
     positions, texts = across.ticks()
     ax.set_xticks(positions, texts)

@@ -197,7 +197,12 @@ class RegressionEvaluator:
             if has_feedback:
                 is_feedback = row["id"].startswith(FEEDBACK)
                 slices["from"] = "feedback" if is_feedback else "source"
-            yield Case(row["id"], self.query(row), float(row["target"]), slices)
+            yield Case(
+                row["id"],
+                self.query(row),
+                float(row["target"]),
+                slices,
+            )
 
     def answers(self, scorer: Scorer, batch: Arrays, targets: TargetInfo) -> Sequence[BaseModel]:
         """Return the answers of a batch: center + scale * logit, without intervals.

@@ -117,7 +117,14 @@ def importance_bars(columns: Sequence[ColumnImportance], text: Callable[[float],
         for y, column in enumerate(columns):
             ends = (column.least / unit, column.largest / unit)
             width = column.growth / unit
-            ax.barh([y], [width], height=0.62, color=HEX["accent"], alpha=0.75, linewidth=0)
+            ax.barh(
+                [y],
+                [width],
+                height=0.62,
+                color=HEX["accent"],
+                alpha=0.75,
+                linewidth=0,
+            )
             ax.plot(ends, [y, y], color=HEX["ink"], linewidth=1.2)
             ax.annotate(
                 texts[y],
@@ -200,7 +207,12 @@ def _dependence_on_numbers(name: str, curve: Dependence, up: NumberAxis, output_
         ax.set_ylim(0, 1)
         ax.grid()
 
-    svg = draw(name, 240, (breadth(texts) + 26, 24, 10, _BOTTOM), paint)
+    svg = draw(
+        name,
+        240,
+        (breadth(texts) + 26, 24, 10, _BOTTOM),
+        paint,
+    )
     return Plot(svg, _legend(outputs))
 
 
@@ -237,7 +249,12 @@ def _dependence_on_names(
         ax.grid()
 
     height = _ROW_HEIGHT * len(names) + 6 + _BOTTOM
-    svg = draw(name, height, (breadth(names) + 14, 24, 6, _BOTTOM), paint)
+    svg = draw(
+        name,
+        height,
+        (breadth(names) + 14, 24, 6, _BOTTOM),
+        paint,
+    )
     return Plot(svg, _legend(outputs))
 
 
