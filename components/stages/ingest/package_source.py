@@ -37,14 +37,18 @@ def _unit(home: Path, source: Package, name: str, value: str) -> Unit:
         value: of the target in all its rows.
 
     Raises:
-        InputError: it is not there.
+        InputError: it is not there, or it is a file and only first lines are read.
     """
     shown = f"{source.package}/{name}"
     folder = (home / name).resolve()
     if folder.is_dir() and folder.is_relative_to(home):
         paths = tuple(sorted(path for path in folder.glob("[!.]*") if path.is_file()))
-        return Unit(
-            shown, paths, "folders", source.encoding, value, first_line=source.first_line
+        return Unit(shown, paths, "folders", source.encoding, value, first_line=source.first_line)
+    if source.first_line:
+        raise InputError(
+            f"the package {source.package!r} has no folder {name!r}",
+            where="ingest.source.files",
+            remedy="name a folder inside the package, or set ingest.source.first_line to false",
         )
     return Unit(shown, (_inside(home, name, source.package),), "text", source.encoding, value)
 
