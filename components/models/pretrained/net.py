@@ -181,7 +181,7 @@ def _without_pooler(model: Any) -> Any:
     return model
 
 
-def _resize(model: nn.Module, config: PretrainedConfig) -> None:
+def _resize(model: Any, config: PretrainedConfig) -> None:
     """Drop layers, and give each layer its numbers of heads and hidden units, in place.
 
     Args:
@@ -206,9 +206,10 @@ def _resize(model: nn.Module, config: PretrainedConfig) -> None:
     for name, counts in (("heads", config.heads), ("feedforward", per_layer)):
         if counts is not None and len(counts) != len(blocks):
             raise _no_fit(f"{name} has {len(counts)} numbers for {len(blocks)} layers")
-    for block, count in zip(blocks, config.heads or [], strict=False):
+    resized: list[Any] = list(blocks)
+    for block, count in zip(resized, config.heads or [], strict=False):
         _set_heads(block.attention, count)
-    for block, count in zip(blocks, per_layer or [], strict=False):
+    for block, count in zip(resized, per_layer or [], strict=False):
         width = block.output.dense.out_features
         block.intermediate.dense = nn.Linear(width, count)
         block.output.dense = nn.Linear(count, width)
