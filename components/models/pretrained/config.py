@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from components.core.params import Strict
+
+Count = Annotated[int, Field(ge=1)]
+Counts = Annotated[list[Count], Field(min_length=1)]
 
 
 class Lora(Strict):
@@ -40,6 +43,12 @@ class PretrainedConfig(Strict):
     dropout: float = Field(
         0.1, ge=0, lt=1, description="Share of the head's input that is dropped."
     )
-    feedforward: int | None = Field(
-        None, ge=1, description="Hidden units of a layer after pruning (null: the encoder's own)."
+    feedforward: Count | Counts | None = Field(
+        None, description="Hidden units of a layer, or of each, after pruning (null: as read)."
+    )
+    heads: Counts | None = Field(
+        None, description="Attention heads of each layer after pruning (null: as read)."
+    )
+    layers: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = Field(
+        None, description="Layers of the encoder that stay after pruning, from 0 (null: all)."
     )

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from components.core.errors import InputError
+from components.core.errors import InputError, ParamsError
 from components.models.base import PrunableDim
 from components.models.dropout import Dropout
 from components.models.pretrained.config import PretrainedConfig
@@ -28,6 +28,8 @@ from components.models.pretrained.config import PretrainedConfig
 # The first number in a parameter's name.
 _LAYER = re.compile(r"\.(\d+)\.")
 _ADAPTER = "default"
+# Linear layers of an attention that have a part for each head.
+_PROJECTIONS = ("query", "key", "value")
 
 
 class Pretrained(nn.Module):
@@ -45,12 +47,13 @@ class Pretrained(nn.Module):
         super().__init__()
         self.config = config
         settings = dict(encoder)
-        if config.feedforward is not None:
+        if isinstance(config.feedforward, int):
             settings["intermediate_size"] = config.feedforward
         model_type = settings.pop("model_type")
         encoder_config = AutoConfig.for_model(model_type, **settings)
         model = AutoModel.from_config(encoder_config, trust_remote_code=False, dtype=torch.float32)
         self.encoder = _without_pooler(model)
+        _resize(self.encoder, config)
         self.dropout = Dropout(config.dropout)
         self.head = nn.Linear(encoder_config.hidden_size, outputs)
         self.frozen = False
@@ -178,33 +181,123 @@ def _without_pooler(model: Any) -> Any:
     return model
 
 
-class PretrainedPruningSpec:
-    """Pruning of the feed-forward's hidden units, for encoders with BERT's module names.
+def _resize(model: Any, config: PretrainedConfig) -> None:
+    """Drop layers, and give each layer its numbers of heads and hidden units, in place.
 
-    All layers keep the same number.
+    Args:
+        model: an encoder with random weights.
+        config: with `layers`, `heads` and `feedforward`.
+
+    Raises:
+        ParamsError: the encoder has other module names, or other numbers of layers.
+    """
+    per_layer = config.feedforward if isinstance(config.feedforward, list) else None
+    if config.layers is None and config.heads is None and per_layer is None:
+        return
+    blocks = getattr(getattr(model, "encoder", None), "layer", None)
+    if not isinstance(blocks, nn.ModuleList):
+        raise _no_fit("the encoder has no layers with BERT's module names")
+    if config.layers is not None:
+        if max(config.layers) >= len(blocks) or sorted(set(config.layers)) != config.layers:
+            raise _no_fit(f"layers must ascend, below {len(blocks)}")
+        blocks = nn.ModuleList([blocks[i] for i in config.layers])
+        model.encoder.layer = blocks
+        model.config.num_hidden_layers = len(blocks)
+    for name, counts in (("heads", config.heads), ("feedforward", per_layer)):
+        if counts is not None and len(counts) != len(blocks):
+            raise _no_fit(f"{name} has {len(counts)} numbers for {len(blocks)} layers")
+    resized: list[Any] = list(blocks)
+    for block, count in zip(resized, config.heads or [], strict=False):
+        _set_heads(block.attention, count)
+    for block, count in zip(resized, per_layer or [], strict=False):
+        width = block.output.dense.out_features
+        block.intermediate.dense = nn.Linear(width, count)
+        block.output.dense = nn.Linear(count, width)
+
+
+def _set_heads(attention: Any, count: int) -> None:
+    """Give an attention of BERT another number of heads of the same width, in place.
+
+    Raises:
+        ParamsError: the attention has other module names.
+    """
+    if not _has_heads(attention):
+        raise _no_fit("the encoder has no attention with BERT's module names")
+    inner = attention.self
+    width = attention.output.dense.out_features
+    size = count * inner.attention_head_size
+    for name in _PROJECTIONS:
+        setattr(inner, name, nn.Linear(width, size))
+    inner.num_attention_heads = count
+    inner.all_head_size = size
+    attention.output.dense = nn.Linear(size, width)
+
+
+def _has_heads(attention: Any) -> bool:
+    """Return whether a module is an attention with BERT's module names."""
+    inner = getattr(attention, "self", None)
+    projections = [getattr(inner, name, None) for name in _PROJECTIONS]
+    return (
+        all(isinstance(projection, nn.Linear) for projection in projections)
+        and hasattr(inner, "num_attention_heads")
+        and isinstance(getattr(getattr(attention, "output", None), "dense", None), nn.Linear)
+    )
+
+
+def _no_fit(what: str) -> ParamsError:
+    """Return the error for a config that does not fit the encoder."""
+    return ParamsError(
+        what,
+        where="train.nets.pretrained",
+        remedy="set layers, heads and feedforward to null, or to the encoder's shape",
+    )
+
+
+class PretrainedPruningSpec:
+    """Pruning of heads and hidden units, layer by layer, for encoders with BERT's module names.
+
+    The width of the encoder stays.
     """
 
     def dims(self, module: nn.Module) -> Sequence[PrunableDim]:
-        """Return one dimension per layer, none for encoders with other module names."""
+        """Return two dimensions per layer, none for encoders with other module names."""
         assert isinstance(module, Pretrained)
+        blocks = getattr(getattr(module.encoder, "encoder", None), "layer", ())
         result = []
-        for name, inner in module.named_modules():
-            layer = name.removesuffix(".intermediate.dense")
-            if layer != name and isinstance(inner, nn.Linear):
+        for i, block in enumerate(blocks):
+            name = f"encoder.encoder.layer.{i}"
+            if _has_heads(getattr(block, "attention", None)):
+                result.append(_heads(f"{name}.attention", block.attention.self))
+            inner = getattr(getattr(block, "intermediate", None), "dense", None)
+            if isinstance(inner, nn.Linear):
                 slices = [
-                    (f"{name}.weight", 0, 0, 1),
-                    (f"{name}.bias", 0, 0, 1),
-                    (f"{layer}.output.dense.weight", 1, 0, 1),
+                    (f"{name}.intermediate.dense.weight", 0, 0, 1),
+                    (f"{name}.intermediate.dense.bias", 0, 0, 1),
+                    (f"{name}.output.dense.weight", 1, 0, 1),
                 ]
-                result.append(
-                    PrunableDim(layer, inner.out_features, slices, minimum=8, group="feedforward")
-                )
+                result.append(PrunableDim(name, inner.out_features, slices, minimum=8))
         return result
 
     def resize(self, config: PretrainedConfig, widths: Mapping[str, int]) -> PretrainedConfig:
-        """Return the config with fewer units.
+        """Return the config with the heads and hidden units that stay in each layer."""
+        heads = [size for name, size in widths.items() if name.endswith(".attention")]
+        hidden = [size for name, size in widths.items() if not name.endswith(".attention")]
+        return config.model_copy(
+            update={"heads": heads or config.heads, "feedforward": hidden or config.feedforward}
+        )
 
-        All layers keep the same number, because their sizes and the share were the same.
-        """
-        feedforward = max(widths.values(), default=config.feedforward)
-        return config.model_copy(update={"feedforward": feedforward})
+
+def _heads(name: str, inner: Any) -> PrunableDim:
+    """Return the heads of an attention.
+
+    Args:
+        name: of the attention.
+        inner: its part with queries, keys and values.
+    """
+    per_head = inner.attention_head_size
+    slices = []
+    for projection in _PROJECTIONS:
+        for parameter in ("weight", "bias"):
+            slices.append((f"{name}.self.{projection}.{parameter}", 0, 0, per_head))
+    slices.append((f"{name}.output.dense.weight", 1, 0, per_head))
+    return PrunableDim(name, inner.num_attention_heads, slices)

@@ -381,7 +381,10 @@ def _text_file(
     try:
         encoding = detect(path, unit.encoding, path.name)
         with open_text(path, encoding, path.name) as stream:
-            content = stream.read()
+            if unit.first_line:
+                content = next((line.strip() for line in stream if line.strip("\ufeff \r\n")), "")
+            else:
+                content = stream.read()
     except InputError as error:
         return Bad(row, "undecodable", str(error), path.name)
     used.add(encoding)

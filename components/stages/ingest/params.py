@@ -173,9 +173,9 @@ class Files(Strict):
 
 
 class Package(Strict):
-    """Files inside an installed Python package: a table, or a text file per class.
+    """Files inside an installed Python package: a table, or a text file or folder per class.
 
-    Each line of a text file is a row. The package is never imported.
+    Each line of a text file is a row, and each file of a folder. The package is never imported.
     """
 
     kind: Literal["package"] = Field(
@@ -188,6 +188,12 @@ class Package(Strict):
     files: Annotated[dict[str, Inside], AfterValidator(_check_distinct), Texts] = Field(
         default_factory=dict,
         description="File in the package by label; each line is a row ({}: table is read).",
+    )
+    # Params without it have the hash that they had before.
+    first_line: bool = Field(
+        False,
+        exclude_if=lambda chosen: not chosen,
+        description="In files, names are of folders, and the first line of each file is a row.",
     )
     table: Inside | None = Field(
         None, description="Table in the package, such as data/prices.csv (null: files are read)."

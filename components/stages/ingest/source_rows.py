@@ -58,6 +58,8 @@ class Unit:
     has_file_target: bool = False
     # Column -> names of the values that its numbers stand for.
     value_names: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    # Of a folder of texts: whether only the first line of each file that is not blank is read.
+    first_line: bool = False
     # Of a workbook: the sheet to read.
     sheet: str | None = None
 

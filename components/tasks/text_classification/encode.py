@@ -42,7 +42,8 @@ class TextTokenize(Strict):
         160, ge=4, le=8192, description="Tokens after which a longer text is cut."
     )
     pretrained: str | None = Field(
-        None, description="Folder or hub id of an encoder whose vocabulary is used (null: none)."
+        None,
+        description="Encoder whose vocabulary is used: folder, package:NAME/FOLDER, hub id or null.",
     )
     pretrained_sha256: str | None = Field(
         None, description="SHA-256 of the encoder's files; the first run prints it."

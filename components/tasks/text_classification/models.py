@@ -276,7 +276,7 @@ class PretrainedArchitecture(_TokenStateArchitecture):
         return weights_of(tokens / PRETRAINED)
 
     def pruning_spec(self) -> PruningSpec:
-        """Return the pruning of hidden units, for encoders with BERT's module names."""
+        """Return the pruning of heads and hidden units, for encoders with BERT's module names."""
         from components.models.pretrained.net import PretrainedPruningSpec
 
         return PretrainedPruningSpec()

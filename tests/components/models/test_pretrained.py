@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from stage_runner import StageRunner, lend, sentences
 
 from components.core.errors import EnvironmentFault, GristmillError, InputError, ParamsError
@@ -19,6 +21,7 @@ from components.core.files import sha256
 from components.core.pretrained_files import digest, files_of
 from components.inference.predictor import load, load_module, onnx_scorer, torch_scorer
 from components.models.pretrained.net import Pretrained, weights_of
+from components.stages.compress.prune import prune_network
 from components.stages.compress.quantize import export, int8
 from components.tasks import base
 from components.tasks.text_classification.encode import TextEncoder
@@ -247,6 +250,44 @@ def test_onnx_says_the_same_and_int8_nearly(borrowed: StageRunner, tmp_path: Pat
         assert np.allclose(onnx_scorer(small)("forward", batch)["logits"], right, atol=0.15)
 
 
+FRESH = """
+import json, sys
+from pathlib import Path
+import torch
+from components.inference.predictor import load_module
+inputs = {key: torch.tensor(value) for key, value in json.loads(sys.argv[2]).items()}
+with torch.no_grad():
+    print(json.dumps(load_module(Path(sys.argv[1]))(**inputs).tolist()))
+"""
+
+
+def test_a_pruned_encoder_loads_in_a_fresh_process_and_exports_to_onnx(
+    borrowed: StageRunner, tmp_path: Path
+) -> None:
+    architecture = base.models(borrowed.task).architectures["pretrained"]
+    encoder = load_encoder(borrowed.root / "tokens", borrowed.task)
+    module: Any = make_train_step(borrowed.spec(tmp_path, "pretrained"), encoder).module.eval()
+    config, weights = prune_network(module, module.config, architecture.pruning_spec(), 0.5)
+    assert len(config.heads) == len(config.feedforward)
+    assert sum(map(torch.numel, weights.values())) < sum(map(torch.numel, module.parameters()))
+    spec = borrowed.spec(tmp_path / "fit", "pretrained", config.model_dump())
+    save_torch(tmp_path / "bundle", spec, save(weights), "0" * 64, ["train"])
+    pruned = load_module(tmp_path / "bundle")
+    rows = EncodedRows(borrowed.root / "tokens", "train", encoder)
+    batch = {name: value for name, value in rows.batch([3, 4, 5]).items() if name != "target"}
+    right = torch_scorer(pruned)("forward", batch)["logits"]
+    inputs = json.dumps({name: value.tolist() for name, value in batch.items()})
+    fresh = subprocess.run(
+        [sys.executable, "-c", FRESH, str(tmp_path / "bundle"), inputs],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert np.allclose(json.loads(fresh.stdout), right, atol=1e-5)
+    content = export(architecture.graphs(pruned)["forward"], dict(rows.batch([0, 1])))
+    assert np.allclose(onnx_scorer(content)("forward", batch)["logits"], right, atol=1e-5)
+
+
 # -- what is refused
 def spoil(bert: Path, how: str) -> None:
     weights, config = bert / "model.safetensors", bert / "config.json"
@@ -307,6 +348,20 @@ def test_a_missing_folder_and_a_hub_that_does_not_answer(
         match=r"someone/bert: is no folder, and the hub does not give it \(OSError: no route\)",
     ):
         files_of("someone/bert", tmp_path)
+
+
+def test_a_package_holds_an_encoder_and_is_never_imported(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "carries_bert"
+    shutil.copytree(bert, package / "model")
+    (package / "__init__.py").write_text("raise SystemExit")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    there = files_of("package:carries_bert/model", tmp_path / "elsewhere")
+    assert digest(there) == digest(files_of("bert", bert.parent))
+    for absent in ("carries_bert/models", "carries_bert/../bert", "carries_nothing/model"):
+        with pytest.raises(EnvironmentFault, match="is not installed, or has no folder"):
+            files_of(f"package:{absent}", tmp_path)
 
 
 def test_the_hub_gives_a_folder_and_nothing_else_is_asked_for(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from components.core.errors import ParamsError
 from components.models.base import PrunableDim, PruningSpec
 from components.models.convnet.config import ConvNetConfig
 from components.models.convnet.net import ConvNet, ConvNetPruningSpec
@@ -96,6 +97,12 @@ NETS: dict[str, tuple[Any, PruningSpec, Any, dict[str, torch.Tensor]]] = {
     ),
     "pretrained": (
         PretrainedConfig(),
+        PretrainedPruningSpec(),
+        lambda config: Pretrained(config, BERT, 3),
+        TEXT,
+    ),
+    "shallow pretrained": (
+        PretrainedConfig(layers=[1], heads=[2], feedforward=[20]),
         PretrainedPruningSpec(),
         lambda config: Pretrained(config, BERT, 3),
         TEXT,
@@ -227,3 +234,70 @@ def float_slices(
 ) -> list[tuple[str, int, int, int]]:
     """Return the slices that are zeroed. The sorted keys of a table of n-grams stay."""
     return [part for part in dim.slices if state[part[0]].is_floating_point()]
+
+
+def test_layers_of_an_encoder_have_their_own_numbers_of_heads_and_units() -> None:
+    """What the second layer lost by hand equals the same units zeroed."""
+    module = whole("pretrained")
+    state = module.state_dict()
+    zeroed = {key: value.clone() for key, value in state.items()}
+    cut = {key: value.clone() for key, value in state.items()}
+    name = "encoder.encoder.layer.1"
+    for part in ("query", "key", "value"):
+        for kind in ("weight", "bias"):
+            key = f"{name}.attention.self.{part}.{kind}"
+            cut[key] = cut[key][8:]
+    key = f"{name}.attention.output.dense.weight"
+    cut[key] = cut[key][:, 8:]
+    zeroed[key][:, :8] = 0
+    for key in (f"{name}.intermediate.dense.weight", f"{name}.intermediate.dense.bias"):
+        cut[key] = cut[key][:10]
+    key = f"{name}.output.dense.weight"
+    cut[key] = cut[key][:, :10]
+    zeroed[key][:, 10:] = 0
+    module.load_state_dict(zeroed)
+    smaller = Pretrained(PretrainedConfig(heads=[2, 1], feedforward=[24, 10]), BERT, 3).eval()
+    smaller.load_state_dict(cut)
+    with torch.no_grad():
+        torch.testing.assert_close(smaller(**TEXT), module(**TEXT), atol=1e-5, rtol=1e-5)
+
+
+def test_an_encoder_without_a_layer_computes_what_the_whole_one_does_past_it() -> None:
+    module = whole("pretrained")
+    name = "encoder.encoder.layer."
+    cut = {
+        key.replace(f"{name}1.", f"{name}0."): value
+        for key, value in module.state_dict().items()
+        if not key.startswith(f"{name}0.")
+    }
+    smaller = Pretrained(PretrainedConfig(layers=[1]), BERT, 3).eval()
+    smaller.load_state_dict(cut)
+    with torch.no_grad():
+        before = module(**TEXT)
+        first = module.get_submodule(f"{name}0")
+        first.register_forward_hook(lambda layer, inputs, output: inputs[0])
+        torch.testing.assert_close(smaller(**TEXT), module(**TEXT), atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(before, module(**TEXT), atol=1e-2)
+
+
+def test_an_old_config_with_one_number_builds_the_same_network() -> None:
+    old = Pretrained(PretrainedConfig.model_validate({"feedforward": 10}), BERT, 3)
+    new = Pretrained(PretrainedConfig(feedforward=[10, 10]), BERT, 3)
+    shapes = [{key: value.shape for key, value in net.state_dict().items()} for net in (old, new)]
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"layers": [2]}, "below 2"),
+        ({"layers": [1, 0]}, "must ascend"),
+        ({"heads": [1]}, "heads has 1 numbers for 2 layers"),
+        ({"layers": [1], "feedforward": [8, 8]}, "feedforward has 2 numbers for 1 layers"),
+    ],
+)
+def test_a_config_that_does_not_fit_the_encoder_is_refused(
+    config: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ParamsError, match=says):
+        Pretrained(PretrainedConfig.model_validate(config), BERT, 3)

@@ -208,6 +208,41 @@ def test_refuses_a_package_or_a_file_that_is_not_there(
         )
 
 
+@pytest.mark.parametrize("first_line", [True, False])
+def test_folders_of_a_package_have_a_row_in_each_file(
+    tmp_path: Path, ingest: Ingest, monkeypatch: pytest.MonkeyPatch, first_line: bool
+) -> None:
+    package = tmp_path / "carries_news"
+    for value in ("sport", "tech"):
+        (package / value).mkdir(parents=True)
+        (package / value / "1.txt").write_text(f"\n Title of {value} \nIts story")
+        (package / value / ".hidden").write_text("no row")
+    (package / "__init__.py").write_text("raise SystemExit")
+    (tmp_path / "c.txt").write_text("x")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    source: dict[str, Any] = {
+        "kind": "package",
+        "path": "c.txt",
+        "package": "carries_news",
+        "files": {"s": "sport", "t": "tech"},
+        "first_line": first_line,
+    }
+    rows = ingest(source=source).rows
+    if first_line:
+        with pytest.raises(InputError, match=r"has no folder 'sport/1\.txt'"):
+            ingest(source=source | {"files": {"s": "sport/1.txt", "t": "tech"}})
+    assert [row["label"] for row in rows] == ["s", "t"]
+    assert [row["origin"] for row in rows] == [
+        "carries_news/sport/1.txt",
+        "carries_news/tech/1.txt",
+    ]
+    assert ["story" in row["text"] for row in rows] == [not first_line] * 2
+    assert [row["text"].strip().split("\n")[0].strip() for row in rows] == [
+        "Title of sport",
+        "Title of tech",
+    ]
+
+
 def test_refuses_a_format_and_a_task_that_do_not_fit(tmp_path: Path, ingest: Ingest) -> None:
     (tmp_path / "a.docx").write_text("x")
     (tmp_path / "c.txt").write_text("x")
