@@ -89,7 +89,7 @@ def meet(backend: str, where: str, rank: int, world: int) -> None:
 
     Args:
         backend: of torch.distributed.
-        where: URL of the first worker, from `place`.
+        where: URL of the first worker, from `free_address`.
         rank: number of this worker.
         world: number of workers.
     """

@@ -163,6 +163,7 @@ def others(value: Any) -> Iterator[Any]:
             "transformer",
             "review",
             "linear",
+            "cosine",
             "balanced",
             "fp32",
             "gru",

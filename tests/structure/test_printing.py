@@ -27,6 +27,11 @@ ALLOWED = {
     "components/orchestration/interrupt.py": {"os.write"},
     # Each value of these templates is escaped for Markdown.
     "components/core/markdown_templates.py": {"jinja without autoescape=True"},
+    # Its templates are Python and Markdown, and texts of the card are escaped for Markdown.
+    "components/orchestration/export/export_folder.py": {
+        "jinja without autoescape and finalize",
+        "jinja without autoescape=True",
+    },
 }
 RAW_PRINTING = {
     "print",

@@ -6,7 +6,6 @@ import hashlib
 import importlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from components.core.bundles import CARD, Card, read_bundle
 from components.core.cards import REMEDY
 from components.core.errors import BundleError, InputError
-from components.core.files import sync_tree, to_json
+from components.core.escaping import markdown, markdown_code
+from components.core.files import remove_tree, sync_tree, to_json
 from components.orchestration.export.source_slices import copy_modules
 from components.orchestration.export.weight_formats import FORMATS, check_format, write_weights
 from components.orchestration.output_paths import path_mistake
@@ -102,7 +102,7 @@ def export_champion(root: Path, name: str, to: Path, format_name: str) -> Export
         sync_tree(folder)
         _publish(folder, to)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        remove_tree(scratch, to.parent)
     size = sum(path.stat().st_size for path in to.rglob("*") if path.is_file())
     return Exported(
         folder=to,
@@ -270,7 +270,8 @@ def _write(
     words = {
         "pipeline": pipeline,
         "version": champion.version.number,
-        "card": card,
+        "title": markdown(card.title),
+        "data_hash": markdown_code(card.data_hash),
         "digest": champion.digest,
         "format": chosen,
         "format_name": format_name,
@@ -346,7 +347,7 @@ def _rendered(template: str, words: Mapping[str, Any]) -> str:
     """Return a file of the export from its template."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    # Python and Markdown have no HTML to escape, and the words are names, numbers and hashes.
+    # The words are names, numbers and hashes. Texts of the card were escaped for Markdown.
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=False,  # noqa: S701
