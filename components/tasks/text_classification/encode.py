@@ -43,7 +43,9 @@ class TextTokenize(Strict):
     )
     pretrained: str | None = Field(
         None,
-        description="Encoder whose vocabulary is used: folder, package:NAME/FOLDER, hub id or null.",
+        description=(
+            "Encoder whose vocabulary is used: folder, package:NAME/FOLDER, hub id or null."
+        ),
     )
     pretrained_sha256: str | None = Field(
         None, description="SHA-256 of the encoder's files; the first run prints it."
