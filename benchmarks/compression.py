@@ -63,7 +63,8 @@ def candidates(data: Path) -> dict[str, Path]:
     compressed = sorted(card.parent for card in (data / "models" / "compressed").glob(f"*/{CARD}"))
     origin = read_card(compressed[0]).card.origin[0]
     networks = [data / "models" / name / "network" for name in ("trained", "tuned")]
-    parents = [path for path in networks if read_card(path).card.origin == [origin]]
+    fitted = [network for network in networks if (network / CARD).is_file()]
+    parents = [network for network in fitted if read_card(network).card.origin == [origin]]
     return {"parent": parents[0], **{path.name: path for path in compressed}}
 
 

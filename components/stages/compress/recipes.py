@@ -7,7 +7,6 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,12 +114,12 @@ def run_recipes(
 
 def _run_nodes(job: Job, parent: Path, nodes: Sequence[_Node]) -> list[StepResult]:
     """Run steps that do not depend on each other, side by side where there is room."""
-    work = partial(_run_node, job, parent)
+    pieces = [(job, parent, node) for node in nodes]
     at_once = _steps_at_once(job)
     if at_once == 1:
         # A task would only add the start of a process.
-        return list(map(work, nodes))
-    return list(parallel_map(work, nodes, at_once, cpus=0))
+        return list(map(_run_node, pieces))
+    return list(parallel_map(_run_node, pieces, at_once, cpus=0))
 
 
 def _key(before: str, step: Step | Target) -> str:
@@ -141,17 +140,16 @@ def _steps_at_once(job: Job) -> int:
     return max(1, int(units) // int(train.workers))
 
 
-def _run_node(job: Job, parent: Path, node: _Node) -> StepResult:
+def _run_node(piece: tuple[Job, Path, _Node]) -> StepResult:
     """Run one step, unless it was complete before a kill, and decide whether to keep its result.
 
     Args:
-        job: compress.
-        parent: bundle that the recipe began with.
-        node: the step.
+        piece: the job, the bundle that the recipe began with, and the step.
 
     Raises:
         EnvironmentFault, OSError: the machine is at fault, so that the same command goes on later.
     """
+    job, parent, node = piece
     folder = job.state / f"{node.name}-{node.key[:12]}"
     record = folder / "step.json"
     if record.is_file():
