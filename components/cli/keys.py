@@ -30,10 +30,10 @@ def add(name: Name) -> None:
 
     A running service accepts it within seconds.
     """
-    from components.serving.http import api_keys
+    from components.serving.http import keyring
 
     path = _file()
-    secret = api_keys.add(path, name)
+    secret = keyring.add(path, name)
     print_line(
         f"added to {path}, which holds its hash; a running service knows it within seconds. "
         "The key, shown this once:",
@@ -45,9 +45,9 @@ def add(name: Name) -> None:
 @keys_app.command("list", epilog=examples("gristmill keys list"))
 def list_keys() -> None:
     """List the names of the keys, and the day on which each was added."""
-    from components.serving.http import api_keys
+    from components.serving.http import keyring
 
-    keys = api_keys.read(_file())
+    keys = keyring.read(_file())
     for key in keys:
         print_line(f"{key.created}  {key.name}")
     if not keys:
@@ -57,9 +57,9 @@ def list_keys() -> None:
 @keys_app.command(epilog=examples("gristmill keys remove ann"))
 def remove(name: Name) -> None:
     """Remove a key: the service refuses it within seconds."""
-    from components.serving.http import api_keys
+    from components.serving.http import keyring
 
-    api_keys.remove(_file(), name)
+    keyring.remove(_file(), name)
     print_line(f"removed {name}", err=True)
 
 

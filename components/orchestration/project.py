@@ -52,7 +52,7 @@ def keys_file(root: Path) -> Path:
     Args:
         root: of the project.
     """
-    from components.serving.http.api_keys import FILE_VARIABLE
+    from components.serving.http.keyring import FILE_VARIABLE
 
     default = root / ".gristmill" / "keys.json"
     return Path(os.environ.get(FILE_VARIABLE) or default).absolute()

@@ -22,7 +22,7 @@ from components.stages.clean.cleaning import (
 )
 from components.stages.clean.duplicates import STAYS, has_few_inputs
 from components.stages.clean.params import CleanParams, NearDuplicates
-from components.stages.clean.row_decisions import decide_rows, group_rows, split_rows
+from components.stages.clean.row_groups import decide_rows, group_rows, split_rows
 from components.stages.clean.unique_rows import UniqueRows
 from components.stages.clean.usable_rows import TIME, Usable, usable_rows
 from components.stages.ingest.source_rows import RefusedRow, Unit, usable_splits

@@ -21,21 +21,11 @@ from components.orchestration.creation.clean_preview import (
     collect_first,
     repeated_inputs,
 )
-from components.orchestration.creation.column_choice import (
+from components.orchestration.creation.creation_options import parse_settings
+from components.orchestration.creation.named_input_columns import (
     NamedColumns,
     choose_columns,
     column_notes,
-)
-from components.orchestration.creation.creation_options import parse_settings
-from components.orchestration.creation.input_choice import (
-    INPUTS_PATH,
-    choose_inputs,
-    choose_target,
-    doubtful_notes,
-    is_input_setting,
-    left_out_comment,
-    no_table,
-    with_settings,
 )
 from components.orchestration.creation.params_writer import (
     ParamsDraft,
@@ -55,6 +45,16 @@ from components.orchestration.creation.pipeline_draft import (
 )
 from components.orchestration.creation.pipeline_folder import check_name, publish
 from components.orchestration.creation.source_preview import ROWS, Intake, count_rows, rows_of
+from components.orchestration.creation.table_inputs import (
+    INPUTS_PATH,
+    choose_inputs,
+    choose_target,
+    doubtful_notes,
+    is_input_setting,
+    left_out_comment,
+    no_table,
+    with_settings,
+)
 from components.orchestration.creation.target_forms import (
     TargetForm,
     file_settings,

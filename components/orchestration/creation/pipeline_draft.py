@@ -11,10 +11,10 @@ from pydantic import BaseModel
 
 from components.core.errors import ParamsError
 from components.core.params import validate
-from components.orchestration.creation.column_choice import SoughtTarget
 from components.orchestration.creation.creation_options import RENAMES, parse_settings, target_map
-from components.orchestration.creation.input_choice import is_input_setting
+from components.orchestration.creation.named_input_columns import SoughtTarget
 from components.orchestration.creation.params_writer import ParamsDraft
+from components.orchestration.creation.table_inputs import is_input_setting
 from components.orchestration.pipeline_params import section_model
 from components.stages.clean.cleaning import target_of
 from components.stages.ingest.columns import Layout, layout

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from components.core.errors import InputError
-from components.orchestration.creation.column_choice import (
+from components.orchestration.creation.named_input_columns import (
     SoughtTarget,
     named_targets,
     records,

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.core.errors import InputError
-from components.orchestration.creation.column_choice import AskChoice, check_column, first_names
+from components.orchestration.creation.named_input_columns import (
+    AskChoice,
+    check_column,
+    first_names,
+)
 from components.stages.ingest.params import Files
 from components.stages.ingest.sample import SourceColumns, scan_columns
 from components.tasks import base

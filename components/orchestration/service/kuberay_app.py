@@ -36,7 +36,7 @@ def application(args: Mapping[str, Any]) -> Application:
     from components.orchestration.project import keys_file
     from components.orchestration.service.registry_watch import Home
     from components.orchestration.service.service import released
-    from components.serving.http.api_keys import KEY_VARIABLE, Keyring
+    from components.serving.http.keyring import KEY_VARIABLE, Keyring
     from components.serving.replicas.deploy import application, listening_on
 
     params, champion = released(root(), str(args.get("pipeline", "default")))

@@ -25,7 +25,7 @@ from components.orchestration.runner.run import files_of
 if TYPE_CHECKING:
     from components.orchestration.service.registry_watch import Home
     from components.registry.versions.model_versions import Version
-    from components.serving.http.api_keys import Keyring
+    from components.serving.http.keyring import Keyring
     from components.serving.params import ServeParams
     from components.serving.rollout.plan import ServedVersion
 
@@ -49,7 +49,7 @@ def hold(root: Path, name: str, host: str, port: int) -> None:
     """
     from components.orchestration.cluster.local_cluster import attached, describe
     from components.orchestration.service.registry_watch import Home
-    from components.serving.http.api_keys import Keyring
+    from components.serving.http.keyring import Keyring
     from components.serving.replicas.address import check_address
 
     params = _params(root, name)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from components.serving.http.api_keys import Keyring
 from components.serving.http.body_limit import gather, refuse, retry_after
 from components.serving.http.drain import Drain
+from components.serving.http.keyring import Keyring
 from components.serving.http.rate_limit import BUCKET, TokenBucket
 from components.serving.http.request_metrics import Meters, inner_path, set_refusal_reason
 

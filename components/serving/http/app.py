@@ -13,12 +13,12 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from components.serving.http.admission import AdmissionMiddleware
-from components.serving.http.api_keys import Keyring
 from components.serving.http.batching import Batcher
 from components.serving.http.body_limit import BodyLimit
 from components.serving.http.drain import Drain
+from components.serving.http.host_check import HostCheck
 from components.serving.http.host_names import AllowedHosts
-from components.serving.http.hosts import HostCheck
+from components.serving.http.keyring import Keyring
 from components.serving.http.messages import ModelInfo, PredictorProtocol
 from components.serving.http.monitoring_routes import ReplicaMonitor, monitor_routes
 from components.serving.http.rate_limit import TokenBucket

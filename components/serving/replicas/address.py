@@ -12,7 +12,7 @@ from pathlib import Path
 
 from components.core import escaping
 from components.core.errors import EnvironmentFault
-from components.serving.http.api_keys import KEY_VARIABLE
+from components.serving.http.keyring import KEY_VARIABLE
 
 # Set on clusters with HAProxy. The file that it names tells HAProxy where to listen, while Serve
 # and its replicas listen on loopback.

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.core.errors import EnvironmentFault, InputError
-from components.serving.http.api_keys import Keyring
 from components.serving.http.client import healthy
+from components.serving.http.keyring import Keyring
 from components.serving.http.messages import ModelInfo, ModelRef
 from components.serving.http.monitoring_routes import Monitoring
 from components.serving.params import Scale, ServeParams

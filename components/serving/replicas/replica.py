@@ -11,8 +11,8 @@ from fastapi import FastAPI
 from ray import serve
 
 from components.inference.predictor import load
-from components.serving.http.api_keys import Keyring
 from components.serving.http.app import build_app
+from components.serving.http.keyring import Keyring
 from components.serving.http.monitoring_routes import Monitoring, ReplicaMonitor
 from components.serving.params import ServeParams
 from components.serving.rollout.plan import ServedVersion

@@ -18,7 +18,7 @@ from components.core.tables import MANIFEST, read_table
 from components.fields.base import Field, Summary
 from components.stages.clean.duplicates import BOILERPLATE, CONFLICTING, DUPLICATE, Rows
 from components.stages.clean.params import CleanParams, near_duplicate_threshold
-from components.stages.clean.row_decisions import RowDecisions
+from components.stages.clean.row_groups import RowDecisions
 from components.stages.clean.usable_rows import Usable
 from components.tasks import base
 from components.tasks.base import TargetRules

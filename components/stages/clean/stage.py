@@ -28,7 +28,7 @@ from components.stages.clean.duplicates import (
 )
 from components.stages.clean.frozen_split import FrozenSplit, divide, divide_by_time, read
 from components.stages.clean.params import CleanParams
-from components.stages.clean.row_decisions import (
+from components.stages.clean.row_groups import (
     Groups,
     decide_rows,
     group_rows,

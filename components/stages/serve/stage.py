@@ -43,8 +43,8 @@ from components.registry.versions.model_versions import (
 )
 from components.registry.versions.reader import Version, argument
 from components.registry.versions.test_cases import Cases
-from components.serving.http.api_keys import Key, Keyring
 from components.serving.http.client import ask
+from components.serving.http.keyring import Key, Keyring
 from components.serving.http.messages import ModelInfo
 from components.serving.params import ServeParams
 from components.serving.replicas.deploy import deploy, remove

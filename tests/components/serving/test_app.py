@@ -17,8 +17,8 @@ from stage_runner import IMAGE, pictures, png
 
 from components.inference.predictor import Prepared
 from components.monitoring.profile import profile_of
-from components.serving.http.api_keys import Key, Keyring
 from components.serving.http.app import build_app
+from components.serving.http.keyring import Key, Keyring
 from components.serving.http.routes import _filled
 from components.serving.params import ServeParams
 from components.tasks import base

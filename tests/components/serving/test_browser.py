@@ -17,8 +17,8 @@ from fastapi import FastAPI
 from stub import Stub
 
 from components.core import escaping
-from components.serving.http.api_keys import Key, Keyring
 from components.serving.http.app import build_app
+from components.serving.http.keyring import Key, Keyring
 from components.tasks.shared.evaluator.classification.evaluator import Answer
 from tests.hostile import HOSTILE, READABLE, raw_in
 

@@ -19,8 +19,8 @@ import pytest
 
 from components.core.bundles import Card
 from components.core.errors import EnvironmentFault, InputError
-from components.serving.http.api_keys import KEY_VARIABLE, Key, Keyring
 from components.serving.http.client import ask, healthy
+from components.serving.http.keyring import KEY_VARIABLE, Key, Keyring
 from components.serving.http.messages import ModelInfo
 from components.serving.params import ServeParams
 from components.serving.replicas.deploy import deploy, remove

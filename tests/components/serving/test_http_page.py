@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from label_answers import TEXT
 
 from components.monitoring.params import MonitorParams
-from components.serving.http.api_keys import Key, Keyring
+from components.serving.http.keyring import Key, Keyring
 from components.serving.http.monitoring_routes import Monitoring, ReplicaMonitor
 from components.serving.http.routes import PROBLEMS
 from components.serving.params import ServeParams

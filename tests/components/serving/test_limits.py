@@ -19,8 +19,8 @@ import pytest
 import uvicorn
 from scenario import STUCK, metric, wait_for
 
-from components.serving.http.api_keys import Key, Keyring
 from components.serving.http.app import build_app
+from components.serving.http.keyring import Key, Keyring
 from components.serving.http.rate_limit import TokenBucket
 from components.serving.params import ServeParams
 

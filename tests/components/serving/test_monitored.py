@@ -13,7 +13,7 @@ from scenario import metric
 from components.monitoring.params import MonitorParams
 from components.monitoring.request_log import read_log
 from components.serving.http import monitoring_routes, request_ids
-from components.serving.http.api_keys import Key, Keyring
+from components.serving.http.keyring import Key, Keyring
 from components.serving.http.monitoring_routes import LATEST, Monitoring, ReplicaMonitor
 
 

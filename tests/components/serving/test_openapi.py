@@ -13,8 +13,8 @@ from schemathesis.config import SchemathesisConfig
 from stub import MODEL, Stub
 
 from components.inference.predictor import Prepared
-from components.serving.http.api_keys import Key, Keyring
 from components.serving.http.app import build_app
+from components.serving.http.keyring import Key, Keyring
 from components.serving.params import ServeParams
 
 FEW = settings(

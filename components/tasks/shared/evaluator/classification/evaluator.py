@@ -27,11 +27,11 @@ from components.tasks.base import (
     TaskReport,
     renamed_slices,
 )
-from components.tasks.shared.evaluator.classification.answer_panels import ClassificationReport
-from components.tasks.shared.evaluator.classification.label_feedback import LabelFeedback
-from components.tasks.shared.evaluator.classification.paired_comparison import (
+from components.tasks.shared.evaluator.classification.accuracy_comparison import (
     ClassificationComparison,
 )
+from components.tasks.shared.evaluator.classification.answer_panels import ClassificationReport
+from components.tasks.shared.evaluator.classification.label_feedback import LabelFeedback
 
 
 class Answer(BaseModel):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from components.core.errors import GristmillError, InputError
-from components.orchestration.creation.column_choice import (
+from components.orchestration.creation.named_input_columns import (
     AskChoice,
     NamedColumns,
     check_column,

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from components.core.errors import EnvironmentFault, InputError
-from components.serving.http import api_keys
-from components.serving.http.api_keys import Key, Keyring
+from components.serving.http import keyring
+from components.serving.http.keyring import Key, Keyring
 
 NOBODY = ""
 
@@ -25,11 +25,11 @@ def file(tmp_path):
 @pytest.fixture
 def at_once(monkeypatch):
     """A keyring looks at its file each time."""
-    monkeypatch.setattr(api_keys, "_LOOK_S", 0.0)
+    monkeypatch.setattr(keyring, "_LOOK_S", 0.0)
 
 
 def test_a_key_opens_under_its_name_and_no_other_does(file):
-    one, two = api_keys.add(file, "one"), api_keys.add(file, "two")
+    one, two = keyring.add(file, "one"), keyring.add(file, "two")
     ring = Keyring(path=file)
     assert [
         ring.owner(each) for each in (one, two, one[:-1], one + "x", NOBODY, "é", "\udce9")
@@ -38,7 +38,7 @@ def test_a_key_opens_under_its_name_and_no_other_does(file):
 
 
 def test_the_file_holds_hashes_with_salts_and_is_its_owners_alone(file):
-    secret = api_keys.add(file, "one")
+    secret = keyring.add(file, "one")
     text = file.read_text(encoding="utf-8")
     assert secret not in text and secret.removeprefix("gm_") not in text
     assert (stat.S_IMODE(file.stat().st_mode), stat.S_IMODE(file.parent.stat().st_mode)) == (
@@ -54,25 +54,25 @@ def test_a_running_service_learns_of_new_and_of_removed_keys_and_never_opens_by_
 ):
     ring = Keyring(path=file)
     assert not ring.required
-    secret = api_keys.add(file, "one")
+    secret = keyring.add(file, "one")
     assert ring.required and ring.owner(secret) == "one"
-    api_keys.remove(file, "one")
+    keyring.remove(file, "one")
     assert ring.required and ring.owner(secret) is None
     file.unlink()
     assert ring.required
 
 
 def test_a_replica_without_the_file_goes_by_what_it_was_given(file, at_once):
-    secret = api_keys.add(file, "one")
+    secret = keyring.add(file, "one")
     ring = copy.deepcopy(Keyring(path=file))
     file.unlink()
     assert ring.owner(secret) == "one"
 
 
 def test_the_environments_key_and_file_are_taken(file, monkeypatch):
-    secret = api_keys.add(file, "one")
-    monkeypatch.setenv(api_keys.KEY_VARIABLE, "from-outside")
-    monkeypatch.setenv(api_keys.FILE_VARIABLE, str(file))
+    secret = keyring.add(file, "one")
+    monkeypatch.setenv(keyring.KEY_VARIABLE, "from-outside")
+    monkeypatch.setenv(keyring.FILE_VARIABLE, str(file))
     ring = Keyring.from_environment()
     assert [ring.owner(each) for each in ("from-outside", secret)] == ["environment", "one"]
 
@@ -80,20 +80,20 @@ def test_the_environments_key_and_file_are_taken(file, monkeypatch):
 @pytest.mark.parametrize("name", ["", "a b", "x" * 41, "environment", "-x", "名"])
 def test_names_that_no_metric_could_show_are_refused(name, file):
     with pytest.raises(InputError):
-        api_keys.add(file, name)
+        keyring.add(file, name)
 
 
 def test_a_name_is_taken_once_and_removed_once(file):
-    api_keys.add(file, "one")
+    keyring.add(file, "one")
     with pytest.raises(InputError, match="already"):
-        api_keys.add(file, "one")
-    api_keys.remove(file, "one")
+        keyring.add(file, "one")
+    keyring.remove(file, "one")
     with pytest.raises(InputError, match="no key"):
-        api_keys.remove(file, "one")
+        keyring.remove(file, "one")
 
 
 def test_a_file_that_others_may_write_or_that_is_none_is_refused(file):
-    api_keys.add(file, "one")
+    keyring.add(file, "one")
     file.chmod(0o622)
     with pytest.raises(EnvironmentFault, match="others may write"):
         Keyring(path=file)
@@ -105,19 +105,19 @@ def test_a_file_that_others_may_write_or_that_is_none_is_refused(file):
 
 
 def test_a_file_that_is_spoilt_while_the_service_runs_changes_nothing(file, at_once):
-    secret = api_keys.add(file, "one")
+    secret = keyring.add(file, "one")
     ring = Keyring(path=file)
     file.write_text('{"keys": [')
     assert ring.required and ring.owner(secret) == "one" and ring.owner("other") is None
     file.unlink()
-    new = api_keys.add(file, "two")
+    new = keyring.add(file, "two")
     assert ring.owner(new) == "two" and ring.owner(secret) is None
 
 
 def test_the_command_shows_a_key_once_and_lists_names(file, monkeypatch):
     from components.cli.main import app
 
-    monkeypatch.setenv(api_keys.FILE_VARIABLE, str(file))
+    monkeypatch.setenv(keyring.FILE_VARIABLE, str(file))
     run = CliRunner().invoke
     secret = run(app, ["keys", "add", "ann"]).stdout.strip()
     assert Keyring(path=file).owner(secret) == "ann"
@@ -128,7 +128,7 @@ def test_the_command_shows_a_key_once_and_lists_names(file, monkeypatch):
 
 
 def test_metrics_name_the_key_and_never_tell_it(client, file):
-    secret = api_keys.add(file, "ann")
+    secret = keyring.add(file, "ann")
     asked = client(keys=Keyring(path=file))
     for headers in (
         {"authorization": f"Bearer {secret}"},
