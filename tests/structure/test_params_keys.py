@@ -164,6 +164,7 @@ def others(value: Any) -> Iterator[Any]:
             "review",
             "linear",
             "cosine",
+            "magnitude",
             "balanced",
             "fp32",
             "gru",

@@ -78,8 +78,9 @@ def test_several_workers_and_a_search_need_ray(pipeline: Pipeline) -> None:
     pipeline.rows("tokens", 10)
     assert not pipeline.alone("train", train={"workers": 2})
     assert pipeline.alone("train", train={"workers": 1})
-    assert not pipeline.alone("compress", train={"workers": 2})
-    assert pipeline.alone("compress", train={"workers": 1})
+    recipes = {"recipes": {"pruned": ["prune"]}}
+    assert not pipeline.alone("compress", train={"workers": 2}, compress=recipes)
+    assert pipeline.alone("compress", train={"workers": 1}, compress=recipes)
     assert not pipeline.alone("tune")
     assert not pipeline.alone("serve")
 
@@ -87,7 +88,10 @@ def test_several_workers_and_a_search_need_ray(pipeline: Pipeline) -> None:
 def test_a_skipped_step_needs_none_however_many_rows_there_are(pipeline: Pipeline) -> None:
     pipeline.rows("tokens", 10**9)
     assert pipeline.alone("tune", tune={"trials": 0})
-    assert pipeline.alone("compress", compress={"prune": None, "quantize": None, "distill": None})
+    assert pipeline.alone("compress", compress={"recipes": {}})
+    off = {"prune": None, "quantize": None, "distill": None}
+    recipes = {"pruned": ["prune"], "int8": ["quantize"], "distilled": ["distill"]}
+    assert pipeline.alone("compress", compress=off | {"recipes": recipes})
 
 
 def test_a_source_counts_by_its_bytes(pipeline: Pipeline) -> None:

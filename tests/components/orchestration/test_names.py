@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from components.cli import feedback, main, review
+from components.cli import feedback, main, review, trace
 from components.cli.pipeline_argument import choose_pipeline, split_name, version_number
 from components.core.errors import EnvironmentFault, GristmillError, InputError
 from components.registry.versions import reader
@@ -27,6 +27,10 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for module in (main, review, feedback):
         monkeypatch.setattr(module, "root", lambda: tmp_path)
     return tmp_path
+
+
+# Imported before a test replaces the reader, so that its modules keep the real one.
+assert trace
 
 
 def champions(monkeypatch: pytest.MonkeyPatch, *released: str) -> None:

@@ -26,8 +26,8 @@ from components.core.sandbox import SandboxedCall
 from components.inference.predictor import ARRAYS, WEIGHTS, first_answers
 from components.registry.store.backup import backup, restore
 from components.registry.versions.model_versions import fetch, register
-from components.stages.compress import recipes
-from components.stages.compress.params import CompressParams
+from components.stages.compress import steps
+from components.stages.compress.params import CompressParams, resolved_recipes
 from components.tasks import base
 from components.training.bundle_writer import save_torch
 from components.training.loop import fit
@@ -41,7 +41,12 @@ NAMES = [*TEXT_NETS, "onnx", "classical", "trivial", *PICTURES, *RECIPES, "pretr
 COMPRESS = {
     "prune": {"epochs": 1},
     "quantize": {"calibration_rows": 16},
-    "distill": {"architecture": "textcnn", "nets": {"textcnn": TINY["textcnn"]}, "epochs": 1},
+    "distill": {
+        "architecture": "textcnn",
+        "nets": {"textcnn": TINY["textcnn"]},
+        "epochs": 1,
+        "compare": False,
+    },
 }
 TRAIN = {"architecture": "textcnn", "workers": 1, "batch_size": 32, "nets": {}}
 
@@ -81,9 +86,11 @@ def compressed(reviews: StageRunner, network: Path, root: Path) -> Mapping[str, 
     job = runner.job("compress", ["tokens"], [], CompressParams.model_validate(COMPRESS))
     job = replace(job, state=root / "compress")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipes, "fit_distributed", fit)
-        for name in RECIPES:
-            recipes.make_compressed(name, job, network, root / name)
+        patch.setattr(steps, "fit_distributed", fit)
+        recipes, _ = resolved_recipes(job.params)
+        for name, (step,) in recipes.items():
+            given = steps.StepInput(job, network, network, name, root / name)
+            assert steps.run_step(step.name, given, step.params) == ""
     return {name: root / name for name in RECIPES}
 
 

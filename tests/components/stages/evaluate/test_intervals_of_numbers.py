@@ -64,7 +64,7 @@ def evaluated(root: Path, count: int, unit: float = 1.0) -> Job:
     write_table(root / "tokens", {"train": read_table(root / "clean", "train")}, tokens)
     (root / "search.json").write_text(json.dumps({"trials": [], "skipped": "tune.trials: 0"}))
     (root / "train.csv").write_text("epoch,train_loss,validation_loss,validation_rmse\n0,1,1,1\n")
-    names = ("winner", "answers", "leaderboard", "metrics", "confusion", "html")
+    names = ("winner", "answers", "leaderboard", "metrics", "confusion", "html", "cards")
     job = Job(
         stage="evaluate",
         task=PRICED,
@@ -73,6 +73,7 @@ def evaluated(root: Path, count: int, unit: float = 1.0) -> Job:
         params=PARAMS,
         sections={"clean": CLEAN(), "train": NoParams()},
         inputs={
+            "raw": root / "raw",
             "clean": root / "clean",
             "audit": root / "audit",
             "tokens": root / "tokens",
