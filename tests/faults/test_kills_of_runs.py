@@ -44,6 +44,7 @@ MEASURED = (
     "cpu_s",
     "latency",
     "largest_difference",
+    "peak_memory",
     "per_s",
     "second",
     "throughput",

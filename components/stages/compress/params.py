@@ -54,7 +54,7 @@ class Quantize(Strict):
     max_drop: float | None = Field(
         None,
         ge=0,
-        description="Loss on validation above which sensitive operators stay fp32 (null: none).",
+        description="Share of the metric lost above which sensitive operators stay fp32 (null: none).",
     )
 
 
@@ -85,7 +85,7 @@ class Target(Strict):
 
     speedup: float | None = Field(None, gt=1, description="Speed of its parent that is asked for.")
     max_size_mb: float | None = Field(None, gt=0, description="Most megabytes of the bundle.")
-    max_drop: float = Field(0.01, ge=0, description="Most of the monitored metric that is lost.")
+    max_drop: float = Field(0.01, ge=0, description="Largest share of the metric that is lost.")
     batch: int = Field(1, ge=1, description="Rows at a time when the speed is measured.")
 
 

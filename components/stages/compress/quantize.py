@@ -182,8 +182,8 @@ def int8_within(
 
     Args:
         quantize: converts the operators that stay fp32 to a quantized model.
-        drop: returns what a model loses of the metric.
-        max_drop: the most that it may lose.
+        drop: returns the share of the metric that a model loses.
+        max_drop: the largest share that it may lose.
         ranking: returns all operators, the most sensitive first. It is called when it is needed.
     """
     kept: list[str] = []

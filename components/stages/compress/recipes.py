@@ -171,9 +171,8 @@ def _result(job: Job, parent: Path, node: _Node, folder: Path) -> StepResult:
     out = folder / "bundle"
     given = StepInput(job, parent, source, folder.name, out)
     if isinstance(node.step, Target):
-        reason = reach(given, node.step)
-        settings = node.step.model_dump(exclude_none=True)
-        kept = (out / CARD).is_file()
+        kept, reason = reach(given, node.step)
+        settings = node.step.model_dump()
     else:
         reason = run_step(node.step.name, given, node.step.params)
         settings = node.step.params.model_dump() if node.step.params else {}

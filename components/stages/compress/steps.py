@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -258,7 +259,8 @@ def export_bundle(job: Job, bundle: Path, module: torch.nn.Module | None = None)
     card, _ = read_bundle(bundle)
     rows = _train_rows(job, card.task)
     architecture = base.models(card.task).architectures[card.architecture]
-    graph = architecture.graphs(module or load_module(bundle))["forward"]
+    network = load_module(bundle) if module is None else module
+    graph = architecture.graphs(network)["forward"]
     # The longest and the shortest row: an example with padding in it, so that no axis looks
     # constant.
     longest = int(rows.lengths.argmax())
@@ -306,8 +308,9 @@ def quantized(job: Job, card: Card, exported: bytes, params: Quantize) -> bytes:
         return onnx_scorer(graph)("forward", sample)["logits"]
 
     def drop(graph: bytes) -> float:
-        """Return what a graph loses of the monitored metric on validation."""
-        return before - module_score(GraphModule(graph), job.inputs["tokens"], card.task)
+        """Return the share of the monitored metric on validation that a graph loses."""
+        score = module_score(GraphModule(graph), job.inputs["tokens"], card.task)
+        return lost_share(before, score)
 
     def ranking() -> list[str]:
         """Return the operators, the most sensitive first."""
@@ -317,6 +320,18 @@ def quantized(job: Job, card: Card, exported: bytes, params: Quantize) -> bytes:
     if fp32:
         job.journal.log(f"quantize: {len(fp32)} sensitive operators stay fp32")
     return content
+
+
+def lost_share(before: float, after: float) -> float:
+    """Return which share of a metric is lost; negative where it became better.
+
+    Args:
+        before: the metric, larger is better.
+        after: the same of another model.
+    """
+    if after == before:
+        return 0.0
+    return (before - after) / abs(before) if before else math.copysign(math.inf, before - after)
 
 
 def _distill(given: StepInput, params: Distill) -> str:

@@ -29,6 +29,7 @@ from components.stages.compress.steps import (
     cut,
     export_bundle,
     first_order_scores,
+    lost_share,
     quantized,
     write_graph,
 )
@@ -57,7 +58,7 @@ class Measured:
         graph: bytes of the ONNX file.
         speedup: parent's seconds divided by its seconds.
         size_bytes: of the bundle.
-        drop: what it loses of the monitored metric on validation. Negative: it is better.
+        drop: share of the monitored metric on validation that it loses. Negative: it is better.
     """
 
     form: str
@@ -78,10 +79,10 @@ class Measured:
 
     def __str__(self) -> str:
         size = f"{self.size_bytes / _MB:.2f} MB"
-        return f"{self.speedup:.2f} times as fast, {size}, {self.drop:.4f} lost on validation"
+        return f"{self.speedup:.2f} times as fast, {size}, {self.drop:.2%} lost on validation"
 
 
-def reach(given: StepInput, target: Target) -> str:
+def reach(given: StepInput, target: Target) -> tuple[bool, str]:
     """Write the bundle of the most accurate network that keeps a target.
 
     Args:
@@ -89,7 +90,7 @@ def reach(given: StepInput, target: Target) -> str:
         target: speed, size and loss.
 
     Returns:
-        What was reached. Where that is not the target, no bundle is written.
+        Whether the bundle was written, and what was reached.
     """
     search = _Search(given, target)
     whole = {form: search.measure(form, search.module) for form in ("export", "quantize")}
@@ -97,13 +98,13 @@ def reach(given: StepInput, target: Target) -> str:
     if kept:
         best = min(kept, key=lambda measured: (measured.drop, -measured.speedup))
         search.write(best, given.source)
-        return f"reached without a cut: {best}"
+        return True, f"reached without a cut: {best}"
     usable = [measured for measured in whole.values() if measured.drop <= target.max_drop]
     # The faster form leaves more of the network.
     fastest = max(usable or whole.values(), key=lambda measured: measured.speedup)
     if not search.dims:
         architecture = search.card.architecture
-        return f"not reached: {architecture} has no prunable dimensions; {fastest}"
+        return False, f"not reached: {architecture} has no prunable dimensions; {fastest}"
     return search.cut_to(fastest)
 
 
@@ -159,7 +160,7 @@ class _Search:
             graph=graph,
             speedup=self.speedups({form: graph})[form],
             size_bytes=len(graph) + self.rest_bytes,
-            drop=self.value - score,
+            drop=lost_share(self.value, score),
         )
 
     def write(self, measured: Measured, network: Path) -> None:
@@ -172,21 +173,21 @@ class _Search:
         steps = ["export"] if measured.form == "export" else ["int8"]
         write_graph(self.given, network, measured.graph, steps)
 
-    def cut_to(self, whole: Measured) -> str:
+    def cut_to(self, whole: Measured) -> tuple[bool, str]:
         """Cut the network until it has the speed and size, fit it, and write it as a graph.
 
         Args:
             whole: the network before the cut, in the form that is written.
 
         Returns:
-            What was reached.
+            Whether the bundle was written, and what was reached.
         """
         form = whole.form
         scores = first_order_scores(self.job, self.card, self.module)
         cuts = cuts_of(self.dims, scores, SHARES, self._savings(whole))
         shares, reached = self._shares(whole, cuts)
         if not reached.is_small_and_fast(self.target):
-            return f"not reached: the largest cut is {reached}"
+            return False, f"not reached: the largest cut is {reached}"
         network = self.given.job.state / f"{self.given.state}-cut" / "bundle"
         settings = self.job.params.prune or Prune()
         cut(
@@ -201,9 +202,9 @@ class _Search:
         )
         final = self.measure(form, load_module(network))
         if not final.keeps(self.target):
-            return f"not reached: {final}, with {self.target.max_drop:g} allowed"
+            return False, f"not reached: {final}, with {self.target.max_drop:.2%} allowed"
         self.write(final, network)
-        return f"reached: {final}"
+        return True, f"reached: {final}"
 
     def _unfitted(self, form: str, shares: Mapping[str, float]) -> bytes:
         """Return the graph of the network after a cut, before it is fitted."""

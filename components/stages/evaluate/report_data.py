@@ -287,7 +287,8 @@ def _recipes(path: Path) -> list[dict[str, Any]]:
     rows = []
     for name, steps in recipes.items():
         for step in steps:
-            settings = [f"{key} {value}" for key, value in step["settings"].items()]
+            given = {key: value for key, value in step["settings"].items() if value is not None}
+            settings = [f"{key} {value}" for key, value in given.items()]
             outcome = step["reason"] or "kept"
             if step["reason"] and not step["kept"]:
                 outcome = f"dropped: {step['reason']}"

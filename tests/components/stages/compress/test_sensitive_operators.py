@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from components.stages.compress.quantize import int8_within, sensitivities
+from components.stages.compress.steps import lost_share
 
 # What each operator costs when it is quantized.
 COSTS = {"a": 0.01, "b": 0.2, "c": 0.0, "d": 0.05, "e": 0.001}
@@ -53,3 +55,22 @@ def test_operators_stay_fp32_until_the_loss_is_small_enough(
 def test_the_scan_is_not_made_where_all_may_be_quantized() -> None:
     _, fp32 = int8_within(quantize, drop, 1.0, lambda: pytest.fail("scanned"))
     assert fp32 == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "share"),
+    [
+        (0.8, 0.76, 0.05),
+        (0.8, 0.84, -0.05),
+        # Metrics that are minimized are negative here: an error of 500 became one of 550.
+        (-500.0, -550.0, 0.1),
+        (-500.0, -450.0, -0.1),
+        (0.0, 0.0, 0.0),
+        (0.0, -1.0, math.inf),
+        (0.0, 1.0, -math.inf),
+    ],
+)
+def test_a_loss_is_a_share_of_the_metric_in_any_unit(
+    before: float, after: float, share: float
+) -> None:
+    assert lost_share(before, after) == pytest.approx(share)
