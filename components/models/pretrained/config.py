@@ -49,6 +49,3 @@ class PretrainedConfig(Strict):
     heads: Counts | None = Field(
         None, description="Attention heads of each layer after pruning (null: as read)."
     )
-    layers: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = Field(
-        None, description="Layers of the encoder that stay after pruning, from 0 (null: all)."
-    )

@@ -182,27 +182,21 @@ def _without_pooler(model: Any) -> Any:
 
 
 def _resize(model: Any, config: PretrainedConfig) -> None:
-    """Drop layers, and give each layer its numbers of heads and hidden units, in place.
+    """Give each layer its numbers of heads and hidden units, in place.
 
     Args:
         model: an encoder with random weights.
-        config: with `layers`, `heads` and `feedforward`.
+        config: with `heads` and `feedforward`.
 
     Raises:
         ParamsError: the encoder has other module names, or other numbers of layers.
     """
     per_layer = config.feedforward if isinstance(config.feedforward, list) else None
-    if config.layers is None and config.heads is None and per_layer is None:
+    if config.heads is None and per_layer is None:
         return
     blocks = getattr(getattr(model, "encoder", None), "layer", None)
     if not isinstance(blocks, nn.ModuleList):
         raise _no_fit("the encoder has no layers with BERT's module names")
-    if config.layers is not None:
-        if max(config.layers) >= len(blocks) or sorted(set(config.layers)) != config.layers:
-            raise _no_fit(f"layers must ascend, below {len(blocks)}")
-        blocks = nn.ModuleList([blocks[i] for i in config.layers])
-        model.encoder.layer = blocks
-        model.config.num_hidden_layers = len(blocks)
     for name, counts in (("heads", config.heads), ("feedforward", per_layer)):
         if counts is not None and len(counts) != len(blocks):
             raise _no_fit(f"{name} has {len(counts)} numbers for {len(blocks)} layers")
@@ -249,7 +243,7 @@ def _no_fit(what: str) -> ParamsError:
     return ParamsError(
         what,
         where="train.nets.pretrained",
-        remedy="set layers, heads and feedforward to null, or to the encoder's shape",
+        remedy="set heads and feedforward to null, or to the encoder's shape",
     )
 
 

@@ -101,8 +101,8 @@ NETS: dict[str, tuple[Any, PruningSpec, Any, dict[str, torch.Tensor]]] = {
         lambda config: Pretrained(config, BERT, 3),
         TEXT,
     ),
-    "shallow pretrained": (
-        PretrainedConfig(layers=[1], heads=[2], feedforward=[20]),
+    "narrow pretrained": (
+        PretrainedConfig(heads=[2, 2], feedforward=[20, 20]),
         PretrainedPruningSpec(),
         lambda config: Pretrained(config, BERT, 3),
         TEXT,
@@ -262,24 +262,6 @@ def test_layers_of_an_encoder_have_their_own_numbers_of_heads_and_units() -> Non
         torch.testing.assert_close(smaller(**TEXT), module(**TEXT), atol=1e-5, rtol=1e-5)
 
 
-def test_an_encoder_without_a_layer_computes_what_the_whole_one_does_past_it() -> None:
-    module = whole("pretrained")
-    name = "encoder.encoder.layer."
-    cut = {
-        key.replace(f"{name}1.", f"{name}0."): value
-        for key, value in module.state_dict().items()
-        if not key.startswith(f"{name}0.")
-    }
-    smaller = Pretrained(PretrainedConfig(layers=[1]), BERT, 3).eval()
-    smaller.load_state_dict(cut)
-    with torch.no_grad():
-        before = module(**TEXT)
-        first = module.get_submodule(f"{name}0")
-        first.register_forward_hook(lambda layer, inputs, output: inputs[0])
-        torch.testing.assert_close(smaller(**TEXT), module(**TEXT), atol=1e-5, rtol=1e-5)
-        assert not torch.allclose(before, module(**TEXT), atol=1e-2)
-
-
 def test_an_old_config_with_one_number_builds_the_same_network() -> None:
     old = Pretrained(PretrainedConfig.model_validate({"feedforward": 10}), BERT, 3)
     new = Pretrained(PretrainedConfig(feedforward=[10, 10]), BERT, 3)
@@ -290,10 +272,8 @@ def test_an_old_config_with_one_number_builds_the_same_network() -> None:
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        ({"layers": [2]}, "below 2"),
-        ({"layers": [1, 0]}, "must ascend"),
         ({"heads": [1]}, "heads has 1 numbers for 2 layers"),
-        ({"layers": [1], "feedforward": [8, 8]}, "feedforward has 2 numbers for 1 layers"),
+        ({"feedforward": [8]}, "feedforward has 1 numbers for 2 layers"),
     ],
 )
 def test_a_config_that_does_not_fit_the_encoder_is_refused(
