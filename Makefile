@@ -6,8 +6,7 @@
 # make fuzz         the long form of the fuzz tests: hours of new examples (make fuzz FUZZ_FACTOR=100: fewer)
 PYTHON ?= python3
 PIPELINE ?= default
-# More processes than cores: tests wait for servers and Ray a third of the time.
-WORKERS ?= 3
+WORKERS ?= 2
 FUZZ_FACTOR ?= 2000
 TESTS ?= not faults and not docs
 PYTEST = .venv/bin/python -m pytest
