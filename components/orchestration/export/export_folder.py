@@ -10,12 +10,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.core.bundles import CARD, Card, read_bundle
+from components.core.bundles import CARD, Card, read_bundle, write_bundle
 from components.core.cards import REMEDY
 from components.core.errors import BundleError, InputError
 from components.core.escaping import markdown, markdown_code
@@ -264,6 +264,8 @@ def _write(
         cases = _cases(champion, facet.ANSWER_FIELDS)
         _write_network(folder, champion, format_name)
         _write_preprocessing(folder, card.task)
+    if format_name == "onnx":
+        _write_onnx_card(folder, champion)
     (folder / "requirements.txt").write_text(_pinned(requirements), encoding="utf-8")
     check = {"tolerance": tolerance, "cases": cases}
     (folder / "check.json").write_text(to_json(check), encoding="utf-8")
@@ -279,6 +281,7 @@ def _write(
         "usage": usage,
         "cases": len(cases),
         "tolerance": f"{tolerance:g}",
+        "is_served": format_name == "onnx" or card.runtime == "numpy",
     }
     script = "predict_bundle.py" if format_name == "safetensors" else "predict.py"
     for template, name in ((script, "predict.py"), ("check.py", "check.py"), ("README.md",) * 2):
@@ -320,6 +323,17 @@ def _write_network(folder: Path, champion: _Champion, format_name: str) -> None:
         module = load_module(verified)
     graph = base.models(card.task).architectures[card.architecture].graphs(module)["forward"]
     write_weights(format_name, graph, example, folder)
+
+
+def _write_onnx_card(folder: Path, champion: _Champion) -> None:
+    """Write the card of the exported graph, so that the folder is a bundle of its own."""
+    from components.inference.predictor import GRAPH, WEIGHTS
+
+    if champion.card.runtime == "onnx":
+        return
+    files = {name: content for name, content in champion.files.items() if name != WEIGHTS}
+    files[GRAPH] = (folder / GRAPH).read_bytes()
+    write_bundle(folder, replace(champion.card, runtime="onnx"), files)
 
 
 def _write_preprocessing(folder: Path, task: str) -> None:
