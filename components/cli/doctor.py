@@ -156,7 +156,7 @@ def _python() -> Finding:
 
 def _versions(constraints: Path) -> Finding:
     """Check that the needed libraries are installed, in the tested versions."""
-    install = "pip install -e . -c constraints.txt, in .venv"
+    install = "pip install -c constraints.txt -e '.[pipeline]', in .venv"
     missing = [name for name in _NEEDED if installed_version(name) is None]
     if missing:
         return Finding("libraries", "bad", f"not installed: {', '.join(missing)}", install)

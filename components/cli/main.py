@@ -25,7 +25,14 @@ from components.cli.completion import (
 )
 from components.cli.help_text import EXIT_CODES, PANELS, examples
 from components.cli.keys import keys_app
-from components.cli.pipeline_argument import Name, Pipeline, choose_pipeline, split_name
+from components.cli.pipeline_argument import (
+    Name,
+    Pipeline,
+    choose_pipeline,
+    explicit_pipeline,
+    split_name,
+)
+from components.cli.pipeline_extra import check_pipeline, require_pipeline
 from components.cli.tracking_store_commands import app as tracking
 from components.cli.version import show_versions
 from components.core import escaping
@@ -60,6 +67,7 @@ class CommandGroup(TyperGroup):
             for name in names:
                 command: Any = commands[name]
                 command.rich_help_panel = panel
+                require_pipeline(name, command)
                 self.commands[name] = command
 
     def make_context(self, *args: Any, **options: Any) -> Any:
@@ -487,6 +495,7 @@ def status() -> None:
         "gristmill serve",
         "gristmill serve digits --port 8001",
         "gristmill serve --host 0.0.0.0",
+        "gristmill serve --bundle digits-onnx",
     )
 )
 def serve(
@@ -507,6 +516,25 @@ def serve(
             ),
         ),
     ] = "127.0.0.1",
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help=(
+                "Serve the bundle in a folder, such as one of gristmill export. "
+                "It needs no project and no Ray. Then NAME is the name in answers."
+            ),
+            show_default="none",
+        ),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="With --bundle: a further host, as serve.allowed_hosts has them. Repeatable.",
+            show_default="none",
+        ),
+    ] = None,
     pipeline: Pipeline = None,
 ) -> None:
     """Serve the champion over HTTP until Ctrl-C.
@@ -514,6 +542,27 @@ def serve(
     A new champion takes over without a restart.
     Two pipelines can be served at a time, each on its port.
     """
+    if bundle is not None:
+        from components.orchestration.project import keys_file
+        from components.orchestration.service.bundle_service import hold_bundle
+        from components.serving.http.keyring import Keyring
+
+        hold_bundle(
+            bundle,
+            explicit_pipeline(name, pipeline),
+            host=host,
+            port=port,
+            keys=Keyring.from_environment(keys_file(root())),
+            allowed_hosts=allow_host or (),
+        )
+        return
+    if allow_host:
+        raise InputError(
+            "goes with --bundle",
+            where="--allow-host",
+            remedy="name the host in serve.allowed_hosts of params.yaml",
+        )
+    check_pipeline()
     from components.orchestration.service.service import hold
 
     hold(root(), choose_pipeline(root(), name, pipeline), host, port)

@@ -104,18 +104,33 @@ def claim(host: str, port: int) -> int:
     Raises:
         EnvironmentFault: the port is taken.
     """
+    with listen(host, port) as probe:
+        return int(probe.getsockname()[1])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound to an address.
+
+    Args:
+        host: where to listen.
+        port: where to listen; 0: any free one.
+
+    Raises:
+        EnvironmentFault: the port is taken.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-            return int(probe.getsockname()[1])
-        except OSError as error:
-            raise EnvironmentFault(
-                f"cannot listen on {host}:{port}: {error.strerror}",
-                where="--port",
-                remedy="choose another with --port N, or --port 0 for any free one",
-            ) from None
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise EnvironmentFault(
+            f"cannot listen on {host}:{port}: {error.strerror}",
+            where="--port",
+            remedy="choose another with --port N, or --port 0 for any free one",
+        ) from None
+    return listener
 
 
 def reachable(host: str) -> str:
