@@ -25,11 +25,9 @@ def documents(path: Path) -> list[Any]:
     return list(YAML(typ="safe").load_all(path))
 
 
-def instructions() -> list[tuple[str, str]]:
-    """Word and rest of each instruction of the Dockerfile."""
-    text = re.sub(
-        r"^\s*#.*\n", "", (DEPLOY / "Dockerfile").read_text(encoding="utf-8"), flags=re.MULTILINE
-    )
+def instructions(name: str = "Dockerfile") -> list[tuple[str, str]]:
+    """Word and rest of each instruction of a Dockerfile."""
+    text = re.sub(r"^\s*#.*\n", "", (DEPLOY / name).read_text(encoding="utf-8"), flags=re.MULTILINE)
     return [
         (line.split(None, 1)[0], line.split(None, 1)[1])
         for line in text.replace("\\\n", " ").splitlines()
@@ -63,8 +61,11 @@ def pods(path: Path) -> Iterator[tuple[str, Any]]:
                 yield each["kind"], group["template"]
 
 
-def test_the_image_is_built_from_files_that_exist_and_runs_a_command_that_exists() -> None:
-    told = instructions()
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.slim"])
+def test_the_image_is_built_from_files_that_exist_and_runs_a_command_that_exists(
+    name: str,
+) -> None:
+    told = instructions(name)
     for word, rest in told:
         if word == "COPY":
             sources = [each for each in shlex.split(rest)[:-1] if not each.startswith("--")]
@@ -81,13 +82,16 @@ def test_the_image_is_built_from_files_that_exist_and_runs_a_command_that_exists
         and users[-1] == "gristmill"
         and "useradd" in " ".join(rest for word, rest in told if word == "RUN")
     )
-    extras = re.search(r"\.\[([\w,]+)\]", " ".join(rest for _, rest in told))
-    assert extras and all(
-        re.search(
-            rf"^{name} = \[", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE
-        )
-        for name in extras[1].split(",")
-    )
+
+
+def test_the_image_of_all_roles_has_the_pipeline_and_the_slim_one_no_extra() -> None:
+    extras = re.search(r"\.\[([\w,]+)\]", " ".join(rest for _, rest in instructions()))
+    assert extras and "pipeline" in extras[1].split(",")
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert all(re.search(rf"^{name} = \[", project, re.MULTILINE) for name in extras[1].split(","))
+    slim = [rest for word, rest in instructions("Dockerfile.slim") if word == "RUN"]
+    assert any(rest.endswith("pip install -c constraints.txt .") for rest in slim)
+    assert "[" not in "".join(slim)
 
 
 def test_what_is_private_or_large_stays_out_of_the_image() -> None:
