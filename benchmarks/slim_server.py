@@ -36,11 +36,10 @@ def install(environment: Path) -> None:
     subprocess.run(words, cwd=ROOT, check=True)
 
 
-def size_mib(environment: Path) -> int:
-    """Return the disk space of the installed packages, in MiB."""
+def installed_bytes(environment: Path) -> int:
+    """Return the size of the installed packages, pip among them."""
     (folder,) = environment.glob("lib/python3*/site-packages")
-    words = ["du", "-sm", folder]
-    return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()[0])
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def first_answer(environment: Path, bundle: Path, query: bytes) -> tuple[float, float, float]:
@@ -76,7 +75,7 @@ def main(environment: Path, query: str, bundles: list[Path]) -> None:
     """Print the rows."""
     if not environment.exists():
         install(environment)
-    print(f"{processor_name()}; {size_mib(environment)} MiB installed")
+    print(f"{processor_name()}; {installed_bytes(environment) / 1e6:.0f} MB installed")
     print("| bundle | first answer, s: median (range) | of computing, s | memory (PSS), MiB |")
     print("| --- | --- | --- | --- |")
     for bundle in bundles:
