@@ -27,6 +27,7 @@ _ORDER = (
     "task",
     "cluster",
     "retrain",
+    "release_webhook",
     "ingest",
     "clean",
     "augment",
@@ -44,6 +45,7 @@ _ORDER = (
 _DESCRIPTIONS = {
     "cluster.storage": "a folder that all nodes mount, needed with more than one node",
     "retrain.min_rows": "a source that shrank below this share of its rows is refused",
+    "release_webhook.url": "http(s)://… or ${NAME}, that receives each decision on a version",
     "ingest.source.path": "the file or folder itself; DVC watches it",
     "ingest.columns": "what the task wants: its column in the source",
     "ingest.max_bytes_per_value": "larger values are quarantined",
