@@ -34,6 +34,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     "cluster": "Ray cluster of the stages, which changes no result.",
     "retrain": "Checks and messages of `gristmill retrain`, which change no result.",
     "release_webhook": "Messages about decisions on versions, which change no result.",
+    "preset": "Preset of `gristmill run --preset`, and what it replaced.",
     "ingest": "Source of the raw data.",
     "clean": "Cleaning of rows, duplicates and the split into train, validation and test.",
     "augment": "Variants of train rows.",
@@ -129,6 +130,22 @@ class ReleaseWebhook(Strict):
     )
 
 
+class ReplacedValue(Strict):
+    """A value that a preset replaced, and its own."""
+
+    before: Any = Field(description="Value without the preset.")
+    now: Any = Field(description="Value of the preset.")
+
+
+class PresetRecord(Strict):
+    """The preset of `gristmill run --preset`, which writes this section."""
+
+    name: str = Field("good", description="Name of the preset.")
+    replaced: dict[str, ReplacedValue] = Field(
+        {}, description="Dotted path of each value that the preset replaced."
+    )
+
+
 @dataclass(frozen=True)
 class Params:
     """Validated params."""
@@ -141,6 +158,7 @@ class Params:
     sections: dict[str, BaseModel]
     retrain: Retrain = field(default_factory=Retrain)
     release_webhook: ReleaseWebhook = field(default_factory=ReleaseWebhook)
+    preset: PresetRecord = field(default_factory=PresetRecord)
 
     @property
     def name(self) -> str:
@@ -206,6 +224,7 @@ def tree_model(task: str) -> type[BaseModel]:
         "monitor": (MonitorParams, MonitorParams()),
         "retrain": (Retrain, Retrain()),
         "release_webhook": (ReleaseWebhook, ReleaseWebhook()),
+        "preset": (PresetRecord, PresetRecord()),
     }
     fields |= {section: (section_model(section, task), ...) for section in SECTIONS}
     described: dict[str, Any] = {
@@ -253,6 +272,7 @@ def load(path: Path, shown: str | None = None) -> Params:
         sections=sections,
         retrain=model.retrain,
         release_webhook=model.release_webhook,
+        preset=model.preset,
     )
 
 
