@@ -150,7 +150,28 @@ def main_options(
     """Take the options of the command itself."""
 
 
-@app.command(epilog=examples("gristmill run", "gristmill run digits", "gristmill run --fresh"))
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        metavar="PRESET",
+        help=(
+            "fast: a short fit without a search. good: params.yaml without a preset. "
+            "best: a wide search. It is written into params.yaml."
+        ),
+        show_default="the one in params.yaml",
+    ),
+]
+
+
+@app.command(
+    epilog=examples(
+        "gristmill run",
+        "gristmill run digits",
+        "gristmill run --fresh",
+        "gristmill run --preset fast",
+    )
+)
 def run(
     name: Name = None,
     fresh: Annotated[
@@ -159,6 +180,7 @@ def run(
             help="Run all stages again. Resumable state and finished trials are discarded."
         ),
     ] = False,
+    preset: Preset = None,
     pipeline: Pipeline = None,
 ) -> None:
     """Run a pipeline from ingest to serve.
@@ -170,6 +192,12 @@ def run(
     from components.orchestration.runner.run import run_pipeline
 
     name = choose_pipeline(root(), name, pipeline, needs_model=False)
+    if preset is not None:
+        from components.orchestration.presets import use_preset
+        from components.orchestration.runner.run import files_of
+
+        for line in use_preset(root(), files_of(root(), name)[0], preset):
+            print_line(line)
     raise typer.Exit(run_pipeline(root(), name, fresh))
 
 
@@ -434,6 +462,7 @@ def new(
     columns: Columns = None,
     labels: Renames = "",
     set_: Settings = None,
+    preset: Preset = None,
     yes: Yes = False,
 ) -> None:
     """Make a pipeline for your own data.
@@ -454,6 +483,7 @@ def new(
         columns=column_names(columns),
         renames=labels,
         settings=set_ or (),
+        preset=preset,
     )
     wizard = Wizard() if is_interactive() and not yes else None
     for line in create(root(), name, task, data, options=options, wizard=wizard):

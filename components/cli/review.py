@@ -21,6 +21,7 @@ from components.core.terminal import print_line
 from components.orchestration.project import root
 
 if TYPE_CHECKING:
+    from components.orchestration.pipeline_params import Params
     from components.registry.release.gates import GateParams, GateRules
     from components.registry.release.release_log import Release
     from components.registry.versions.reader import RegistrySnapshot
@@ -264,21 +265,23 @@ def _open(pipeline: str) -> tuple[RegistrySnapshot, GateRules]:
         InputError: nothing was registered yet.
     """
     from components.core.errors import InputError
-    from components.orchestration.pipeline_params import load
-    from components.orchestration.runner.run import files_of
+    from components.orchestration.release_events import send_events
     from components.registry.release.gates import gate_rules
     from components.registry.release.mlflow_requests import apply_mlflow_requests
     from components.registry.versions.reader import read_snapshot
 
-    path = files_of(root(), pipeline)[0]
-    params = load(path, shown=path.relative_to(root()).as_posix())
+    params = _params(pipeline)
+    send_events(root(), params)
     gates: GateParams = params.sections["registry"].gates  # type: ignore[attr-defined]
     rules = gate_rules(params.task, gates)
-    for release in apply_mlflow_requests(root(), pipeline, rules):
+    requests = apply_mlflow_requests(root(), pipeline, rules)
+    for release in requests:
         print_line(
             f"from MLflow: version {release.version} {release.decision} "
             f"by {release.who} ({release.why})"
         )
+    if requests:
+        send_events(root(), params)
     snapshot = read_snapshot(root(), pipeline)
     if snapshot is None or not snapshot.versions:
         command = "gristmill run" if pipeline == "default" else f"gristmill run {pipeline}"
@@ -290,8 +293,24 @@ def _open(pipeline: str) -> tuple[RegistrySnapshot, GateRules]:
     return snapshot, rules
 
 
+def _params(pipeline: str) -> Params:
+    """Return the params of a pipeline."""
+    from components.orchestration.pipeline_params import load
+    from components.orchestration.runner.run import files_of
+
+    path = files_of(root(), pipeline)[0]
+    return load(path, shown=path.relative_to(root()).as_posix())
+
+
 def _report(release: Release, pipeline: str) -> None:
-    """Print what a decision changed."""
+    """Print what a decision changed, and send its messages."""
+    from components.orchestration.release_events import send_events
+
+    _print_change(release, pipeline)
+    send_events(root(), _params(pipeline))
+
+
+def _print_change(release: Release, pipeline: str) -> None:
     before = f"version {release.before}" if release.before else "none"
     if release.decision == "rejected":
         print_line(

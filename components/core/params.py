@@ -32,26 +32,41 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         ParamsError: missing file, malformed YAML, or not a mapping.
     """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     try:
-        tree = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError:
         raise ParamsError(
             "there is no such params file",
             where=str(path),
             remedy="gristmill new NAME --task T --data FILE",
         ) from None
+    return parse_yaml(content, path.name)
+
+
+def parse_yaml(content: bytes, source: str) -> dict[str, Any]:
+    """Parse a YAML 1.2 mapping.
+
+    Args:
+        content: in UTF-8.
+        source: name of the file in messages.
+
+    Raises:
+        ParamsError: malformed YAML, or not a mapping.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        tree = YAML(typ="safe", pure=True).load(content.decode("utf-8"))
     # An invalid date or number raises ValueError. Deep brackets exhaust the parser.
     except (YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise ParamsError(
-            f"is not readable YAML: {error}", where=path.name, remedy="mend the line named above"
+            f"is not readable YAML: {error}", where=source, remedy="mend the line named above"
         ) from None
     if not isinstance(tree, dict):
         raise ParamsError(
             "must hold a mapping of sections",
-            where=path.name,
+            where=source,
             remedy="compare it with the shipped params.yaml",
         )
     return tree

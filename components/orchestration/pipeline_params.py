@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, Field, create_model
+from pydantic import AfterValidator, BaseModel, Field, create_model
+from pydantic_core import PydanticCustomError
 
 from components.core.errors import ParamsError
 from components.core.files import to_json
@@ -31,6 +33,8 @@ DESCRIPTIONS: Mapping[str, str] = {
     "task": "Kind of problem that the pipeline solves.",
     "cluster": "Ray cluster of the stages, which changes no result.",
     "retrain": "Checks and messages of `gristmill retrain`, which change no result.",
+    "release_webhook": "Messages about decisions on versions, which change no result.",
+    "preset": "Preset of `gristmill run --preset`, and what it replaced.",
     "ingest": "Source of the raw data.",
     "clean": "Cleaning of rows, duplicates and the split into train, validation and test.",
     "augment": "Variants of train rows.",
@@ -80,6 +84,68 @@ class Retrain(Strict):
     )
 
 
+ReleaseEvent = Literal["waiting_for_review", "approved", "rejected", "released", "rolled_back"]
+# A name of an environment variable, which stands for its value.
+VARIABLE = re.compile(r"\$\{(\w+)\}")
+WEB_URL = re.compile(r"https?://[^\s@]+")
+
+
+def _check_url(url: str) -> str:
+    # Not a pattern: its message would show the address, which may hold a secret.
+    if not (VARIABLE.fullmatch(url) or WEB_URL.fullmatch(url)):
+        raise PydanticCustomError(
+            "secret",
+            "must be http:// or https:// without a user name, a space or an @, "
+            "or be all of it in the environment: ${NAME}",
+        )
+    return url
+
+
+def _check_variable(secret: str) -> str:
+    if not VARIABLE.fullmatch(secret):
+        raise PydanticCustomError("secret", "must be in the environment: write ${NAME} here")
+    return secret
+
+
+class ReleaseWebhook(Strict):
+    """Messages about decisions on versions. No stage tracks them."""
+
+    url: Annotated[str, AfterValidator(_check_url)] | None = Field(
+        None,
+        description="URL that receives each event as JSON, or ${NAME} of the environment "
+        "(null: none).",
+    )
+    secret: Annotated[str, AfterValidator(_check_variable)] | None = Field(
+        None,
+        description="Key of the signature, as ${NAME} of the environment (null: no signature).",
+    )
+    events: list[ReleaseEvent] = Field(
+        list(get_args(ReleaseEvent)), description="Events that are sent."
+    )
+    format: Literal["json", "dingtalk", "wecom", "feishu"] = Field(
+        "json", description="Form of the message (json: all fields; the others: one sentence)."
+    )
+    timeout_s: float = Field(
+        10.0, gt=0, le=60, description="Most seconds that a command waits for the receiver."
+    )
+
+
+class ReplacedValue(Strict):
+    """A value that a preset replaced, and its own."""
+
+    before: Any = Field(description="Value without the preset.")
+    now: Any = Field(description="Value of the preset.")
+
+
+class PresetRecord(Strict):
+    """The preset of `gristmill run --preset`, which writes this section."""
+
+    name: str = Field("good", description="Name of the preset.")
+    replaced: dict[str, ReplacedValue] = Field(
+        {}, description="Dotted path of each value that the preset replaced."
+    )
+
+
 @dataclass(frozen=True)
 class Params:
     """Validated params."""
@@ -91,6 +157,8 @@ class Params:
     monitor: MonitorParams
     sections: dict[str, BaseModel]
     retrain: Retrain = field(default_factory=Retrain)
+    release_webhook: ReleaseWebhook = field(default_factory=ReleaseWebhook)
+    preset: PresetRecord = field(default_factory=PresetRecord)
 
     @property
     def name(self) -> str:
@@ -155,6 +223,8 @@ def tree_model(task: str) -> type[BaseModel]:
         "cluster": (Cluster, Cluster()),
         "monitor": (MonitorParams, MonitorParams()),
         "retrain": (Retrain, Retrain()),
+        "release_webhook": (ReleaseWebhook, ReleaseWebhook()),
+        "preset": (PresetRecord, PresetRecord()),
     }
     fields |= {section: (section_model(section, task), ...) for section in SECTIONS}
     described: dict[str, Any] = {
@@ -201,6 +271,8 @@ def load(path: Path, shown: str | None = None) -> Params:
         monitor=model.monitor,
         sections=sections,
         retrain=model.retrain,
+        release_webhook=model.release_webhook,
+        preset=model.preset,
     )
 
 

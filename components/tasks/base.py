@@ -1586,6 +1586,18 @@ class ChoosesInputs(Protocol):
         """
 
 
+@runtime_checkable
+class DeclaresPresets(Protocol):
+    """A Defaults of a task with presets: sets of params that a person takes by their name.
+
+    Attributes:
+        presets: name -> function from the tree of params, with all defaults, to the settings that
+            replace its values. `good` is the name of the params without a preset.
+    """
+
+    presets: Mapping[str, Callable[[Mapping[str, Any]], Sequence[Setting]]]
+
+
 # -- access to the facets
 def tasks() -> list[str]:
     """Return the ids of the tasks: folders beside this file that have a schema."""

@@ -342,3 +342,16 @@ def answers(client: httpx.Client) -> bool:
         return client.get("/").status_code == 200
     except httpx.TransportError:
         return False
+
+
+def test_a_fast_preset_leads_from_a_table_to_a_winner(ran: tuple[Project, Done, Done]) -> None:
+    project = ran[0]
+    data = ("--data", "docs/examples/reviews.csv")
+    made = project.gristmill("new", "quick", *data, "--preset", "fast", "-y")
+    assert "preset fast: train.classical.models" in made.out, made.error
+    done = project.gristmill("run", "quick")
+    assert done.code == 0, done.error
+    reports = project.root / "data/quick/reports"
+    board = json.loads((reports / "leaderboard.json").read_text(encoding="utf-8"))
+    assert [row["name"] for row in board["candidates"] if row["winner"]]
+    assert "tuned" not in {row["name"] for row in board["candidates"]}

@@ -117,7 +117,12 @@ def test_dvc_tracks_each_section(name: str) -> None:
         for keys in entry.values()
         for key in keys
     }
-    assert set(tree) - tracked - {"monitor"} == {"pipeline", "cluster", "retrain"}
+    assert set(tree) - tracked - {"monitor"} == {
+        "pipeline",
+        "cluster",
+        "retrain",
+        "release_webhook",
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)

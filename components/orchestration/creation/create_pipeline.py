@@ -65,6 +65,7 @@ from components.orchestration.creation.task_guess import TaskGuess, guess_task, 
 from components.orchestration.creation.wizard import Wizard
 from components.orchestration.output_paths import check_input_path, check_new_outputs
 from components.orchestration.pipeline_params import section_model
+from components.orchestration.presets import GOOD, check_preset, with_preset
 from components.stages.clean.cleaning import target_of
 from components.stages.ingest import source_files
 from components.stages.ingest.columns import TIME, Layout, layout
@@ -146,9 +147,15 @@ def create(
         task = guess.task
         options = replace(options, target=options.target or guess.target)
     check_task(task)
+    if options.preset is not None:
+        check_preset(task, options.preset)
     draft = new_draft(root, name, task, data, options)
     lines, params = _measure(draft, options, wizard, guess)
     params_text = _text(draft, params)
+    if options.preset not in (None, GOOD):
+        change = with_preset(params_text, options.preset, "params.yaml", keep=draft.set_paths)
+        params_text = change.text
+        lines += change.lines
     if wizard is not None:
         wizard.show(lines)
         if not wizard.agrees(f"write pipelines/{name}?", default=True):

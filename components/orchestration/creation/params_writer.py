@@ -27,6 +27,7 @@ _ORDER = (
     "task",
     "cluster",
     "retrain",
+    "release_webhook",
     "ingest",
     "clean",
     "augment",
@@ -44,6 +45,7 @@ _ORDER = (
 _DESCRIPTIONS = {
     "cluster.storage": "a folder that all nodes mount, needed with more than one node",
     "retrain.min_rows": "a source that shrank below this share of its rows is refused",
+    "release_webhook.url": "http(s)://… or ${NAME}, that receives each decision on a version",
     "ingest.source.path": "the file or folder itself; DVC watches it",
     "ingest.columns": "what the task wants: its column in the source",
     "ingest.max_bytes_per_value": "larger values are quarantined",
@@ -142,6 +144,8 @@ class ParamsDraft:
         """
         model = validate(tree_model(self.task), self.tree, source)
         tree = _with_defaults(model, self.tree)
+        # Only a preset writes it.
+        tree.pop("preset")
         names = [*_ORDER, *[name for name in tree if name not in _ORDER]]
         return {name: tree[name] for name in names if name in tree}
 
@@ -298,7 +302,7 @@ def _entry(
     indent: str,
     comment: str,
 ) -> list[str]:
-    return _with_comment(f"{indent}{scalar(key)}: {_flow(value)}", indent, comment)
+    return _with_comment(f"{indent}{scalar(key)}: {flow(value)}", indent, comment)
 
 
 def _with_comment(line: str, indent: str, comment: str) -> list[str]:
@@ -314,13 +318,13 @@ def _with_comment(line: str, indent: str, comment: str) -> list[str]:
     return [*above, line]
 
 
-def _flow(value: Any) -> str:
+def flow(value: Any) -> str:
     """Return a value as YAML on one line."""
     if isinstance(value, Mapping):
-        pairs = ", ".join(f"{scalar(str(key))}: {_flow(item)}" for key, item in value.items())
+        pairs = ", ".join(f"{scalar(str(key))}: {flow(item)}" for key, item in value.items())
         return f"{{{pairs}}}"
     if isinstance(value, list | tuple):
-        items = ", ".join(map(_flow, value))
+        items = ", ".join(map(flow, value))
         return f"[{items}]"
     return scalar(value)
 

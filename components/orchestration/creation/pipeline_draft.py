@@ -39,6 +39,7 @@ class NewOptions:
         columns: names of the columns of a table without a header.
         renames: new names of targets, such as Positive=positive,n/a=
         settings: params, as key=value.
+        preset: a preset of the task; None: its defaults.
     """
 
     text: str | None = None
@@ -48,6 +49,7 @@ class NewOptions:
     columns: Sequence[str] = ()
     renames: str = ""
     settings: Sequence[str] = ()
+    preset: str | None = None
 
 
 @dataclass

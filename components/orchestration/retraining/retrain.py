@@ -23,6 +23,7 @@ from components.orchestration import webhooks
 from components.orchestration.locks import only_one
 from components.orchestration.pipeline_params import Params, load
 from components.orchestration.processes import end_with_parent, identify
+from components.orchestration.release_events import send_events
 from components.orchestration.retraining import project_copy, stored_split
 from components.orchestration.retraining.pipeline_inputs import read_inputs
 from components.orchestration.retraining.pipeline_output import PipelineResult, follow
@@ -82,6 +83,7 @@ def retrain(
     file = files_of(root, name)[0]
     params = load(file, shown=file.relative_to(root).as_posix())
     with only_one(root / "data" / ".state" / "retrain.lock", "a retrain of this project"):
+        send_events(root, params)
         log = RetrainLog(root, name)
         _report_killed(params, log)
         snapshot = read_snapshot(root, name)

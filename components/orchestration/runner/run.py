@@ -24,6 +24,7 @@ from components.orchestration.output_paths import check_input_path
 from components.orchestration.pipeline_params import Params, load
 from components.orchestration.processes import end_with_parent
 from components.orchestration.project import FRESH
+from components.orchestration.release_events import send_events
 from components.orchestration.runner.dvc_lock import repair_rwlock, restore_lock
 from components.orchestration.runner.gitignore import check_not_in_git, ignore_outputs
 from components.orchestration.runner.pull import pull_first
@@ -91,6 +92,7 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
     token = f"run-{uuid.uuid4().hex[:12]}"
     started = time.monotonic()
     with only_one(root / "data" / ".state" / "run.lock", "a run of this project"):
+        send_events(root, params)
         _prepare(root, params, dvc_file, command)
         # This import reads tables, so it follows the checks: errors are printed without delay.
         from components.orchestration.retraining import run_record

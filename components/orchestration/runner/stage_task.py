@@ -74,6 +74,7 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
         GristmillError: of any kind that a person can correct.
     """
     from components.orchestration.locks import only_one
+    from components.orchestration.release_events import send_events
     from components.orchestration.runner.dvc_lock import save_lock
     from components.orchestration.runner.gitignore import check_not_in_git, ignore_outputs
     from components.orchestration.runner.in_process import runs_in_process
@@ -109,7 +110,11 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
             in_process=in_process,
             watcher=Watcher(name),
         )
+        if STAGES[name].registers:
+            send_events(root, params)
         result = _result(call, earlier)
+        if STAGES[name].registers:
+            send_events(root, params)
     keep_only_result(state)
     clear_others(state)
     call.watcher.done(time.monotonic() - started, result.work_s, _how(earlier, in_process))

@@ -107,6 +107,7 @@ def _serve(
 ) -> None:
     """Serve the champion and follow the registry until an interrupt."""
     from components.orchestration.drift.drift_check import Watchman
+    from components.orchestration.release_events import keep_sending
     from components.orchestration.service.registry_watch import begin, lead
     from components.registry.release.gates import gate_rules
     from components.serving.replicas.deploy import remove
@@ -118,6 +119,7 @@ def _serve(
         where = f"answers at {url}   (page {url}/  API {url}/docs  Ctrl-C ends it)"
         console.print(styled((params.name, "bold"), f" version {first.version} {where}"))
         Watchman(root, params, _log_line).start()
+        keep_sending(root, params, home.params.poll_s, _log_line)
         lead(home, first, refused, url, rules, _log_line)
     except KeyboardInterrupt:
         # A second Ctrl-C must not interrupt the removal.

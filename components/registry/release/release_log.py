@@ -109,9 +109,18 @@ class ReleaseState:
 def records(snapshot: RegistrySnapshot) -> list[Release]:
     """Return all decisions, oldest first."""
     old = [value for key, value in sorted(snapshot.tags.items()) if key.startswith(_OLD)]
-    new = [value for key, value in sorted(snapshot.params.items()) if key.startswith(PLACE)]
-    releases = [_parse(text) for text in (*old, *new)]
-    return [release for release in releases if release is not None]
+    releases = [release for text in old if (release := _parse(text)) is not None]
+    return [*releases, *numbered_records(snapshot).values()]
+
+
+def numbered_records(snapshot: RegistrySnapshot) -> dict[str, Release]:
+    """Return the decisions in the run of releases, oldest first: name of the param -> decision."""
+    numbered = {}
+    for key, text in sorted(snapshot.params.items()):
+        release = _parse(text) if key.startswith(PLACE) else None
+        if release is not None:
+            numbered[key] = release
+    return numbered
 
 
 def _parse(text: str) -> Release | None:

@@ -22,6 +22,7 @@ from components.tasks.shared.defaults.classification.defaults import (
     check_classes,
     describe_classes,
 )
+from components.tasks.shared.defaults.presets import Presets, with_search, without_search
 
 # Images whose pixels are read, evenly distributed. The sizes of all images are read.
 _DECODED = 500
@@ -50,6 +51,8 @@ _MULTIPLICATIONS_PER_SECOND = 11e9
 # Rows -> epochs: few rows need many passes.
 _EPOCHS = ((500, 60), (2_000, 40), (5_000, 30), (20_000, 20), (math.inf, 12))
 _LEAST_EPOCHS = 6
+# Rows of the linear model in a fast run.
+_FAST_ROWS = 4_000
 _MANY_ROWS = 20_000
 # Sides that photos are shrunk to, the largest first.
 _SIDES = (128, 96, 64)
@@ -306,6 +309,11 @@ class ImageMeasurements:
 class ImageDefaults(ClassDefaults):
     """Facet defaults.py."""
 
+    @property
+    def presets(self) -> Presets:
+        """Return the presets."""
+        return {"fast": _fast, "best": with_search}
+
     def fit(self, source: SourceStats, target: str | None) -> Fit:  # noqa: ARG002
         """Return whether the source holds pictures."""
         for name, column in source.columns.items():
@@ -388,6 +396,15 @@ class ImageDefaults(ClassDefaults):
             share = f"{measured.colored:,} of {measured.decoded:,} pictures looked at"
             lines.append(f"{share} lose their color: clean.channels")
         return lines
+
+
+def _fast(params: Mapping[str, Any]) -> list[Setting]:
+    """Return the settings of one short fit, and of a linear model on few rows."""
+    rows = min(params["train"]["classical"]["rows"], _FAST_ROWS)
+    return [
+        *without_search(params, epochs=3),
+        Setting("train.classical.rows", rows, "rows of the linear model"),
+    ]
 
 
 def _pixels(measured: ImageMeasurements) -> list[Setting]:

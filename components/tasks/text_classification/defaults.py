@@ -20,6 +20,7 @@ from components.tasks.shared.defaults.classification.defaults import (
     check_classes,
     describe_classes,
 )
+from components.tasks.shared.defaults.presets import Presets, with_search, without_search
 
 # Columns beside texts, at most, of a source whose texts are the input.
 _FEW_COLUMNS = 4
@@ -66,6 +67,10 @@ _SPACE = {
     "learning_rate": {"loguniform": [1.0e-3, 6.0e-3]},
     "nets.counted.n": {"choice": [2, 3, 4]},
     "nets.textcnn.dropout": {"uniform": [0.3, 0.6]},
+}
+_STUDENT = {
+    "architecture": "textcnn",
+    "nets": {"textcnn": {"width": 64, "channels": 64, "kernels": [1, 2, 3]}},
 }
 # Words that are frequent in one language and rare in the others.
 _COMMON_WORDS = {
@@ -157,6 +162,11 @@ class TextMeasurements:
 class TextDefaults(ClassDefaults):
     """Facet defaults.py."""
 
+    @property
+    def presets(self) -> Presets:
+        """Return the presets."""
+        return {"fast": _fast, "best": _best}
+
     def fit(self, source: SourceStats, target: str | None) -> Fit:
         """Return whether the source holds texts and few other inputs."""
         if any(column.is_picture for column in source.columns.values()):
@@ -245,6 +255,31 @@ class TextDefaults(ClassDefaults):
             where = f"tokenize.max_length ({tokens:,} tokens)"
             lines.append(f"{share} of the texts are longer than {where}: networks read their start")
         return lines
+
+
+def _fast(params: Mapping[str, Any]) -> list[Setting]:
+    """Return the settings of n-grams alone: one short fit, and one linear model."""
+    settings = [
+        *without_search(params, epochs=6),
+        Setting("tokenize.pretrained", None, "no encoder"),
+        Setting("tokenize.pretrained_sha256", None, "no encoder"),
+        Setting("train.architecture", "counted", "n-grams, which fit in seconds"),
+        Setting("train.classical.models", ["nb_svm"], "one linear model instead of three"),
+    ]
+    # A search space of another architecture would be a mistake, even without a search.
+    if "architecture" not in params["tune"]["space"]:
+        space = {"learning_rate": _SPACE["learning_rate"]}
+        settings.append(Setting("tune.space", space, "the params that counted has"))
+    return settings
+
+
+def _best(params: Mapping[str, Any]) -> list[Setting]:
+    """Return the settings of a wide search, with a student of the best network."""
+    recipes = {**params["compress"]["recipes"], "distilled": [{"distill": dict(_STUDENT)}]}
+    return [
+        *with_search(params),
+        Setting("compress.recipes", recipes, "a student of the best network"),
+    ]
 
 
 def is_text(column: ColumnStats) -> bool:

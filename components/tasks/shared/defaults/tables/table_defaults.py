@@ -25,6 +25,7 @@ from components.tasks.shared.defaults.classification.defaults import (
     check_classes,
     describe_classes,
 )
+from components.tasks.shared.defaults.presets import Presets, with_search, without_search
 from components.tasks.shared.defaults.tables.column_kinds import (
     ColumnValues,
     Guess,
@@ -119,6 +120,11 @@ class TableDefaults:
     def __init__(self, role: str, other_task: str) -> None:
         self.role = role
         self.other_task = other_task
+
+    @property
+    def presets(self) -> Presets:
+        """Return the presets."""
+        return {"fast": _fast, "best": _best}
 
     def fit(self, source: SourceStats, target: str | None) -> Fit:
         """Return whether the source is a table whose target is of this task's kind."""
@@ -448,6 +454,28 @@ def _no_inputs(left_out: Mapping[str, str]) -> InputError:
         where="--data",
         remedy="bring columns with values, or name an input: --set ingest.inputs.COLUMN=number",
     )
+
+
+def _fast(params: Mapping[str, Any]) -> list[Setting]:
+    """Return the settings of one short fit, and of a small ensemble of trees."""
+    classical = params["train"]["classical"]
+    return [
+        *without_search(params, epochs=3),
+        Setting("train.classical.folds", 2, "a model of each half of the train rows"),
+        Setting("train.classical.trees", min(classical["trees"], 200), "small trees of few steps"),
+    ]
+
+
+def _best(params: Mapping[str, Any]) -> list[Setting]:
+    """Return the settings of a wide search, and of a large ensemble of trees."""
+    classical = params["train"]["classical"]
+    return [
+        *with_search(params),
+        Setting(
+            "train.classical.folds", max(classical["folds"], 10), "more models, more rows each"
+        ),
+        Setting("train.classical.trees", max(classical["trees"], 3000), "trees until none helps"),
+    ]
 
 
 def _limits(longest: int) -> list[Setting]:

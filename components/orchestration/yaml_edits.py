@@ -1,0 +1,94 @@
+"""Edits of single values in the text of a YAML file. All other bytes and comments stay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.nodes import CollectionNode, MappingNode, Node
+
+
+def at_path(tree: Any, path: str) -> Any:
+    """Return the value at a dotted path of a tree; None where there is none."""
+    node = tree
+    for key in path.split("."):
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return node
+
+
+def set_value(text: str, path: str, value: str) -> str:
+    """Return a text with another value at a dotted path.
+
+    Args:
+        text: a mapping in YAML.
+        path: keys that may be missing; those above them are mappings.
+        value: YAML on one line.
+    """
+    node = _compose(text)
+    keys = path.split(".")
+    for number, key in enumerate(keys):
+        entry = _entry(node, key)
+        if entry is None:
+            return _insert(text, node, keys[number:], value)
+        key_node, node = entry
+    if _is_block(node):
+        # The first key of a block is on a later line than the key above it.
+        start = key_node.end_mark.index + 1
+        return f"{text[:start]} {value}{text[_end(node) :]}"
+    return f"{text[: node.start_mark.index]}{value}{text[_end(node) :]}"
+
+
+def replace_section(text: str, key: str, section: str) -> str:
+    """Return a text with another section of a key at the top, at the end of the file.
+
+    Args:
+        text: a mapping in YAML.
+        key: at the top.
+        section: its text with the key; "": it is left out.
+    """
+    entry = _entry(_compose(text), key)
+    if entry is not None:
+        key_node, node = entry
+        start = key_node.start_mark.index
+        end = text.find("\n", _end(node))
+        after = text[end + 1 :] if end >= 0 else ""
+        text = text[:start].removesuffix("\n") + after
+    return f"{text}\n{section}" if section else text
+
+
+def _compose(text: str) -> Node:
+    node: Node = YAML(pure=True).compose(text)
+    return node
+
+
+def _entry(node: Node, key: str) -> tuple[Node, Node] | None:
+    if not isinstance(node, MappingNode):
+        return None
+    return next((pair for pair in node.value if pair[0].value == key), None)
+
+
+def _is_block(node: Node) -> bool:
+    return isinstance(node, CollectionNode) and not node.flow_style
+
+
+def _end(node: Node) -> int:
+    """Return where a value ends. The mark of a block is only at the next token."""
+    if not _is_block(node):
+        return int(node.end_mark.index)
+    last = node.value[-1]
+    return _end(last[1] if isinstance(last, tuple) else last)
+
+
+def _insert(text: str, parent: Node, keys: Sequence[str], value: str) -> str:
+    """Return a text with a new first key in a mapping."""
+    for key in reversed(keys[1:]):
+        value = f"{{{key}: {value}}}"
+    entry = f"{keys[0]}: {value}"
+    if not _is_block(parent):
+        start = parent.start_mark.index + 1
+        separator = ", " if parent.value else ""
+        return f"{text[:start]}{entry}{separator}{text[start:]}"
+    first = parent.value[0][0].start_mark
+    start = first.index - first.column
+    return f"{text[:start]}{' ' * first.column}{entry}\n{text[start:]}"
