@@ -223,7 +223,8 @@ def _initial_module(spec: FitConfig, encoder: base.Encoder) -> torch.nn.Module:
     elif isinstance(architecture, base.UsesPretrainedWeights):
         _load_weights(module, architecture.weights(spec.tokens), spec.architecture)
     elif isinstance(architecture, base.NeedsCorpusPass):
-        architecture.count(module, _packed_batches(EncodedRows(spec.tokens, "train", encoder)))
+        rows = EncodedRows(spec.tokens, learns_from(spec), encoder)
+        architecture.count(module, _packed_batches(rows))
     if spec.mask_share:
         assert isinstance(architecture, base.Pretrains)
         module = architecture.masked(module)
