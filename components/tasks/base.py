@@ -638,6 +638,8 @@ class Learning(Protocol):
     ) -> Loss:
         """Return the distillation loss (Hinton et al. 2015).
 
+        Rows without a target learn the teacher's answers alone. The encoder marks them.
+
         Args:
             student: outputs (n, d).
             teacher: outputs (n, d).

@@ -18,6 +18,8 @@ from components.tasks.base import Arrays, Encoder
 # Batches whose rows are sorted by length together.
 _WINDOW = 100
 Numbers = NDArray[np.int64]
+# The teacher's outputs in a batch (n, ...).
+TEACHER = "teacher"
 
 
 def load_encoder(tokens: Path, task: str) -> Encoder:
@@ -44,6 +46,8 @@ class EncodedRows:
         self.target: Numbers = table["target"].to_numpy()
         # (n,) of the rows, which batches have as "weight" where they are given.
         self.weights: NDArray[np.float32] | None = None
+        # (n, ...) of the rows, which batches have as TEACHER where they are given.
+        self.teacher: NDArray[np.float32] | None = None
         self._ragged: dict[str, tuple[NDArray[Any], Numbers]] = {}
         for name in table.column_names:
             if pa.types.is_list(table.schema.field(name).type):
@@ -63,10 +67,13 @@ class EncodedRows:
         for name, (flat, offsets) in self._ragged.items():
             columns[name] = [flat[offsets[row] : offsets[row + 1]] for row in rows]
         arrays = self.encoder.pack(columns) if packed else self.encoder.collate(columns)
-        target = self.target[np.asarray(rows)]
-        if self.weights is None:
-            return {**arrays, "target": target}
-        return {**arrays, "target": target, "weight": self.weights[np.asarray(rows)]}
+        numbers = np.asarray(rows)
+        result = {**arrays, "target": self.target[numbers]}
+        if self.weights is not None:
+            result["weight"] = self.weights[numbers]
+        if self.teacher is not None:
+            result[TEACHER] = self.teacher[numbers]
+        return result
 
 
 def _flatten(column: pa.ChunkedArray) -> tuple[NDArray[Any], Numbers]:

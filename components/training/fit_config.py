@@ -39,6 +39,9 @@ class FitConfig:
         teacher: bundle whose logits are the distillation targets.
         temperature: of the distillation.
         teacher_weight: weight of the teacher against the true targets.
+        teacher_answers: .npy file of the teacher's outputs (rows, ...) for all rows to learn from.
+            None: the teacher is asked in each step.
+        unlabeled: whether the teacher's answers to rows without a target are learned too.
         loss_params: params of the task's loss. None: their defaults.
         until: epochs after which the fit ends early. The schedule stays that of all epochs.
     """
@@ -56,6 +59,8 @@ class FitConfig:
     teacher: Path | None = None
     temperature: float = 1.0
     teacher_weight: float = 0.0
+    teacher_answers: Path | None = None
+    unlabeled: bool = False
     loss_params: BaseModel | None = None
     until: int | None = None
 

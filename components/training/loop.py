@@ -23,6 +23,7 @@ from components.tasks import base
 from components.tasks.base import Arrays, Batch
 from components.training.allocator import keep_freed_memory
 from components.training.batches import (
+    TEACHER,
     EncodedRows,
     Numbers,
     in_order,
@@ -106,6 +107,8 @@ def fit(
         train.weights = train_step.learning.row_weights(
             train.target, encoder.targets, spec.loss_params
         )
+    if spec.teacher_answers:
+        train.teacher = np.load(spec.teacher_answers, mmap_mode="r", allow_pickle=False)
     validation = EncodedRows(spec.tokens, "validation", encoder)
     _check_split_sizes(train, validation)
     log = _log_of(journal)
@@ -179,8 +182,9 @@ def _write_result(spec: FitConfig, train_step: TrainStep, state: TrainState) -> 
 
 
 def learns_from(spec: FitConfig) -> list[str]:
-    """Return the splits to train on. Rows without targets serve pretraining only."""
-    if spec.mask_share and read_manifest(spec.tokens)["parts"].get("unlabelled"):
+    """Return the splits to train on: rows without targets too, in pretraining or with a teacher."""
+    takes_unlabeled = spec.unlabeled or spec.mask_share
+    if takes_unlabeled and read_manifest(spec.tokens)["parts"].get("unlabelled"):
         return ["train", "unlabelled"]
     return ["train"]
 
@@ -219,7 +223,8 @@ def _initial_module(spec: FitConfig, encoder: base.Encoder) -> torch.nn.Module:
     elif isinstance(architecture, base.UsesPretrainedWeights):
         _load_weights(module, architecture.weights(spec.tokens), spec.architecture)
     elif isinstance(architecture, base.NeedsCorpusPass):
-        architecture.count(module, _packed_batches(EncodedRows(spec.tokens, "train", encoder)))
+        rows = EncodedRows(spec.tokens, learns_from(spec), encoder)
+        architecture.count(module, _packed_batches(rows))
     if spec.mask_share:
         assert isinstance(architecture, base.Pretrains)
         module = architecture.masked(module)
@@ -277,18 +282,22 @@ def _load_weights(module: torch.nn.Module, weights: Mapping[str, torch.Tensor], 
 
 
 def _distillation(spec: FitConfig, learning: base.Learning) -> LossFunction:
-    """Return the loss against a teacher, which runs without gradients."""
+    """Return the loss against a teacher, whose answers are in the batch or computed here."""
     from components.inference.predictor import load_module
 
     assert spec.teacher is not None
-    teacher = load_module(spec.teacher)
+    teacher = None if spec.teacher_answers else load_module(spec.teacher)
 
     def loss(module: torch.nn.Module, batch: Batch) -> base.Loss:
-        inputs = {name: value for name, value in batch.items() if name not in ("target", "weight")}
-        with torch.no_grad():
-            teacher_logits = teacher.to(batch["target"].device)(**inputs)
+        apart = ("target", "weight", TEACHER)
+        inputs = {name: value for name, value in batch.items() if name not in apart}
+        if teacher is None:
+            answers = batch[TEACHER]
+        else:
+            with torch.no_grad():
+                answers = teacher.to(batch["target"].device)(**inputs)
         return learning.distillation_loss(
-            module(**inputs), teacher_logits, batch, spec.temperature, spec.teacher_weight
+            module(**inputs), answers, batch, spec.temperature, spec.teacher_weight
         )
 
     return loss

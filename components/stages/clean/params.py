@@ -43,7 +43,7 @@ class CleanParams(Strict):
     )
     unlabelled: Literal["quarantine", "keep"] = Field(
         "quarantine",
-        description="What happens to rows without a target (keep: for train.pretrain).",
+        description="What happens to rows without a target (keep: to pretrain and to distill).",
     )
     validation_share: float = Field(
         0.1, gt=0, lt=0.5, description="Share of the rows in the validation split."

@@ -296,6 +296,21 @@ def embargoed(count: int, of: int, params: CleanParams) -> list[Entry]:
     return [Entry("embargo", count, of, message, removes=True)]
 
 
+def held_out(count: int, of: int) -> list[Entry]:
+    """Return how many rows without a target were left out because of their group.
+
+    Args:
+        count: rows that were left out.
+        of: rows without a target.
+    """
+    if not count:
+        return []
+    message = (
+        f"{count:,} of {of:,} rows without a target left out: a row of their group is held out"
+    )
+    return [Entry("held_out", count, of, message, removes=True)]
+
+
 def after_test(count: int, of: int) -> list[Entry]:
     """Return how many rows of train and validation are later than the frozen test rows.
 

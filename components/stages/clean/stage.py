@@ -105,10 +105,12 @@ def run(job: Job) -> None:
     columns = _schema(schema, by_time=splits_by_time(rows, params))
     target = target_of(schema)
     parts = _parts(rows, kept, division, columns)
-    unlabeled, repeated = split_unlabeled(*rows.unlabelled(), rows.all_keys(), target, columns)
+    held_out = _held_out_groups(rows, kept, division)
+    unlabeled = split_unlabeled(*rows.unlabelled(), rows.all_keys(), held_out, target, columns)
+    accounting.add(row_accounting.held_out(unlabeled.held_out, len(rows.unlabeled_rows)))
     rejected += rows.described(np.flatnonzero(dedup_status > DUPLICATE), dedup_status)
     reason_counts = Counter(entry["reason"] for entry in rejected)
-    all_parts = parts | unlabeled
+    all_parts = parts | unlabeled.parts
     duplicates = int((dedup_status == DUPLICATE).sum())
     boilerplate = reasons(rules.conflict_reason)[BOILERPLATE]
     totals = {
@@ -116,8 +118,10 @@ def run(job: Job) -> None:
         "rows_out": sum(part.num_rows for part in all_parts.values()),
         "quarantined": sum(n for reason, n in reason_counts.items() if reason != boilerplate),
         "filtered": reason_counts[boilerplate],
-        "deduplicated": duplicates + len(division.row_splits.leaking) + repeated,
+        "deduplicated": duplicates + len(division.row_splits.leaking) + unlabeled.duplicates,
     }
+    if unlabeled.held_out:
+        totals["held_out"] = unlabeled.held_out
     embargoed = len(division.row_splits.embargoed)
     if embargoed:
         totals["embargoed"] = embargoed
@@ -220,6 +224,21 @@ def _as_frozen(
         if row_splits.splits[position] != "train":
             names[position] = frozen.groups[row]
     return held, names, row_splits
+
+
+def _held_out_groups(rows: Usable, kept: Rows, division: _Division) -> set[str]:
+    """Return the groups of the source that have a row of validation or test.
+
+    Args:
+        rows: all usable rows.
+        kept: (positions,) rows that stay.
+        division: their splits.
+    """
+    if not len(rows.unlabeled_rows):
+        return set()
+    splits = division.row_splits.splits
+    named = rows.groups(kept)
+    return {group for position, group in named if splits[position] != "train"}
 
 
 def _split_entries(
@@ -382,6 +401,8 @@ def _write(
     )
     if "embargoed" in totals:
         summary += f", {totals['embargoed']:,} left out by time"
+    if "held_out" in totals:
+        summary += f", {totals['held_out']:,} left out by group"
     job.journal.log(summary)
 
 

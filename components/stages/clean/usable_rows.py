@@ -147,8 +147,10 @@ class Usable:
         return pa.table(table)
 
     def unlabelled(self) -> tuple[pa.Table, pa.Array]:
-        """Return id and inputs of the rows without a target, and their keys."""
-        columns = {"id": _take(self.raw, "id", self.unlabeled_rows)}
+        """Return id, group and inputs of the rows without a target, and their keys."""
+        columns = {}
+        for name in ("id", "group"):
+            columns[name] = _take(self.raw, name, self.unlabeled_rows)
         for name in base.input_names(self.schema):
             kind = self.schema_type(name)
             columns[name] = self.unique_rows.values(name, self.unlabeled_rows, kind)

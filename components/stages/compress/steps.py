@@ -34,6 +34,7 @@ from components.training.evaluation import module_score
 from components.training.fit_config import FitConfig, FitResult
 from components.training.params import FitParams
 from components.training.ray_fit import fit_distributed
+from components.training.teacher_answers import write_teacher_answers
 
 # Train rows and rows of a batch from which first-order scores are computed.
 _SCORE_ROWS = 1024
@@ -355,7 +356,13 @@ def _distill(given: StepInput, params: Distill) -> str:
         teacher=given.source,
         temperature=params.temperature,
         teacher_weight=params.weight,
+        unlabeled=params.unlabelled,
     )
+    if not taught.online:
+        # Each row has the same inputs in all epochs, so the teacher answers it once.
+        answers = given.job.state / f"{given.state}-teacher.npy"
+        write_teacher_answers(taught, answers)
+        taught = replace(taught, teacher_answers=answers)
     result = fit_distributed(taught, given.job.journal)
     if params.compare:
         metric = base.learning(card.task).monitored_metric

@@ -71,8 +71,8 @@ class ReportData:
         test_cases: number of cases of the test split.
         confidence: of all intervals.
         counts: rows {"raw", "quarantined": {reason: n}, "exact_duplicates", "conflicting",
-            "filtered", "embargoed", "clean"}, {"near_duplicate_pairs"}, which stay on one side of
-            the split, {"equality"}: how duplicates are alike, and {"conflict_reason"}.
+            "filtered", "embargoed", "held_out", "clean"}, {"near_duplicate_pairs"}, which stay on
+            one side of the split, {"equality"}: how duplicates are alike, and {"conflict_reason"}.
         account: rows {"stage", "what", "rows", "of", "message"} of what happened to the rows, in
             order. Where something was cut, {"share_lost"} too.
         quarantine: reason -> a few of the values refused for it, as plain text.
@@ -266,6 +266,7 @@ def removal_steps(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
         "conflicting": (counts.get("conflict_reason") or "conflicts").replace("_", " "),
         "filtered": "filtered",
         "embargoed": "too near validation or test in time",
+        "held_out": "without a target, in a group of validation or test",
     }
     for key, name in names.items():
         if is_finite(counts.get(key)):

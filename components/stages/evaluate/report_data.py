@@ -121,6 +121,7 @@ def _counts(clean: Mapping[str, Any], conflict_reason: str) -> dict[str, Any]:
         "conflict_reason": conflict_reason,
         "filtered": row_accounting["filtered"],
         "embargoed": row_accounting.get("embargoed"),
+        "held_out": row_accounting.get("held_out"),
         "clean": row_accounting["rows_out"],
         "near_duplicate_pairs": clean["near_duplicate_pairs"],
         "equality": clean["equality"],

@@ -358,7 +358,7 @@ def folder(unit: Unit, wanted: Layout, used: set[str]) -> Found:
         elif not text:
             yield Record(row, wanted.values(path.read_bytes(), target), path.name)
         else:
-            yield _text_file(row, path, replace(unit, target_value=target), wanted, used)
+            yield from _text_file(row, path, replace(unit, target_value=target), wanted, used)
 
 
 def _refused_file(row: int, path: Path, *, text: bool) -> Bad:
@@ -376,19 +376,30 @@ def _text_file(
     unit: Unit,
     wanted: Layout,
     used: set[str],
-) -> Record | Bad:
-    """Return the record of a text file, or its refusal where it cannot be decoded."""
+) -> Found:
+    """Yield the records of a text file, or its refusal where it cannot be decoded."""
     try:
         encoding = detect(path, unit.encoding, path.name)
         with open_text(path, encoding, path.name) as stream:
-            if unit.first_line:
-                content = next((line.strip() for line in stream if line.strip("\ufeff \r\n")), "")
-            else:
-                content = stream.read()
+            content = stream.read().lstrip("\ufeff")
     except InputError as error:
-        return Bad(row, "undecodable", str(error), path.name)
+        yield Bad(row, "undecodable", str(error), path.name)
+        return
     used.add(encoding)
-    return Record(row, wanted.values(content.lstrip("\ufeff"), unit.target_value), path.name)
+    if not unit.first_line:
+        yield Record(row, wanted.values(content, unit.target_value), path.name)
+        return
+    first, *others = [line.strip() for line in content.splitlines() if line.strip()] or [""]
+    values = wanted.values(first, unit.target_value)
+    if not unit.other_lines:
+        yield Record(row, values, path.name)
+        return
+    group = {"group": f"{unit.name}/{path.name}"}
+    yield Record(row, {**values, **group}, path.name)
+    for number, line in enumerate(others, 2):
+        values = wanted.values(line, None)
+        identity = {"id": f"{unit.name}/{path.name}:{number}"}
+        yield Record(row, {**values, **group, **identity}, path.name)
 
 
 def _check_not_empty(unit: Unit) -> None:

@@ -43,7 +43,15 @@ def _unit(home: Path, source: Package, name: str, value: str) -> Unit:
     folder = (home / name).resolve()
     if folder.is_dir() and folder.is_relative_to(home):
         paths = tuple(sorted(path for path in folder.glob("[!.]*") if path.is_file()))
-        return Unit(shown, paths, "folders", source.encoding, value, first_line=source.first_line)
+        return Unit(
+            shown,
+            paths,
+            "folders",
+            source.encoding,
+            value,
+            first_line=source.first_line,
+            other_lines=source.other_lines,
+        )
     if source.first_line:
         raise InputError(
             f"the package {source.package!r} has no folder {name!r}",

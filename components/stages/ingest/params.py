@@ -195,6 +195,11 @@ class Package(Strict):
         exclude_if=lambda chosen: not chosen,
         description="In files, names are of folders, and the first line of each file is a row.",
     )
+    other_lines: bool = Field(
+        False,
+        exclude_if=lambda chosen: not chosen,
+        description="With first_line: the other lines are rows without a target, in the file's group.",
+    )
     table: Inside | None = Field(
         None, description="Table in the package, such as data/prices.csv (null: files are read)."
     )
@@ -206,6 +211,8 @@ class Package(Strict):
             raise ValueError("takes one of files and table")
         if len(self.files) == 1:
             raise ValueError("files needs two classes or more")
+        if self.other_lines and not self.first_line:
+            raise ValueError("other_lines needs first_line: true")
         return self
 
 

@@ -60,6 +60,8 @@ class Unit:
     value_names: tuple[tuple[str, tuple[str, ...]], ...] = ()
     # Of a folder of texts: whether only the first line of each file that is not blank is read.
     first_line: bool = False
+    # With it: whether the other lines are rows without a target. A file is then a group.
+    other_lines: bool = False
     # Of a workbook: the sheet to read.
     sheet: str | None = None
 

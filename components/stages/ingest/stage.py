@@ -470,6 +470,8 @@ def _key(piece: ParseInput, digest: str) -> str:
                 unit.has_file_target,
                 unit.value_names,
                 unit.sheet,
+                unit.first_line,
+                unit.other_lines,
             ],
             "limit": wanted.limit,
             "columns": columns,

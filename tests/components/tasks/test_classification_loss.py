@@ -43,6 +43,31 @@ def test_imitation_is_hintons(temperature: float, weight: float) -> None:
     assert float(loss.count) == 4
 
 
+def test_a_row_without_a_label_learns_the_teachers_answer_alone() -> None:
+    target = torch.tensor(TARGET)
+    target[1] = -1
+    learning = ClassificationLearning()
+
+    def loss(rows: list[int], labels: torch.Tensor, weight: float) -> float:
+        student, teacher = torch.tensor(STUDENT)[rows], torch.tensor(TEACHER)[rows]
+        batch = {"target": labels[rows]}
+        return float(learning.distillation_loss(student, teacher, batch, 2.0, weight).total)
+
+    labeled = loss([0, 2, 3], torch.tensor(TARGET), 0.7)
+    unlabeled = loss([1], torch.tensor(TARGET), 1.0)
+    assert loss([0, 1, 2, 3], target, 0.7) == pytest.approx(labeled + unlabeled)
+
+
+def test_weights_of_classes_are_of_the_rows_with_a_label() -> None:
+    learning = ClassificationLearning()
+    balanced = LossParams(class_weights="balanced")
+    classes = {"classes": ["a", "b"]}
+    weights = learning.row_weights(np.array([0, 0, 0, 1]), classes, balanced)
+    mixed = learning.row_weights(np.array([-1, 0, 0, 0, 1, -1]), classes, balanced)
+    assert weights is not None and mixed is not None
+    assert mixed.tolist() == [1.0, *weights.tolist(), 1.0]
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_loss_is_a_sum_of_cross_entropies(smoothing: float) -> None:
     logs = log_softmax(STUDENT)

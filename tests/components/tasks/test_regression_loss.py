@@ -50,6 +50,19 @@ def test_a_student_is_near_the_teacher_and_the_truth(weight: float) -> None:
     assert float(loss.count) == 4
 
 
+def test_a_row_without_a_number_learns_the_teachers_answer_alone() -> None:
+    outputs = torch.tensor(OUTPUTS, requires_grad=True)
+    teacher = torch.tensor([[1.0], [1.0], [0.0], [0.0]])
+    target = torch.tensor([0.0, torch.nan, 0.5, 0.0])
+    loss = LEARNING.distillation_loss(outputs, teacher, {"target": target}, 2.0, 0.3)
+    soft = (OUTPUTS - teacher.numpy())[:, 0] ** 2
+    mixed = 0.3 * soft + 0.7 * ERRORS**2
+    mixed[1] = soft[1]
+    assert float(loss.total.detach()) == pytest.approx(mixed.sum())
+    loss.total.backward()
+    assert outputs.grad is not None and bool(outputs.grad.isfinite().all())
+
+
 def test_sums_of_parts_add_up_to_that_of_the_whole() -> None:
     whole = LEARNING.accumulate(Fixed(), BATCH)
     parts = [

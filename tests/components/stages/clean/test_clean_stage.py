@@ -409,6 +409,28 @@ def test_rows_without_a_label_are_kept_as_text_if_that_is_asked_for(tmp_path: Pa
     assert min(row["target"] for row in runner.rows("tokens", "train")) == 0
 
 
+def test_rows_without_a_label_stay_out_of_the_groups_of_held_out_rows(tmp_path: Path) -> None:
+    rows = [{**row, "group": f"g{number}"} for number, row in enumerate(sentences(200))]
+    others = [
+        {"text": f"a further line of document number {number}", "label": None, "group": f"g{number}"}
+        for number in range(200)
+    ]
+    alone = {"text": "a line of no document", "label": None, "group": None}
+    runner = StageRunner.make(
+        tmp_path, [*rows, *others, alone], clean={"unlabelled": "keep"}
+    ).clean()
+    train = {row["text"] for row in runner.rows("clean", "train")}
+    kept = {row["text"] for row in runner.rows("clean", "unlabelled")}
+    expected = {
+        other["text"] for row, other in zip(rows, others, strict=True) if row["text"] in train
+    }
+    assert kept == expected | {alone["text"]} and 100 < len(expected) < 200
+    manifest = runner.manifest()
+    assert manifest["books"]["held_out"] == 200 - len(expected)
+    (entry,) = [entry for entry in manifest["account"] if entry["what"] == "held_out"]
+    assert entry["message"].startswith(f"{200 - len(expected)} of 201 rows without a target left")
+
+
 def test_texts_that_differ_in_an_emoji_or_a_question_mark_are_different_rows(
     tmp_path: Path,
 ) -> None:

@@ -229,6 +229,15 @@ def test_folders_of_a_package_have_a_row_in_each_file(
     }
     rows = ingest(source=source).rows
     if first_line:
+        both = ingest(source=source | {"other_lines": True}).rows
+        groups = [f"carries_news/{value}/1.txt" for value in ("sport", "tech")]
+        assert [(row["text"], row["label"], row["group"]) for row in both] == [
+            ("Title of sport", "s", groups[0]),
+            ("Its story", None, groups[0]),
+            ("Title of tech", "t", groups[1]),
+            ("Its story", None, groups[1]),
+        ]
+        assert len({row["id"] for row in both}) == 4
         with pytest.raises(InputError, match=r"has no folder 'sport/1\.txt'"):
             ingest(source=source | {"files": {"s": "sport/1.txt", "t": "tech"}})
     assert [row["label"] for row in rows] == ["s", "t"]

@@ -74,17 +74,21 @@ class ClassificationLearning:
     ) -> NDArray[np.float32] | None:
         """Return (n,) weights inverse to class frequency, with mean 1 over the rows.
 
+        A row without a label weighs 1.
+
         Args:
-            target: (n,) class numbers.
+            target: (n,) class numbers, or -1 where there is no label.
             targets: with the classes.
             loss_params: the `LossParams`, which say whether rows are weighed.
         """
         if _or_defaults(loss_params).class_weights != "balanced":
             return None
-        counts = np.bincount(target, minlength=len(targets["classes"]))
+        known = target >= 0
+        counts = np.bincount(target[known], minlength=len(targets["classes"]))
         occurring = max(1, np.count_nonzero(counts))
-        weights = len(target) / (occurring * np.maximum(counts, 1))
-        result: NDArray[np.float32] = weights.astype(np.float32)[target]
+        weights = known.sum() / (occurring * np.maximum(counts, 1))
+        result = np.ones(len(target), np.float32)
+        result[known] = weights[target[known]]
         return result
 
     def distillation_loss(
@@ -97,12 +101,13 @@ class ClassificationLearning:
     ) -> Loss:
         """Return the distillation loss (Hinton et al. 2015, eq. 4), summed over rows.
 
-        It is weight * T^2 * KL(teacher || student) + (1 - weight) * cross-entropy.
+        It is weight * T^2 * KL(teacher || student) + (1 - weight) * cross-entropy. A row without a
+        label has the first term with weight 1.
 
         Args:
             student: logits (n, c).
             teacher: logits (n, c).
-            batch: with "target" and perhaps "weight", both (n,).
+            batch: with "target", -1 where there is no label, and perhaps "weight", both (n,).
             temperature: T.
             weight: of the teacher against the labels.
         """
@@ -113,8 +118,11 @@ class ClassificationLearning:
             log_target=True,
         )
         soft = divergence.sum(1) * temperature**2  # (n,)
-        hard = F.cross_entropy(student, batch["target"], reduction="none")  # (n,)
-        losses = weight * soft + (1 - weight) * hard
+        target = batch["target"]
+        # It is 0 where there is no label.
+        hard = F.cross_entropy(student, target, reduction="none", ignore_index=-1)  # (n,)
+        soft_weight = torch.where(target < 0, 1.0, weight)
+        losses = soft_weight * soft + (1 - weight) * hard
         row_weights = batch.get("weight", torch.ones_like(losses))
         return Loss((losses * row_weights).sum(), row_weights.sum())
 

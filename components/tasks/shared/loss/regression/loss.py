@@ -87,17 +87,20 @@ class RegressionLearning:
     ) -> Loss:
         """Return a mean of the squared distances from the teacher and from the truth.
 
-        It is weight * (student - teacher)^2 + (1 - weight) * (student - target)^2.
+        It is weight * (student - teacher)^2 + (1 - weight) * (student - target)^2. A row without a
+        number has the first term with weight 1.
 
         Args:
             student: outputs (n, 1).
             teacher: outputs (n, 1).
-            batch: with "target" and perhaps "weight", both (n,).
+            batch: with "target", NaN where there is none, and perhaps "weight", both (n,).
             temperature: not used, because numbers have no softmax.
             weight: of the teacher against the targets.
         """
         soft = (student - teacher)[:, 0].square()  # (n,)
-        hard = (student[:, 0] - batch["target"]).square()  # (n,)
+        # Where there is no target, the teacher's answer takes its place.
+        target = torch.where(batch["target"].isnan(), teacher[:, 0], batch["target"])
+        hard = (student[:, 0] - target).square()  # (n,)
         return _weighted(weight * soft + (1 - weight) * hard, batch)
 
     def transform(
