@@ -1477,6 +1477,53 @@ class TaskFeedback(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class DoubtfulTarget:
+    """A row whose target may be wrong.
+
+    Args:
+        row: its position.
+        given: the target of the row.
+        suggested: the target that is more probable.
+        score: from -1, the most doubtful, to 1.
+    """
+
+    row: int
+    given: str
+    suggested: str
+    score: float
+
+
+@runtime_checkable
+class DoubtsTargets(Protocol):
+    """A Baselines that finds rows whose targets may be wrong."""
+
+    def doubtful_targets(
+        self,
+        rows: pa.Table,
+        targets: TargetInfo,
+        options: BaseModel,
+        clean: BaseModel,
+        *,
+        folds: int,
+        seed: int,
+        inputs: Mapping[str, Any] = NO_INPUTS,
+    ) -> Sequence[DoubtfulTarget]:
+        """Return the doubtful rows, the most doubtful first.
+
+        No row is judged by a model that learned from it, or from a row of its group.
+
+        Args:
+            rows: of clean, with targets and groups.
+            targets: of clean.
+            options: the params of `train`.
+            clean: the params of `clean`.
+            folds: number of fits, each of which leaves one fold out.
+            seed: of the folds and the fits.
+            inputs: of the pipeline, `Schema.inputs`.
+        """
+
+
 # -- defaults: data to params
 class ColumnStats(Protocol):
     """What the first rows of a source hold in one of its columns."""

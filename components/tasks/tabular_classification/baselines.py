@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from components.tasks.shared.baselines.classification.baselines import Prior
+from components.tasks.shared.baselines.classification.doubtful_labels import DoubtsLabels
 from components.tasks.shared.baselines.tables.classical import ClassEnsemble, TableBaselines
 
-BASELINES = TableBaselines({"trivial": Prior(), "classical": ClassEnsemble()})
+
+class ClassTableBaselines(DoubtsLabels, TableBaselines):
+    """Facet baselines.py."""
+
+
+BASELINES = ClassTableBaselines({"trivial": Prior(), "classical": ClassEnsemble()})

@@ -47,6 +47,7 @@ from components.tasks.shared.baselines.classification.baselines import (
     mean_linear,
     stratified_folds,
 )
+from components.tasks.shared.baselines.classification.doubtful_labels import DoubtsLabels
 from components.tasks.text_classification.schema import TextClean
 
 _VIEWS = ("text", "title")
@@ -691,7 +692,7 @@ def _spelled_grams(text: str, longest: int) -> Counter[str]:
     return counts
 
 
-class TextBaselines:
+class TextBaselines(DoubtsLabels):
     """Facet baselines.py."""
 
     options: ClassVar[Mapping[str, type[BaseModel]]] = {"train": TextClassical}
