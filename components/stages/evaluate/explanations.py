@@ -26,6 +26,7 @@ from components.inference.explanations.methods import (
 )
 from components.inference.explanations.occlusion import support_of
 from components.stages.evaluate.params import EvaluateParams
+from components.stages.evaluate.report import ShownCase
 from components.tasks import base
 
 # Answers that are shown of either kind.
@@ -161,31 +162,33 @@ def _worst_panel(
     evaluator: Any, worst: Sequence[base.WorstAnswer], explanations: Sequence[Explanation]
 ) -> base.ReportPanel | None:
     """Return the explanations of the worst answers; None where no answer is bad."""
-    lines = []
+    cases = []
     for answer, explanation in zip(worst, explanations, strict=True):
         html = evaluator.show_parts(answer.case, explanation.parts, explanation.weights)
-        lines.append((html, answer.verdict))
-    return _cases_panel("Its worst answers", "最差的回答", lines)
+        cases.append(ShownCase(html, answer.verdict))
+    return _cases_panel("Its worst answers", "最差的回答", cases)
 
 
 def _good_panel(evaluator: Any, explained: _Explained) -> base.ReportPanel | None:
     """Return the explanations of a few other answers, which are right where answers can be."""
-    lines = []
+    cases = []
     trios = zip(explained.cases, explained.answers, explained.explanations, strict=True)
     for case, answer, explanation in trios:
         can_be_wrong = isinstance(evaluator, base.Abstains)
         if can_be_wrong and not evaluator.is_correct(answer, case.truth):
             continue
         html = evaluator.show_parts(case, explanation.parts, explanation.weights)
-        lines.append((html, f"answer {evaluator.feedback.text(answer)}, truth {case.truth}"))
-    return _cases_panel("Other answers", "其他回答", lines[:_SHOWN])
+        cases.append(
+            ShownCase(html, f"answer {evaluator.feedback.text(answer)}, truth {case.truth}")
+        )
+    return _cases_panel("Other answers", "其他回答", cases[:_SHOWN])
 
 
-def _cases_panel(title: str, zh: str, lines: Sequence[tuple[str, str]]) -> base.ReportPanel | None:
+def _cases_panel(title: str, zh: str, cases: Sequence[ShownCase]) -> base.ReportPanel | None:
     """Return cases as HTML, each with a line below it; None where there are none."""
-    if not lines:
+    if not cases:
         return None
-    return base.ReportPanel(title, "", _macros().cases(lines), zh=zh)
+    return base.ReportPanel(title, "", _macros().shown(cases), zh=zh)
 
 
 def _importance_panel(evaluator: Any, explained: _Explained) -> base.ReportPanel | None:
