@@ -31,7 +31,6 @@ from components.tasks import base
 
 # Answers that are shown of either kind.
 _SHOWN = 4
-_MOST_NAMES = 20
 # Random removals with which one removal is compared.
 _REPEATS = 3
 _TITLE = "What single answers depend on"
@@ -201,7 +200,7 @@ def _importance_panel(evaluator: Any, explained: _Explained) -> base.ReportPanel
     return base.ReportPanel(
         "Importance over many answers",
         f"Mean contribution without its sign, in {unit}, over {cases} random test cases.",
-        evaluator.show_importance(importances[:_MOST_NAMES]),
+        evaluator.show_importance(importances),
         zh=f"重要性：{cases} 个随机测试样例上贡献的绝对值的平均，单位为{zh}。",
     )
 

@@ -143,7 +143,7 @@ class EvaluateParams(Strict):
     )
     explain: ExplainParams = Field(
         default_factory=ExplainParams,
-        description="Explanations of the winner's answers in the report.",
+        description="How the report explains answers of the winner.",
     )
     card: CardParams = Field(
         default_factory=CardParams,

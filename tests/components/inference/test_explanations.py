@@ -228,6 +228,22 @@ def test_the_cell_that_decides_is_found_and_painted_over() -> None:
     assert html.count("data:image/png;base64,") == 2
 
 
+def test_the_importance_of_pictures_has_all_their_cells() -> None:
+    from PIL import Image
+
+    sizes = {(row, column): 10.0 * row + column for row in range(1, 6) for column in range(1, 6)}
+    importances = [
+        base.PartImportance(f"row {row}, column {column}", size, 3)
+        for (row, column), size in sizes.items()
+    ]
+    html = str(PICTURES.show_importance(importances))
+    data = base64.b64decode(html.partition("base64,")[2].partition('"')[0])
+    pixels = np.asarray(Image.open(io.BytesIO(data)))
+    assert pixels.shape == (5, 5, 3)
+    # The more important a cell is, the darker it is.
+    assert (np.diff(pixels.sum(2, dtype=int).ravel()) < 0).all()
+
+
 def test_texts_of_the_data_are_escaped_in_explanations() -> None:
     hostile = '<script>alert("x")</script>'
     case = base.Case("1", TEXTS.Query(text=hostile, title=hostile), "好评", {})

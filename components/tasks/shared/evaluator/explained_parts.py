@@ -10,6 +10,8 @@ from typing import Any
 from components.core.page_templates import environment
 from components.tasks.base import PartImportance
 
+# Parts in the table of importance.
+_MOST_NAMES = 20
 # Color of the largest contribution, in percent.
 _STRONGEST = 60
 
@@ -39,7 +41,7 @@ def importance_table(importances: Sequence[PartImportance], noun: str, zh: str) 
         zh: the same in Chinese.
     """
     largest = max((item.size for item in importances), default=0.0) or 1.0
-    html: str = _macros().importance_table(importances, largest, noun, zh)
+    html: str = _macros().importance_table(importances[:_MOST_NAMES], largest, noun, zh)
     return html
 
 
