@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from components.tasks.base import NO_INPUTS, Arrays, Baseline, DoubtfulTarget, TargetInfo
-from components.tasks.shared.schema.tables.kinds import parse_inputs
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -65,10 +64,23 @@ class DoubtsLabels:
                 continue
             train = rows.take(np.flatnonzero(fold_of != fold))
             arrays, files = baseline.fit(train, targets, options, clean, seed, inputs=inputs)
-            names = list(parse_inputs(inputs)) if inputs else _input_names(rows)
+            names = self.input_columns(rows, inputs)
             columns = {name: rows[name].to_pylist() for name in names}
             probabilities[held_out] = _answered(baseline, arrays, files, columns, held_out)
         return doubts(labels, probabilities, classes)
+
+    def input_columns(
+        self,
+        rows: pa.Table,
+        inputs: Mapping[str, Any],  # noqa: ARG002
+    ) -> Sequence[str]:
+        """Return the inputs among the columns of a clean table.
+
+        Args:
+            rows: of clean.
+            inputs: of the pipeline; not used where the task states its own.
+        """
+        return [name for name in rows.column_names if name not in _NO_INPUTS]
 
 
 def doubts(labels: Ints, probabilities: Floats, classes: Sequence[str]) -> list[DoubtfulTarget]:
@@ -122,11 +134,6 @@ def group_folds(groups: Sequence[str], count: int, seed: int) -> Ints:
     place = np.random.default_rng(seed).permutation(len(names))
     folds: Ints = place[numbers] % count
     return folds
-
-
-def _input_names(rows: pa.Table) -> list[str]:
-    """Return the inputs of a clean table of a task that states its own."""
-    return [name for name in rows.column_names if name not in _NO_INPUTS]
 
 
 def _answered(
