@@ -206,6 +206,79 @@ def reject(
     print_line(f"{len(entries)} rejected by {by}")
 
 
+@feedback_app.command(
+    epilog=examples(
+        "gristmill feedback doubts --out doubts.csv",
+        "gristmill feedback doubts digits --out doubts.csv --folds 10",
+    )
+)
+def doubts(
+    out: Annotated[Path, typer.Option(metavar="FILE", help="CSV file for the list.")],
+    name: Name = None,
+    pipeline: Pipeline = None,
+    folds: Annotated[int, typer.Option(metavar="N", min=2, max=50, help="Number of fits.")] = 5,
+) -> None:
+    """List train and validation rows whose targets may be wrong.
+
+    Delete the lines of right targets, correct the others, then import the file.
+    """
+    from components.orchestration.doubtful_targets import write_doubts
+
+    params, _ = _open(choose_pipeline(root(), name, pipeline))
+    count = write_doubts(root(), params, out, folds)
+    print_line(f"{count:,} rows listed, the most doubtful first: {out}")
+    print_line("next: delete the lines of right targets, correct the column suggested, then")
+    print_line(f"gristmill feedback import {params.name} {out} --by WHO")
+
+
+@feedback_app.command(
+    "import", epilog=examples("gristmill feedback import digits doubts.csv --by ann")
+)
+def import_(
+    by: By,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME] FILE",
+            help="List of gristmill feedback doubts. Before it the pipeline, if it is not default.",
+            autocompletion=complete_first_word,
+        ),
+    ],
+    pipeline: Pipeline = None,
+) -> None:
+    """Make an edited list of doubtful rows training data: the next retrain reads it.
+
+    An accepted target outranks that of equal rows in the source.
+    """
+    from components.orchestration.doubtful_targets import read_corrections
+
+    name, files = _named(words, pipeline)
+    if len(files) != 1:
+        raise InputError(
+            f"needs one file, not {len(files)}",
+            where="gristmill feedback import",
+            remedy="gristmill feedback import [NAME] FILE --by WHO",
+        )
+    params, store = _open(name)
+    corrections = read_corrections(root(), params, Path(files[0]))
+    with _reviewing(params, store):
+        decided = store.decided()
+        rows = {}
+        for correction in corrections:
+            key = (correction.id, 0)
+            if key not in decided:
+                columns = dict(correction.columns)
+                rows[key] = _training_row(params, _id(key), columns, correction.target)
+        if not rows:
+            print_line("nothing is new in this file")
+            return
+        path = _folder(params) / _new_file_name()
+        _write(path.with_name(f".{path.name}"), list(rows.values()))
+        store.decide(list(rows), "accepted", by)
+        _finish(params, store)
+    print_line(f"{len(rows)} accepted by {by}: {path.relative_to(root())}")
+
+
 def _named(words: Sequence[str], pipeline: str | None) -> tuple[str, Sequence[str]]:
     """Return the pipeline and the ids of `[NAME] ID…`.
 
@@ -326,15 +399,29 @@ def _matches(key: Key, name: str) -> bool:
 
 
 def _record(params: Params, entry: FeedbackEntry, rules: TaskFeedback) -> Mapping[str, Any]:
-    """Return a row of training data, with the column names of the pipeline's source."""
+    """Return the row of training data of an entry."""
+    columns: dict[str, Any] = json.loads(entry.input or "{}")
+    return _training_row(params, _id(entry.key), columns, rules.truth_text(entry.truth))
+
+
+def _training_row(
+    params: Params, id_: str, columns: dict[str, Any], truth: str
+) -> Mapping[str, Any]:
+    """Return a row of training data, with the column names of the pipeline's source.
+
+    Args:
+        params: of the pipeline.
+        id_: of the row.
+        columns: inputs by role.
+        truth: value of the target column.
+    """
     from components.tasks.base import schema
 
     ingest = params.sections["ingest"]
     source_names: Mapping[str, str] = ingest.columns  # type: ignore[attr-defined]
-    columns: dict[str, Any] = json.loads(entry.input or "{}")
     target = next(role.name for role in schema(params.task).roles if role.role == "target")
-    columns[target] = rules.truth_text(entry.truth)
-    row = {"id": _id(entry.key)}
+    columns[target] = truth
+    row = {"id": id_}
     for name, value in columns.items():
         row[source_names.get(name, name)] = value
     return row

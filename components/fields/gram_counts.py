@@ -218,6 +218,34 @@ def _merge(
     return all_keys[starts], sums
 
 
+def gram_spans(
+    text: str, blocks: Sequence[GramBlock], vocabulary: Integers
+) -> tuple[Integers, Integers, Integers]:
+    """Return each occurrence of a known n-gram in a text: its column, first character and end.
+
+    Args:
+        text: in lower case.
+        blocks: kinds of the n-grams.
+        vocabulary: their keys, ascending. A column is an index into it.
+
+    Returns:
+        (m,) columns; (m,) indices of the first character; (m,) indices after the last one.
+    """
+    empty = [np.zeros(0, np.int64)]
+    occurrences = list(_occurrences([text], blocks))
+    keys = np.concatenate([pairs & _KEY_MASK for pairs, _, _ in occurrences] or empty)
+    # The joined text begins with a space that is added.
+    starts = np.concatenate([start for _, start, _ in occurrences] or empty) - 1
+    ends = np.concatenate([end for _, _, end in occurrences] or empty) - 1
+    columns = np.minimum(np.searchsorted(vocabulary, keys), max(len(vocabulary) - 1, 0))
+    is_known = np.zeros(len(keys), bool)
+    if len(vocabulary):
+        is_known = vocabulary[columns] == keys
+    starts = np.clip(starts, 0, len(text))
+    ends = np.clip(ends, 0, len(text))
+    return columns[is_known], starts[is_known], ends[is_known]
+
+
 def _pairs(texts: Sequence[str], blocks: Sequence[GramBlock]) -> Integers:
     """Return an integer for each n-gram of each text: the number of the text, and the key.
 
@@ -227,6 +255,23 @@ def _pairs(texts: Sequence[str], blocks: Sequence[GramBlock]) -> Integers:
 
     Returns:
         (n-grams,) integers, in no order.
+    """
+    pairs = [found for found, _, _ in _occurrences(texts, blocks)]
+    if not pairs:
+        return np.zeros(0, np.int64)
+    return np.concatenate(pairs)
+
+
+def _occurrences(
+    texts: Sequence[str], blocks: Sequence[GramBlock]
+) -> Iterator[tuple[Integers, Integers, Integers]]:
+    """Yield the n-grams of one kind and length: integers as `_pairs`, first characters, ends.
+
+    Characters are counted in the joined texts, with a space at either end of each.
+
+    Args:
+        texts: of one chunk, in lower case.
+        blocks: kinds of the n-grams.
     """
     # With a space at either end of each text, no n-gram of a word reaches into the next text.
     joined = "".join(f" {text} " for text in texts)
@@ -240,10 +285,9 @@ def _pairs(texts: Sequence[str], blocks: Sequence[GramBlock]) -> Integers:
     is_added[ends - lengths] = True
     added_before = np.concatenate([[0], np.cumsum(is_added)])
     spaces_before = np.concatenate([[0], np.cumsum(codes == _SPACE)])
-    pairs: list[Integers] = []
     for block in blocks:
         if block.analyzer == "word":
-            pairs += _words(block, codes, document, sums, inverse)
+            yield from _words(block, codes, document, sums, inverse)
             continue
         longest = min(block.longest, len(codes))
         for n in range(block.shortest, longest + 1):
@@ -254,10 +298,7 @@ def _pairs(texts: Sequence[str], blocks: Sequence[GramBlock]) -> Integers:
                 stays = _within_words(start, n, spaces_before, document)
             start = start[stays]
             hashed = (sums[start + n] - sums[start]) * inverse[start]
-            pairs.append(_pair(document[start], block.kind(n), hashed))
-    if not pairs:
-        return np.zeros(0, np.int64)
-    return np.concatenate(pairs)
+            yield _pair(document[start], block.kind(n), hashed), start, start + n
 
 
 def _within_words(
@@ -328,8 +369,8 @@ def _words(
     document: Integers,
     sums: NDArray[np.uint64],
     inverse: NDArray[np.uint64],
-) -> Iterator[Integers]:
-    """Yield the n-grams of words and marks.
+) -> Iterator[tuple[Integers, Integers, Integers]]:
+    """Yield the n-grams of words and marks, as `_occurrences` does.
 
     Args:
         block: the lengths in words.
@@ -357,7 +398,8 @@ def _words(
         is_inside = word_document[start] == word_document[start + n - 1]
         start = start[is_inside]
         hashed = (sums[start + n] - sums[start]) * inverse[start]
-        yield _pair(word_document[start], block.kind(n), hashed)
+        pairs = _pair(word_document[start], block.kind(n), hashed)
+        yield pairs, starts[start], ends[start + n - 1]
 
 
 def blocks_for(analyzer: str, texts: Iterable[str], longest: int) -> list[GramBlock]:

@@ -236,6 +236,17 @@ def load_module(folder: Path) -> Any:
     return _module(card, files, folder)
 
 
+def load_module_and_encoder(folder: Path) -> tuple[Any, Any]:
+    """Return the network of a torch bundle, in evaluation mode, and its encoder.
+
+    Raises:
+        BundleError: the bundle is not valid, or a file cannot be used.
+    """
+    card, files = read_bundle(folder)
+    _check_task(card, folder)
+    return _module(card, files, folder), _encoder(card, files, folder)
+
+
 def _module(card: Card, files: Mapping[str, bytes], folder: Path) -> Any:
     import torch
     from safetensors.torch import load as load_tensors

@@ -6,7 +6,7 @@ networks of tables have one input, whatever the columns are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -119,7 +119,7 @@ class FlatEmbedding(nn.Module):
         widths = [embedding_width(size, config.category_width) for size in layout.categories]
         self.categories = CategoryEmbeddings(layout.categories, widths)
         self.periodic: PeriodicEmbedding | None = None
-        number_features = layout.numbers
+        number_width = 1
         if config.number_width and layout.numbers:
             self.periodic = PeriodicEmbedding(
                 layout.numbers,
@@ -127,8 +127,9 @@ class FlatEmbedding(nn.Module):
                 config.frequencies,
                 config.frequency_deviation,
             )
-            number_features *= config.number_width
-        self.width = number_features + sum(widths)
+            number_width = config.number_width
+        self.widths = [number_width] * layout.numbers + widths
+        self.width = sum(self.widths)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return (n, width) from features (n, p + q)."""
@@ -136,3 +137,12 @@ class FlatEmbedding(nn.Module):
         if self.periodic is not None:
             numbers = self.periodic(numbers).flatten(1)
         return torch.cat([numbers, *self.categories(categories)], dim=1)
+
+    def by_feature(
+        self,
+        inputs: Mapping[str, torch.Tensor],  # noqa: ARG002
+        contributions: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return contributions (n, p + q) of features from those of the embedding (n, width)."""
+        parts = torch.split(contributions, self.widths, dim=1)
+        return torch.stack([part.sum(1) for part in parts], dim=1)

@@ -430,6 +430,24 @@ class StatesInputs(Protocol):
 
 
 @runtime_checkable
+class TracesElements(Protocol):
+    """An Encoder that knows which element of a query each number of its arrays comes from.
+
+    Elements are the characters of a text, the pixels of a picture or the columns of a table.
+    """
+
+    def elements(
+        self, inputs: Mapping[str, Sequence[Any]], contributions: NDArray[np.float64]
+    ) -> Sequence[NDArray[np.float64]]:
+        """Return the contributions of the elements of each of n queries.
+
+        Args:
+            inputs: raw columns, as clean writes them.
+            contributions: (n, ...) of the arrays of `collate`, such as (n, t) of tokens.
+        """
+
+
+@runtime_checkable
 class Shortens(Protocol):
     """An Encoder that cuts rows beyond a length."""
 
@@ -727,6 +745,27 @@ class ChecksFiles(Protocol):
         """
 
 
+@runtime_checkable
+class ExactContributions(Protocol):
+    """A Baseline whose outputs are sums over the elements of a query, see `TracesElements`."""
+
+    def contributions(
+        self,
+        arrays: Arrays,
+        files: Mapping[str, bytes],
+        inputs: Mapping[str, Sequence[Any]],
+        directions: NDArray[np.float64],
+    ) -> Sequence[NDArray[np.float64]] | None:
+        """Return the contributions of the elements of n queries; None: this bundle has none.
+
+        Args:
+            arrays: of the bundle.
+            files: encoder files.
+            inputs: raw columns, as clean writes them.
+            directions: (n, d) weights of the outputs.
+        """
+
+
 class Baselines(Protocol):
     """Facet baselines.py: 'trivial' and 'classical'."""
 
@@ -997,6 +1036,90 @@ class Explains(Protocol):
         Args:
             answer: to a part of the query.
             claim: the answer to the whole query.
+        """
+
+
+@dataclass(frozen=True)
+class PartImportance:
+    """How much a part of queries contributed to answers, over several cases.
+
+    Args:
+        name: of the part, such as a word or a column.
+        size: mean of the contributions without their signs, over all cases.
+        cases: number of the cases that have the part.
+    """
+
+    name: str
+    size: float
+    cases: int
+
+
+@runtime_checkable
+class ReportsExplanations(Protocol):
+    """A TaskEvaluator whose report shows which parts of queries the answers depend on.
+
+    The queries are those of cases, which hold values as clean writes them.
+
+    Attributes:
+        score_description: what contributions add up to, such as "log-odds of the answer", and the
+            same in Chinese.
+    """
+
+    score_description: tuple[str, str]
+
+    def report_parts(self, query: Any, limit: int) -> Sequence[str]:
+        """Return the query in at most `limit` parts, which together are all of it."""
+
+    def without_parts(self, query: Any, parts: Sequence[str], indices: Collection[int]) -> Any:
+        """Return the query without the parts at some indices.
+
+        If nothing of use is left, prediction will reject it.
+        """
+
+    def support(self, answer: Any, claim: Any) -> float:
+        """Return how much an answer supports what another one claims, on a linear scale.
+
+        Args:
+            answer: to a part of the query.
+            claim: the answer to the whole query.
+        """
+
+    def direction(self, outputs: NDArray[Any], targets: TargetInfo) -> NDArray[np.float64]:
+        """Return (d,) weights of the outputs, whose sum supports the answer of these outputs.
+
+        Args:
+            outputs: (d,) of graph 'forward' to one query.
+            targets: of the model.
+        """
+
+    def part_weights(
+        self, query: Any, parts: Sequence[str], elements: NDArray[np.float64]
+    ) -> Sequence[float]:
+        """Return what each part contributes.
+
+        Args:
+            query: that was answered.
+            parts: of `report_parts`.
+            elements: of `TracesElements` or `ExactContributions`.
+        """
+
+    def part_names(self, query: Any, parts: Sequence[str]) -> Sequence[str]:
+        """Return the name of each part, under which the parts of many queries are counted."""
+
+    def show_parts(self, case: Case[Any], parts: Sequence[str], weights: Sequence[float]) -> str:
+        """Return the query with its parts in the color of their contributions, as HTML.
+
+        Args:
+            case: that was answered.
+            parts: of `report_parts`.
+            weights: of the parts.
+        """
+
+    def show_importance(self, importances: Sequence[PartImportance]) -> Plot | str:
+        """Return the importance of parts, as `ReportPanel.content`.
+
+        Args:
+            importances: the most important first.
         """
 
 
@@ -1353,6 +1476,53 @@ class TaskFeedback(Protocol):
 
         Returns:
             The p value, and the change for a person, such as "85.1% -> 70.0%".
+        """
+
+
+@dataclass(frozen=True)
+class DoubtfulTarget:
+    """A row whose target may be wrong.
+
+    Args:
+        row: its position.
+        given: the target of the row.
+        suggested: the target that is more probable.
+        score: from -1, the most doubtful, to 1.
+    """
+
+    row: int
+    given: str
+    suggested: str
+    score: float
+
+
+@runtime_checkable
+class DoubtsTargets(Protocol):
+    """A Baselines that finds rows whose targets may be wrong."""
+
+    def doubtful_targets(
+        self,
+        rows: pa.Table,
+        targets: TargetInfo,
+        options: BaseModel,
+        clean: BaseModel,
+        *,
+        folds: int,
+        seed: int,
+        inputs: Mapping[str, Any] = NO_INPUTS,
+    ) -> Sequence[DoubtfulTarget]:
+        """Return the doubtful rows, the most doubtful first.
+
+        No row is judged by a model that learned from it, or from a row of its group.
+
+        Args:
+            rows: of clean, with targets and groups.
+            targets: of clean.
+            options: the params of `train`.
+            clean: the params of `clean`.
+            folds: number of fits, each of which leaves one fold out.
+            seed: of the folds and the fits.
+            inputs: of the pipeline, `Schema.inputs`.
         """
 
 

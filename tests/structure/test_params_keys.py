@@ -166,6 +166,7 @@ def others(value: Any) -> Iterator[Any]:
             "cosine",
             "magnitude",
             "balanced",
+            "occlusion",
             "fp32",
             "gru",
             "optuna",

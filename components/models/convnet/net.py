@@ -16,6 +16,7 @@ from torch import nn
 from components.models.base import PrunableDim
 from components.models.convnet.config import ConvNetConfig
 from components.models.dropout import Dropout
+from components.models.input_layers import InputLayer
 
 
 class ConvNet(nn.Module):
@@ -64,6 +65,18 @@ class ConvNet(nn.Module):
             x = torch.relu(self.hidden(x))
         logits: torch.Tensor = self.head(self.dropout(x))
         return logits
+
+    def input_layers(self) -> Sequence[InputLayer]:
+        """Return the pixels, as the first convolution takes them."""
+        return [InputLayer(self.convs[0], _by_pixel, before=True)]
+
+
+def _by_pixel(
+    inputs: Mapping[str, torch.Tensor],  # noqa: ARG001
+    contributions: torch.Tensor,
+) -> torch.Tensor:
+    """Return (n, height, width) contributions from those of channels (n, c, height, width)."""
+    return contributions.sum(1)
 
 
 class ConvNetPruningSpec:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from components.models.base import PrunableDim
 from components.models.counted.config import CountedConfig
 from components.models.dropout import Dropout
+from components.models.input_layers import InputLayer, over_grams
 from components.models.packing import PackedLayout
 from components.models.textcnn.net import TextCNN, TextCNNPruningSpec
 
@@ -163,6 +164,42 @@ class Counted(nn.Module):
         self.keys.fill_(_NONE)[: len(selected)] = all_keys[selected]
         inverse_frequency = (1 + total) / (1 + documents[selected])
         self.rarity.zero_()[: len(selected)] = inverse_frequency.log() + 1
+
+    def input_layers(self) -> Sequence[InputLayer]:
+        """Return the weights of the n-grams, and the embedding of the TextCNN."""
+        layers = [InputLayer(self.wide, self._over_tokens)]
+        if self.textcnn is not None:
+            layers.extend(self.textcnn.input_layers())
+        return layers
+
+    def _over_tokens(
+        self, inputs: Mapping[str, torch.Tensor], contributions: torch.Tensor
+    ) -> torch.Tensor:
+        """Return (n, t) the contributions of tokens.
+
+        What a row's n-gram contributes is shared by its occurrences, and then by their tokens.
+
+        Args:
+            inputs: of `forward`.
+            contributions: (n, g, c) of the weights of the sorted n-grams.
+        """
+        ids = inputs["ids"]
+        mask = inputs["mask"]
+        position = torch.arange(ids.shape[1], device=ids.device)
+        grams = self.grams(ids, position, mask.sum(1, keepdim=True) - 1 - position)
+        is_token = mask.unsqueeze(-1) > 0
+        keys, order = torch.where(is_token, grams, _NONE).flatten(1).sort(1)
+        # (n, g): the number of each distinct n-gram of a row.
+        number = (keys != F.pad(keys[:, :-1], (1, 0), value=-1)).cumsum(1) - 1
+        sums = contributions.sum(-1)
+        totals = torch.zeros_like(sums).scatter_add(1, number, sums)
+        counts = torch.zeros_like(sums).scatter_add(1, number, torch.ones_like(sums))
+        shares = (totals / counts.clamp(min=1)).gather(1, number)
+        by_occurrence = torch.zeros_like(sums).scatter(1, order, shares)
+        lengths = list(range(1, self.n + 1))
+        if self.ends:
+            lengths += 2 * lengths[:_LONGEST_MARKED]
+        return over_grams(by_occurrence.view(grams.shape), lengths)
 
 
 def _at(table: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

@@ -17,6 +17,7 @@ from components.models.base import PrunableDim
 from components.models.dropout import Dropout
 from components.models.feature_layout import CategoryEmbeddings, FeatureLayout
 from components.models.ft_transformer.config import FTTransformerConfig
+from components.models.input_layers import InputLayer
 
 
 class FeatureTokens(nn.Module):
@@ -105,6 +106,21 @@ class FTTransformer(nn.Module):
             x = layer(x)
         outputs: torch.Tensor = self.head(torch.relu(self.norm(x[:, 0])))
         return outputs
+
+    def input_layers(self) -> Sequence[InputLayer]:
+        """Return the tokens of the features."""
+        return [InputLayer(self.tokens, _by_feature)]
+
+
+def _by_feature(
+    inputs: Mapping[str, torch.Tensor],  # noqa: ARG001
+    contributions: torch.Tensor,
+) -> torch.Tensor:
+    """Return (n, p + q) contributions of features from those of tokens (n, 1 + p + q, width).
+
+    The first token collects the answer, and is of no feature.
+    """
+    return contributions.sum(-1)[:, 1:]
 
 
 class FTTransformerPruningSpec:

@@ -15,6 +15,7 @@ from torch import nn
 from components.models.base import PrunableDim
 from components.models.dropout import Dropout
 from components.models.feature_layout import FeatureLayout, FlatEmbedding
+from components.models.input_layers import InputLayer
 from components.models.mlp.config import MLPConfig
 
 
@@ -42,6 +43,10 @@ class MLP(nn.Module):
             x = self.dropout(torch.relu(layer(x)))
         outputs: torch.Tensor = self.head(x)
         return outputs
+
+    def input_layers(self) -> Sequence[InputLayer]:
+        """Return the embedding of the features."""
+        return [InputLayer(self.embedding, self.embedding.by_feature)]
 
 
 class MLPPruningSpec:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from components.models.base import PrunableDim
 from components.models.dropout import Dropout
+from components.models.input_layers import InputLayer, over_grams
 from components.models.ngrams.config import NgramsConfig
 from components.models.packing import PackedLayout
 
@@ -104,6 +105,18 @@ class Ngrams(nn.Module):
             bucket = self.vocabulary + rolling % self.buckets
             columns.append(torch.where(is_whole, bucket, 0))
         return torch.stack(columns, -1)
+
+    def input_layers(self) -> Sequence[InputLayer]:
+        """Return the embedding of the n-grams."""
+        return [InputLayer(self.embed, self._over_tokens)]
+
+    def _over_tokens(
+        self,
+        inputs: Mapping[str, torch.Tensor],  # noqa: ARG002
+        contributions: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return contributions (n, t) of tokens from those of embeddings (n, t, orders, width)."""
+        return over_grams(contributions.sum(-1), range(1, self.n + 1))
 
 
 class NgramsPruningSpec:

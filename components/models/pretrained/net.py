@@ -23,6 +23,7 @@ from torch import nn
 from components.core.errors import InputError, ParamsError
 from components.models.base import PrunableDim
 from components.models.dropout import Dropout
+from components.models.input_layers import InputLayer, by_token
 from components.models.pretrained.config import PretrainedConfig
 
 # The first number in a parameter's name.
@@ -79,6 +80,10 @@ class Pretrained(nn.Module):
         """Return the embedding of the token ids."""
         table: nn.Embedding = self.encoder.get_input_embeddings()
         return table
+
+    def input_layers(self) -> Sequence[InputLayer]:
+        """Return the embedding of the tokens."""
+        return [InputLayer(self.table(), by_token)]
 
     def train(self, mode: bool = True) -> Pretrained:
         """Set the training mode. A frozen encoder stays in evaluation mode, without dropout."""

@@ -16,6 +16,7 @@ from torch import nn
 
 from components.models.base import PrunableDim
 from components.models.dropout import Dropout
+from components.models.input_layers import InputLayer, by_token
 from components.models.recurrent.config import RecurrentConfig
 
 _CELLS: Mapping[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
@@ -148,6 +149,10 @@ class Recurrent(nn.Module):
         pooled = (x * scores.softmax(1).to(x.dtype)).sum(1)  # (n, both directions)
         logits: torch.Tensor = self.head(self.dropout(pooled))
         return logits
+
+    def input_layers(self) -> Sequence[InputLayer]:
+        """Return the embedding of the tokens."""
+        return [InputLayer(self.embed, by_token)]
 
 
 class RecurrentPruningSpec:

@@ -11,6 +11,7 @@ from torch import nn
 from components.models.base import PrunableDim
 from components.models.dropout import Dropout
 from components.models.feature_layout import FeatureLayout, FlatEmbedding
+from components.models.input_layers import InputLayer
 from components.models.table_resnet.config import TableResNetConfig
 
 
@@ -63,6 +64,10 @@ class TableResNet(nn.Module):
             x = block(x)
         outputs: torch.Tensor = self.head(torch.relu(self.norm(x)))
         return outputs
+
+    def input_layers(self) -> Sequence[InputLayer]:
+        """Return the embedding of the features."""
+        return [InputLayer(self.embedding, self.embedding.by_feature)]
 
 
 class TableResNetPruningSpec:

@@ -12,6 +12,7 @@ from torch import nn
 
 from components.models.base import PrunableDim
 from components.models.dropout import Dropout
+from components.models.input_layers import InputLayer, by_token
 from components.models.textcnn.config import TextCNNConfig
 
 
@@ -45,6 +46,10 @@ class TextCNN(nn.Module):
             pooled.append(activations.amax(dim=2))  # (n, filters)
         logits: torch.Tensor = self.head(self.dropout(torch.cat(pooled, dim=1)))
         return logits
+
+    def input_layers(self) -> Sequence[InputLayer]:
+        """Return the embedding of the tokens."""
+        return [InputLayer(self.embed, by_token)]
 
     @staticmethod
     def _has_token(mask: torch.Tensor, kernel: int) -> torch.Tensor:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from components.models import attention, packing
 from components.models.base import PrunableDim
 from components.models.dropout import Dropout
+from components.models.input_layers import InputLayer, by_token
 from components.models.packing import PackedLayout
 from components.models.transformer.config import TransformerConfig
 
@@ -158,6 +159,10 @@ class Transformer(nn.Module):
     def table(self) -> nn.Embedding:
         """Return the embedding of the token ids."""
         return self.embed
+
+    def input_layers(self) -> Sequence[InputLayer]:
+        """Return the embedding of the tokens."""
+        return [InputLayer(self.embed, by_token)]
 
     def _encode(self, ids: torch.Tensor, attend: Attend) -> torch.Tensor:
         """Return the last layer (..., width) of ids (...)."""

@@ -19,11 +19,11 @@ from starlette.routing import Route
 
 from components.core.bundles import Card
 from components.fields.base import Reject
+from components.inference.explanations.occlusion import CHARACTERS, explain, variants
 from components.monitoring.request_log import AnswerLogger
 from components.serving.http.batching import Batcher
 from components.serving.http.body_limit import retry_after
 from components.serving.http.drain import Drain
-from components.serving.http.explain import CHARACTERS, explain, variants
 from components.serving.http.messages import (
     Health,
     Limits,

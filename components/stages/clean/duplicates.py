@@ -93,11 +93,13 @@ def resolve_duplicates(
     targets: Rows,
     splits: Rows,
     conflicts: str,
+    accepted: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int8]:
     """Return which rows are dropped, and why, so that each key is left once, or once a target.
 
     All test rows of a source's own split stay, and all of its validation rows that equal none of
-    them: metrics on them are compared with those of others. Of other equal rows the first stays.
+    them: metrics on them are compared with those of others. A target that a person accepted
+    outranks the others, the last one if there are several. Of other equal rows the first stays.
 
     Args:
         keys: (rows,) equal for rows that count as the same.
@@ -106,6 +108,7 @@ def resolve_duplicates(
         conflicts: 'drop' (no row of a key with several targets stays), 'majority' (the target that
             most have; a tie drops all), 'keep' (the first row with each target) or 'keep_all'
             (each row).
+        accepted: (rows,) whether a person accepted the target. None: nobody did.
 
     Returns:
         (rows,) STAYS, DUPLICATE or CONFLICTING.
@@ -123,7 +126,11 @@ def resolve_duplicates(
     ends = np.append(starts[1:], len(keys))
     for group in np.flatnonzero(mixed | held_out):
         rows = order[starts[group] : ends[group]]
-        dedup_status[rows] = _resolve_key(targets[rows], splits[rows], conflicts)
+        chosen = np.zeros(0, np.int64) if accepted is None else np.flatnonzero(accepted[rows])
+        if len(chosen) and splits[rows].max() < _VALIDATION:
+            dedup_status[rows] = _resolve_by_person(targets[rows], int(chosen[-1]))
+        else:
+            dedup_status[rows] = _resolve_key(targets[rows], splits[rows], conflicts)
     return dedup_status
 
 
@@ -144,6 +151,18 @@ def _run_starts(values: NDArray[Any]) -> Rows:
     """Return where runs of equal values begin in an array that is not empty."""
     changes = values[1:] != values[:-1]
     return np.flatnonzero(np.concatenate(([True], changes)))
+
+
+def _resolve_by_person(targets: Rows, chosen: int) -> NDArray[np.int8]:
+    """Return the status of the rows of one key, of which one has the target of a person.
+
+    Args:
+        targets: (rows of the key,) numbers of targets.
+        chosen: position of the row that stays.
+    """
+    dedup_status = np.where(targets == targets[chosen], DUPLICATE, CONFLICTING).astype(np.int8)
+    dedup_status[chosen] = STAYS
+    return dedup_status
 
 
 def _resolve_key(targets: Rows, splits: Rows, conflicts: str) -> NDArray[np.int8]:

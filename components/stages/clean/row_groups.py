@@ -97,7 +97,9 @@ def _dedup_status(rows: Usable, params: CleanParams) -> NDArray[np.int8]:
     if rows_are_cases(rows, params):
         dedup_status = np.full(len(rows.key_ids), STAYS, np.int8)
     else:
-        dedup_status = resolve_duplicates(rows.key_ids, rows.target_ids, rows.splits, conflicts)
+        dedup_status = resolve_duplicates(
+            rows.key_ids, rows.target_ids, rows.splits, conflicts, rows.accepted()
+        )
     if params.boilerplate:
         occurrences = np.bincount(rows.key_ids)[rows.key_ids]
         held_out = rows.splits >= OWN_SPLITS.index("validation")

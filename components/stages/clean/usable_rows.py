@@ -79,6 +79,11 @@ class Usable:
         """Return the ids of all rows."""
         return list(_take(self.raw, "id", self.raw_rows).to_pylist())
 
+    def accepted(self) -> NDArray[np.bool_]:
+        """Return (rows,) whether a person accepted the target."""
+        is_feedback = pc.starts_with(self.raw["id"], base.FEEDBACK)
+        return np.asarray(is_feedback.to_numpy(zero_copy_only=False))[self.raw_rows].astype(bool)
+
     def values(self, name: str, rows: Rows) -> pa.ChunkedArray:
         """Return cleaned values of an input column.
 

@@ -104,6 +104,27 @@ class BehaviorTest(Strict):
         return self
 
 
+class ExplainParams(Strict):
+    """Explanations of the winner's answers in the report."""
+
+    method: Literal["auto", "exact", "integrated_gradients", "occlusion", "none"] = Field(
+        "auto",
+        description="How contributions are computed (auto: the best that the winner has).",
+    )
+    cases: int = Field(
+        24,
+        ge=2,
+        le=10_000,
+        description="Random test cases that are explained, beside a few of the worst answers.",
+    )
+    removed: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="Share of the parts of a query that the deletion test removes.",
+    )
+
+
 class EvaluateParams(Strict):
     """How candidates are measured."""
 
@@ -119,6 +140,10 @@ class EvaluateParams(Strict):
     )
     choose: ChooseParams = Field(
         default_factory=ChooseParams, description="The rule by which the winner is chosen."
+    )
+    explain: ExplainParams = Field(
+        default_factory=ExplainParams,
+        description="How the report explains answers of the winner.",
     )
     card: CardParams = Field(
         default_factory=CardParams,

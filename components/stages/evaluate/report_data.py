@@ -15,6 +15,7 @@ from components.core.job import Job
 from components.core.tables import read_manifest, read_table
 from components.metrics import bootstrap
 from components.stages.evaluate.behavior import BehaviorResult
+from components.stages.evaluate.explanations import explanation_section
 from components.stages.evaluate.metric_scale import MetricScale
 from components.stages.evaluate.params import EvaluateParams
 from components.stages.evaluate.report import ReportData, ShownCase, WorstCases
@@ -39,6 +40,7 @@ def gather(
     abstention: Mapping[str, Any],
     predict: Callable[[Sequence[Any]], Sequence[Any]],
     behavior: Sequence[BehaviorResult],
+    bundle: Path,
 ) -> ReportData:
     """Return the data of the report.
 
@@ -50,6 +52,7 @@ def gather(
         abstention: table of the winner on validation; empty where answers cannot abstain.
         predict: queries -> answers of the winner.
         behavior: results of the winner in the behavior tests.
+        bundle: of the winner.
     """
     evaluator = base.evaluator(job.task)
     clean = read_manifest(job.inputs["clean"])
@@ -68,6 +71,7 @@ def gather(
     sections.append(report.confidence_section(abstention, answers, cases))
     if isinstance(evaluator, base.InspectsModel):
         sections.append(evaluator.model_section(predict, cases, job.seed))
+    sections.append(explanation_section(job.params, evaluator, bundle, predict, test, job.seed))
     return ReportData(
         pipeline=job.tags["pipeline"],
         task=job.task,

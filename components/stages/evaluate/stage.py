@@ -82,6 +82,7 @@ def run(job: Job) -> None:
         abstention=abstention,
         predict=predict,
         behavior=behavior,
+        bundle=winner_bundle,
     )
     leaked = leaked_rows(job)
 

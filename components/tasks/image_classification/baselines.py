@@ -31,6 +31,7 @@ from components.tasks.base import (
 )
 from components.tasks.image_classification.schema import ImageClean
 from components.tasks.shared.baselines.classification.baselines import Prior, linear_arrays
+from components.tasks.shared.baselines.classification.doubtful_labels import DoubtsLabels
 
 Floats = NDArray[np.float32]
 # Strengths that are tried on validation rows, from strong to weak penalties.
@@ -249,7 +250,7 @@ def _bounded(pixels: NDArray[np.uint8]) -> Floats:
     return shrunk.reshape(LARGEST_SIDE, LARGEST_SIDE, -1)
 
 
-class ImageBaselines:
+class ImageBaselines(DoubtsLabels):
     """Facet baselines.py."""
 
     options: ClassVar[Mapping[str, type[BaseModel]]] = {"train": ImageClassical}

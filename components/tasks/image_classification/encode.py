@@ -106,6 +106,19 @@ class ImageEncoder:
             pixels.append(self._pixels(self._field.normalize(value)))
         return {"pixels": pixels}
 
+    def elements(
+        self,
+        inputs: Mapping[str, Sequence[Any]],  # noqa: ARG002
+        contributions: NDArray[np.float64],
+    ) -> Sequence[NDArray[np.float64]]:
+        """Return the contributions of the pixels of each picture, (size, size).
+
+        Args:
+            inputs: not used.
+            contributions: (n, size, size).
+        """
+        return list(contributions)
+
     def files(self) -> Mapping[str, bytes]:
         """Return encoder.json."""
         return {"encoder.json": to_json(self._metadata).encode()}

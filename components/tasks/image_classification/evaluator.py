@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from components.fields.base import Reject
 from components.fields.image import Image, declared_size
-from components.tasks.base import Case
+from components.tasks.base import Case, PartImportance
+from components.tasks.image_classification.heat_maps import (
+    cell_numbers,
+    cells,
+    heat_map,
+    mean_heat_map,
+    without_cells,
+)
 from components.tasks.shared.evaluator.classification.evaluator import ClassificationEvaluator
 
 # The characters of 100 MB in base64. Clients of a service are held to serve.limits.
 _LONGEST = 134_000_000
+_NUMBER = re.compile(r"\d+")
 
 
 class Query(BaseModel):
@@ -76,6 +89,63 @@ class ImageEvaluator(ClassificationEvaluator):
     def show(self, case: Case[Any]) -> str:
         """Return the image as an HTML <img>."""
         return Image().show(base64.b64decode(case.query.image))
+
+    def report_parts(self, query: Any, limit: int) -> Sequence[str]:
+        """Return the names of the cells of the picture, row by row."""
+        width, height = declared_size(base64.b64decode(query.image))
+        count = cells((height, width), limit)
+        places = product(range(1, count + 1), repeat=2)
+        return [f"row {row}, column {column}" for row, column in places]
+
+    def without_parts(
+        self, query: Any, parts: Sequence[str], indices: Collection[int]
+    ) -> BaseModel:
+        """Return the picture with its mean color in the cells at some indices."""
+        image = without_cells(base64.b64decode(query.image), math.isqrt(len(parts)), indices)
+        return Query(image=base64.b64encode(image).decode())
+
+    def part_weights(
+        self,
+        query: Any,  # noqa: ARG002
+        parts: Sequence[str],
+        elements: NDArray[np.float64],
+    ) -> Sequence[float]:
+        """Return the sum of the contributions of each cell's pixels.
+
+        Args:
+            query: not used.
+            parts: the cells.
+            elements: (height, width) of the pixels.
+        """
+        height, width = elements.shape
+        numbers = cell_numbers((height, width), math.isqrt(len(parts)))
+        sums: list[float] = np.bincount(numbers.ravel(), elements.ravel(), len(parts)).tolist()
+        return sums
+
+    def part_names(self, query: Any, parts: Sequence[str]) -> Sequence[str]:  # noqa: ARG002
+        """Return the names of the cells."""
+        return parts
+
+    def show_parts(
+        self,
+        case: Case[Any],
+        parts: Sequence[str],  # noqa: ARG002
+        weights: Sequence[float],
+    ) -> str:
+        """Return the picture and its heat map, as HTML."""
+        return heat_map(base64.b64decode(case.query.image), weights)
+
+    def show_importance(self, importances: Sequence[PartImportance]) -> str:
+        """Return the mean heat map of the cells."""
+        sizes = {}
+        for item in importances:
+            row, column = map(int, _NUMBER.findall(item.name))
+            sizes[row - 1, column - 1] = item.size
+        count = 1 + max(max(place) for place in sizes)
+        weights = np.zeros((count, count))
+        for place, size in sizes.items():
+            weights[place] = size
+        return mean_heat_map(weights)
 
 
 EVALUATOR = ImageEvaluator()

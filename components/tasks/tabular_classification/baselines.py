@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
-from components.tasks.shared.baselines.classification.baselines import Prior
-from components.tasks.shared.baselines.tables.classical import ClassEnsemble, TableBaselines
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-BASELINES = TableBaselines({"trivial": Prior(), "classical": ClassEnsemble()})
+import pyarrow as pa
+
+from components.tasks.shared.baselines.classification.baselines import Prior
+from components.tasks.shared.baselines.classification.doubtful_labels import DoubtsLabels
+from components.tasks.shared.baselines.tables.classical import ClassEnsemble, TableBaselines
+from components.tasks.shared.schema.tables.kinds import parse_inputs
+
+
+class ClassTableBaselines(DoubtsLabels, TableBaselines):
+    """Facet baselines.py."""
+
+    def input_columns(self, rows: pa.Table, inputs: Mapping[str, Any]) -> Sequence[str]:  # noqa: ARG002
+        """Return the columns that the pipeline chose."""
+        return list(parse_inputs(inputs))
+
+
+BASELINES = ClassTableBaselines({"trivial": Prior(), "classical": ClassEnsemble()})

@@ -22,6 +22,7 @@ from components.fields.gram_counts import (
     blocks_for,
     document_frequencies,
     gram_counts,
+    gram_spans,
     n_of,
 )
 from components.fields.text import Text, Title
@@ -46,6 +47,7 @@ from components.tasks.shared.baselines.classification.baselines import (
     mean_linear,
     stratified_folds,
 )
+from components.tasks.shared.baselines.classification.doubtful_labels import DoubtsLabels
 from components.tasks.text_classification.schema import TextClean
 
 _VIEWS = ("text", "title")
@@ -388,13 +390,7 @@ class TfidfLinear:
         coefficients = arrays["coefficients"]
         precision = np.float64 if coefficients.dtype == np.float32 else np.float32
         weights = np.ascontiguousarray(coefficients.T, precision)
-        idf = arrays["idf"].astype(np.float64)
-        # Bundles from before titles have one group.
-        groups = {
-            "idf": idf,
-            "view": arrays.get("view", np.zeros(len(idf), np.uint8)),
-            "weight": arrays.get("weight", np.ones(1)),
-        }
+        groups = _groups(arrays)
 
         def score(graph: str, batch: Arrays) -> Arrays:  # noqa: ARG001
             """Return {"logits": (n, c)} of counted n-grams."""
@@ -404,6 +400,58 @@ class TfidfLinear:
             return {"logits": rows @ weights + arrays["intercept"]}
 
         return score
+
+    def contributions(
+        self,
+        arrays: Arrays,
+        files: Mapping[str, bytes],
+        inputs: Mapping[str, Sequence[Any]],
+        directions: NDArray[np.float64],
+    ) -> Sequence[NDArray[np.float64]] | None:
+        """Return the contributions of the characters of each text, without its title.
+
+        Those of an n-gram are shared by its occurrences, and then by their characters.
+
+        Args:
+            arrays: of the bundle.
+            files: encoder files. Those of an old bundle do not tell where an n-gram is.
+            inputs: normalized texts and titles.
+            directions: (n, c) weights of the logits.
+        """
+        content = json.loads(files[_FILE])
+        if "keys" not in content:
+            return None
+        keys = np.array(content["keys"].get("text", []), np.int64)
+        blocks = [GramBlock(*block) for block in content["blocks"]]
+        batch = self.featurizer(files)(inputs)
+        values = row_values(_groups(arrays), batch)
+        coefficients = arrays["coefficients"]
+        result = []
+        for row, text in enumerate(inputs["text"]):
+            entries = slice(batch["offsets"][row], batch["offsets"][row + 1])
+            features = batch["columns"][entries]
+            weights = directions[row] @ coefficients[:, features].astype(np.float64)
+            # The n-grams of texts are the first features.
+            contributed = np.zeros(coefficients.shape[1])
+            contributed[features] = values[entries] * weights
+            columns, starts, ends = gram_spans(text.lower(), blocks, keys)
+            counts = np.bincount(columns, minlength=len(keys))
+            shares = contributed[columns] / counts[columns] / (ends - starts)
+            steps = np.zeros(len(text.lower()) + 1)
+            np.add.at(steps, starts, shares)
+            np.add.at(steps, ends, -shares)
+            result.append(np.cumsum(steps)[:-1])
+        return result
+
+
+def _groups(arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """Return what `row_values` reads. Bundles from before titles have one group."""
+    idf = arrays["idf"].astype(np.float64)
+    return {
+        "idf": idf,
+        "view": arrays.get("view", np.zeros(len(idf), np.uint8)),
+        "weight": arrays.get("weight", np.ones(1)),
+    }
 
 
 def _longest_of(content: Mapping[str, Any]) -> int:
@@ -644,7 +692,7 @@ def _spelled_grams(text: str, longest: int) -> Counter[str]:
     return counts
 
 
-class TextBaselines:
+class TextBaselines(DoubtsLabels):
     """Facet baselines.py."""
 
     options: ClassVar[Mapping[str, type[BaseModel]]] = {"train": TextClassical}

@@ -184,6 +184,30 @@ class TextEncoder:
             normalized[name] = [field.normalize(value) for value in values]
         return {"ids": self._ids(_with_titles(normalized))}
 
+    def elements(
+        self, inputs: Mapping[str, Sequence[Any]], contributions: NDArray[np.float64]
+    ) -> Sequence[NDArray[np.float64]]:
+        """Return the contributions of the characters of each text, without its title.
+
+        Those of a token are shared by its characters.
+
+        Args:
+            inputs: normalized texts and titles.
+            contributions: (n, t) of the tokens.
+        """
+        texts = inputs["text"]
+        joined = _with_titles(inputs)
+        encodings = self._tokenizer.encode_batch(joined)
+        result = []
+        for text, whole, encoding, row in zip(texts, joined, encodings, contributions, strict=True):
+            characters = np.zeros(len(whole))
+            for (start, end), contribution in zip(encoding.offsets, row, strict=False):
+                # Tokens that stand for no text have no characters.
+                if end > start:
+                    characters[start:end] += contribution / (end - start)
+            result.append(characters[len(whole) - len(text) :])
+        return result
+
     def files(self) -> Mapping[str, bytes]:
         """Return tokenizer.json and encoder.json."""
         return {

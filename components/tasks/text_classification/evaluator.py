@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, cast
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from components.fields.scripts import SIGNS
 from components.fields.text import Text, Title
-from components.tasks.base import Case
+from components.tasks.base import Case, PartImportance
 from components.tasks.shared.evaluator.classification.evaluator import ClassificationEvaluator
+from components.tasks.shared.evaluator.explained_parts import importance_table, weighted_parts
 
 # Han, kana, Hangul.
 _SINGLE = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af\U00020000-\U0003ffff"
 # A text that begins with marks begins with a piece of them.
 _PIECE = re.compile(rf"(?:[{_SINGLE}]|(?:[^\W{_SINGLE}]|[{SIGNS}])+|^)\W*")
+
+# Spaces and marks around a word.
+_AROUND = re.compile(r"^\W+|\W+$")
 
 
 def _encodable(text: str) -> str:
@@ -103,6 +109,48 @@ class TextEvaluator(ClassificationEvaluator):
         """
         text = "".join([*parts[:index], *parts[index + 1 :]])
         return cast(BaseModel, query.model_copy(update={"text": text}))
+
+    def report_parts(self, query: Any, limit: int) -> Sequence[str]:
+        """Return the text in pieces, see `parts`."""
+        return self.parts(query, limit)
+
+    def without_parts(
+        self, query: Any, parts: Sequence[str], indices: Collection[int]
+    ) -> BaseModel:
+        """Return the query without the pieces at some indices."""
+        rest = [part for index, part in enumerate(parts) if index not in indices]
+        return cast(BaseModel, query.model_copy(update={"text": "".join(rest)}))
+
+    def part_weights(
+        self,
+        query: Any,  # noqa: ARG002
+        parts: Sequence[str],
+        elements: NDArray[np.float64],
+    ) -> Sequence[float]:
+        """Return the sum of the contributions of each piece's characters.
+
+        Args:
+            query: not used.
+            parts: all pieces of the text.
+            elements: (characters,) of the text.
+        """
+        ends = np.cumsum([len(part) for part in parts])
+        sums = np.concatenate([[0.0], np.cumsum(elements)])
+        weights: list[float] = np.diff(sums[np.concatenate([[0], ends])]).tolist()
+        return weights
+
+    def part_names(self, query: Any, parts: Sequence[str]) -> Sequence[str]:  # noqa: ARG002
+        """Return the words and characters, without the spaces and marks around them."""
+        return [_AROUND.sub("", part.lower()) or part.strip() for part in parts]
+
+    def show_parts(self, case: Case[Any], parts: Sequence[str], weights: Sequence[float]) -> str:
+        """Return the text with colored pieces below its title, as HTML."""
+        above = f"<b>{Title().show(case.query.title)}</b><br>" if case.query.title else ""
+        return above + weighted_parts(parts, weights)
+
+    def show_importance(self, importances: Sequence[PartImportance]) -> str:
+        """Return the words and characters as a table."""
+        return importance_table(importances, "piece of text", "文字")
 
     def show(self, case: Case[Any]) -> str:
         """Return the escaped text below its title, as HTML."""

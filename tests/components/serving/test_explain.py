@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.serving.http.explain import explain, variants
+from components.inference.explanations.occlusion import explain, variants
 from components.serving.params import ServeParams
 from components.tasks.base import Explains, evaluator
 

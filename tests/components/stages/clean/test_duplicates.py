@@ -39,6 +39,16 @@ def test_of_equal_rows_the_first_stays() -> None:
     }
 
 
+@pytest.mark.parametrize("conflicts", ["drop", "majority", "keep"])
+def test_a_target_that_a_person_accepted_outranks_the_source(conflicts: str) -> None:
+    targets = np.array([0, 0, 1, 0, 1])
+    accepted = np.array([False, False, True, False, False])
+    keys = np.zeros(5, np.int64)
+    status = resolve_duplicates(keys, targets, keys, conflicts, accepted)
+    gone = "conflicting_labels"
+    assert [reasons(gone)[fate] for fate in status] == [gone, gone, "", gone, "duplicate"]
+
+
 @pytest.mark.parametrize(
     ("labels", "conflicts", "gone"),
     [

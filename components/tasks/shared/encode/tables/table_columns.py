@@ -211,6 +211,7 @@ class TableColumns:
 
     Attributes:
         numbers: names of the numbers of a row, such as "carat" and "when.year".
+        number_owners: column of each of the numbers.
         categories: names of the columns of categories.
         sizes: of each column of categories the number of indices, see `CategoryColumn`.
         has_missing: of each column of categories whether train had rows of index 0.
@@ -226,6 +227,7 @@ class TableColumns:
         self._columns = columns
         self._texts = texts
         self._fields = {name: field_of(value) for name, value in inputs.items()}
+        self.number_owners = _number_owners(columns)
         self.numbers: Sequence[str] = _number_names(columns)
         self._indices: dict[str, dict[str | None, int]] = {}
         self.sizes: list[int] = []
@@ -401,6 +403,14 @@ def _number_names(columns: Mapping[str, Column]) -> list[str]:
         elif isinstance(column, TimeColumn | FreeTextColumn):
             names += [f"{name}.{part}" for part in column.names()]
     return names
+
+
+def _number_owners(columns: Mapping[str, Column]) -> list[str]:
+    """Return the column of each number of a row."""
+    owners = []
+    for name, column in columns.items():
+        owners += [name] * len(_number_names({name: column}))
+    return owners
 
 
 def _text_encoders(

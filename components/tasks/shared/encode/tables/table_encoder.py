@@ -139,6 +139,30 @@ class TableEncoder(ABC):
         """
         return {"features": list(self._features(self.columns.normalize(inputs)))}
 
+    def elements(
+        self,
+        inputs: Mapping[str, Sequence[Any]],
+        contributions: NDArray[np.float64],
+    ) -> Sequence[NDArray[np.float64]]:
+        """Return the contributions of the columns of each row, in the order of `inputs`.
+
+        Args:
+            inputs: values by the name of the column.
+            contributions: (n, width) of the features.
+        """
+        names = list(inputs)
+        owners = self.columns.number_owners
+        flagged = [
+            owner
+            for owner, scaling in zip(owners, self._scalings, strict=True)
+            if scaling.flags_missing
+        ]
+        positions = [names.index(name) for name in [*owners, *flagged, *self.columns.categories]]
+        totals = np.zeros((len(contributions), len(names)))
+        for feature, position in enumerate(positions):
+            totals[:, position] += contributions[:, feature]
+        return list(totals)
+
     def files(self) -> Mapping[str, bytes]:
         """Return encoder.json, and the arrays of texts where there are some."""
         numbers = [scaling.model_dump(mode="json") for scaling in self._scalings]

@@ -184,6 +184,7 @@ class ClassificationEvaluator:
     report: TaskReport = ClassificationReport()
     gates: ChampionComparison = ClassificationComparison()
     feedback: TaskFeedback = LabelFeedback()
+    score_description = ("log-odds of the answer", "回答的对数几率")
     weight_description = "By how much the log-odds of the label fall when the piece is left out"
 
     def query(self, row: Mapping[str, Any]) -> BaseModel:
@@ -288,6 +289,25 @@ class ClassificationEvaluator:
         rest = sum(value for name, value in answer.probabilities.items() if name != label)
         log_odds = np.log(max(probability, 1e-300)) - np.log(max(rest, 1e-300))
         return float(np.clip(log_odds, -30, 30))
+
+    def direction(
+        self,
+        outputs: NDArray[Any],
+        targets: TargetInfo,  # noqa: ARG002
+    ) -> NDArray[np.float64]:
+        """Return (c,) weights of the logits: the answered class against the next one.
+
+        Of two classes the sum is the log-odds.
+
+        Args:
+            outputs: (c,) logits.
+            targets: not used.
+        """
+        best, second = np.argsort(-outputs, kind="stable")[:2]
+        weights = np.zeros(len(outputs))
+        weights[best] = 1.0
+        weights[second] = -1.0
+        return weights
 
     def closeness(self, answer: Any, truth: Any) -> float:
         """Return the probability of a class.

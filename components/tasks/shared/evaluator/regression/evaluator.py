@@ -270,6 +270,19 @@ class RegressionEvaluator:
         """
         return float(answer.value)
 
+    def direction(
+        self,
+        outputs: NDArray[Any],  # noqa: ARG002
+        targets: TargetInfo,
+    ) -> NDArray[np.float64]:
+        """Return (1,) the weight of the output: what it is in the unit of the targets.
+
+        Args:
+            outputs: not used.
+            targets: with the scale.
+        """
+        return np.array([float(targets["scale"][0])])
+
     def closeness(self, answer: Any, truth: Any) -> float:
         """Return the distance of the answer from the true number, with a minus."""
         return -abs(float(answer.value) - float(truth.value))

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from components.core import escaping
 from components.core.errors import InputError
 from components.metrics.distributions import MOST_NAMES, OTHER
-from components.tasks.base import INPUTS, Case
+from components.tasks.base import INPUTS, Case, PartImportance
+from components.tasks.shared.evaluator.explained_parts import importance_table, weighted_parts
 from components.tasks.shared.evaluator.tables.query import Query, columns_of
 from components.tasks.shared.schema.tables.kinds import (
     RESERVED,
@@ -141,6 +143,54 @@ class RowQueries:
         """Return the query with null for the values of the part at an index."""
         left_out = _grouped(query, len(parts))[index]
         return Query({**query.root, **dict.fromkeys(left_out)})
+
+    def report_parts(self, query: Any, limit: int) -> Sequence[str]:
+        """Return the known values with the names of their columns, see `parts`."""
+        return self.parts(query, limit)
+
+    def without_parts(
+        self, query: Any, parts: Sequence[str], indices: Collection[int]
+    ) -> BaseModel:
+        """Return the query with null for the values of the parts at some indices."""
+        groups = _grouped(query, len(parts))
+        left_out: list[str] = []
+        for index in indices:
+            left_out.extend(groups[index])
+        return Query({**query.root, **dict.fromkeys(left_out)})
+
+    def part_weights(
+        self, query: Any, parts: Sequence[str], elements: NDArray[np.float64]
+    ) -> Sequence[float]:
+        """Return the sum of the contributions of each part's columns.
+
+        Args:
+            query: that was answered.
+            parts: of `report_parts`.
+            elements: of all columns in the order of the query.
+        """
+        by_column = dict(zip(query.root, elements.tolist(), strict=True))
+        groups = _grouped(query, len(parts))
+        weights = []
+        for names in groups:
+            weights.append(sum(map(by_column.__getitem__, names)))
+        return weights
+
+    def part_names(self, query: Any, parts: Sequence[str]) -> Sequence[str]:
+        """Return the columns of each part."""
+        return [", ".join(names) for names in _grouped(query, len(parts))]
+
+    def show_parts(
+        self,
+        case: Case[Any],  # noqa: ARG002
+        parts: Sequence[str],
+        weights: Sequence[float],
+    ) -> str:
+        """Return the values in color, as HTML."""
+        return weighted_parts(parts, weights)
+
+    def show_importance(self, importances: Sequence[PartImportance]) -> str:
+        """Return the columns as a table."""
+        return importance_table(importances, "column", "列")
 
 
 def _property(name: str, kind: Input, counts: Mapping[str, int]) -> dict[str, Any]:

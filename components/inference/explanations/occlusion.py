@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from components.tasks.base import Explains
+from components.tasks.base import Explains, ReportsExplanations
 
 # the longest query that is explained: it is asked again for each of its parts
 CHARACTERS = 2000
@@ -25,7 +25,9 @@ def variants(rules: Explains, query: Any, parts: Sequence[str]) -> list[Any]:
     return [rules.without(query, parts, index) for index in range(len(parts))]
 
 
-def explain(rules: Explains, whole: Any, others: Sequence[Any]) -> list[float]:
+def explain(
+    rules: Explains | ReportsExplanations, whole: Any, others: Sequence[Any]
+) -> list[float]:
     """Return by how much the support of the answer falls without each part: (parts,).
 
     Args:
@@ -36,6 +38,16 @@ def explain(rules: Explains, whole: Any, others: Sequence[Any]) -> list[float]:
     full = rules.support(whole, whole)
     weights = []
     for other in others:
-        support = 0.0 if other is None else rules.support(other, whole)
-        weights.append(full - support)
+        weights.append(full - support_of(rules, other, whole))
     return weights
+
+
+def support_of(rules: Explains | ReportsExplanations, answer: Any, claim: Any) -> float:
+    """Return the support of an answer for a claim; 0 where there was nothing to answer.
+
+    Args:
+        rules: of the task.
+        answer: to a part of the query, or None.
+        claim: the answer to the whole query.
+    """
+    return 0.0 if answer is None else float(rules.support(answer, claim))

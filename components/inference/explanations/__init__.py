@@ -1,0 +1,1 @@
+"""Explain answers: what each part of a query contributes."""
