@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from components.cli.completion import complete_first_word
-from components.cli.help_text import examples
+from components.cli.help_text import CommandApp, examples
 from components.cli.pipeline_argument import Name, Pipeline, choose_pipeline
 from components.core import escaping
 from components.core.errors import InputError
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from components.orchestration.pipeline_params import Params
     from components.tasks.base import TaskFeedback
 
-feedback_app = typer.Typer(
+feedback_app = CommandApp(
     no_args_is_help=True,
     help=(
         "Review what clients sent as the truth of answers.\n\n"
