@@ -70,7 +70,8 @@ def list_(
     """List what waits for review, the oldest first."""
     from components.core.console import console
 
-    params, store = _open(choose_pipeline(root(), name, pipeline))
+    chosen = choose_pipeline(root(), name, pipeline)
+    params, store = _open(chosen)
     with _reviewing(params, store):
         waiting = store.waiting()
     rules = _rules(params)
@@ -82,7 +83,7 @@ def list_(
     console.print(
         f"{len(waiting):,} wait, {different:,} of them with another {rules.noun} "
         "than was answered. "
-        "gristmill feedback accept | reject ID… --by WHO"
+        f"Decide: gristmill feedback accept | reject {chosen} ID… --by WHO"
     )
 
 
