@@ -69,7 +69,7 @@ def _warn_about_others(others: Sequence[str]) -> None:
     verb = "has" if len(others) == 1 else "have"
     print_line(
         f"no pipeline was named: {DEFAULT} is used. "
-        f"{', '.join(others)} {verb} a champion, too: write its name before the other arguments",
+        f"{', '.join(others)} {verb} a champion, too. For another pipeline, write its name first",
         err=True,
     )
 
