@@ -74,7 +74,7 @@ def run(job: Job) -> None:
     write_atomic(job.outputs["report"], to_json(report))
     message = "no rows are added: augment.rate is 0"
     if params.rate:
-        message = "no rows are added: this task changes rows while it trains"
+        message = "no rows are added: no method of this task adds rows"
     if added:
         message = f"{table.num_rows:,} rows added to {train.num_rows:,}"
     job.journal.log(message)
