@@ -316,7 +316,7 @@ def _network(measured: TextMeasurements) -> list[Setting]:
         Setting("train.workers", workers, f"{rows:,} rows"),
         Setting("train.epochs", epochs, f"about {_STEPS:,} steps of {_BATCH} rows, at least"),
         Setting("train.learning_rate", learning_rate, f"{rows:,} rows"),
-        Setting("train.patience", 6, "weights of n-grams are best late", _NETWORK),
+        Setting("train.patience", 6, "n-gram weights improve in late epochs", _NETWORK),
         Setting(
             "train.label_smoothing", 0.0, "it lowered accuracy on the shipped reviews", _NETWORK
         ),
