@@ -49,7 +49,8 @@ _BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _SOME_LINES = re.compile(r"output: (first|last) (\d+) lines?")
-_NUMBER = re.compile(r"\d[\d,.]*(e[+-]?\d+)?|\b[0-9a-f]{8,}\b")
+# A hash comes first: it may begin with a digit.
+_NUMBER = re.compile(r"\b(?=\d*[a-f])[0-9a-f]{8,}\b|\d[\d,.]*(e[+-]?\d+)?")
 
 
 @dataclass(frozen=True)

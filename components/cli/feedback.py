@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from components.cli.completion import complete_first_word
-from components.cli.help_text import examples
+from components.cli.help_text import CommandApp, examples
 from components.cli.pipeline_argument import Name, Pipeline, choose_pipeline
 from components.core import escaping
 from components.core.errors import InputError
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from components.orchestration.pipeline_params import Params
     from components.tasks.base import TaskFeedback
 
-feedback_app = typer.Typer(
+feedback_app = CommandApp(
     no_args_is_help=True,
     help=(
         "Review what clients sent as the truth of answers.\n\n"
@@ -70,7 +70,8 @@ def list_(
     """List what waits for review, the oldest first."""
     from components.core.console import console
 
-    params, store = _open(choose_pipeline(root(), name, pipeline))
+    chosen = choose_pipeline(root(), name, pipeline)
+    params, store = _open(chosen)
     with _reviewing(params, store):
         waiting = store.waiting()
     rules = _rules(params)
@@ -82,7 +83,7 @@ def list_(
     console.print(
         f"{len(waiting):,} wait, {different:,} of them with another {rules.noun} "
         "than was answered. "
-        "gristmill feedback accept | reject ID… --by WHO"
+        f"Decide: gristmill feedback accept | reject {chosen} ID… --by WHO"
     )
 
 

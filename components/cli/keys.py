@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from components.cli.help_text import examples
+from components.cli.help_text import CommandApp, examples
 from components.core.terminal import print_line, print_verbatim
 from components.orchestration.project import keys_file, root
 
-keys_app = typer.Typer(
+keys_app = CommandApp(
     no_args_is_help=True,
     help=(
         "Manage the API keys of the service.\n\n"

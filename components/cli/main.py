@@ -23,7 +23,7 @@ from components.cli.completion import (
     complete_task,
     complete_version,
 )
-from components.cli.help_text import EXIT_CODES, PANELS, examples
+from components.cli.help_text import EXIT_CODES, PANELS, CommandApp, examples
 from components.cli.keys import keys_app
 from components.cli.pipeline_argument import (
     Name,
@@ -98,7 +98,7 @@ def _escaped_usage() -> Iterator[None]:
         raise
 
 
-app = typer.Typer(
+app = CommandApp(
     cls=CommandGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -68,8 +68,8 @@ def _warn_about_others(others: Sequence[str]) -> None:
         return
     verb = "has" if len(others) == 1 else "have"
     print_line(
-        f"pipeline {DEFAULT} was taken; {', '.join(others)} {verb} a champion, too: "
-        "name the pipeline to mean another",
+        f"no pipeline was named: {DEFAULT} is used. "
+        f"{', '.join(others)} {verb} a champion, too. For another pipeline, write its name first",
         err=True,
     )
 

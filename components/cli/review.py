@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from components.cli.completion import complete_version, complete_words
-from components.cli.help_text import examples
+from components.cli.help_text import CommandApp, examples
 from components.cli.pipeline_argument import (
     Name,
     Pipeline,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from components.registry.release.release_log import Release
     from components.registry.versions.reader import RegistrySnapshot
 
-review_app = typer.Typer(
+review_app = CommandApp(
     no_args_is_help=True,
     help="Decide about versions that wait for a person.",
     epilog=examples(

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from components.cli.help_text import examples
+from components.cli.help_text import CommandApp, examples
 from components.core.terminal import print_line
 from components.orchestration.project import root
 
 if TYPE_CHECKING:
     from components.registry.store.backup import Contents
 
-app = typer.Typer(
+app = CommandApp(
     no_args_is_help=True,
     help="Show, back up, restore or move the tracking store.",
     epilog=examples("gristmill mlflow up", "gristmill mlflow backup mlflow-2026-11-22.zip"),

@@ -1623,11 +1623,13 @@ class Setting:
         path: dotted key: clean.size, train.nets.textcnn.width.
         value: the value.
         reason: a few words, which become the comment after the value.
+        architecture: the only one for which the value was chosen; "" means any.
     """
 
     path: str
     value: Any
     reason: str
+    architecture: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 import torch
 
-from components.registry.release.gates import GateParams
+from components.registry.release.gates import OVERRIDABLE, GateParams
 from components.serving.http import request_metrics
 from components.serving.http.messages import ModelRef
 from components.serving.http.request_metrics import Meters
@@ -159,3 +159,18 @@ def test_the_page_has_each_reason_of_a_refusal(page: str) -> None:
         *request_metrics._REASONS.values(),
         "other",
     }
+
+
+def test_the_registry_page_has_each_gate_its_limits_and_who_may_answer() -> None:
+    text = (ROOT / "mlflow/README.md").read_text(encoding="utf-8")
+    rows = {names(row[0])[0]: row for row in cells(text.partition("\n## Gates\n")[2])}
+    report = json.loads((ROOT / "data/reports/serve.json").read_text(encoding="utf-8"))
+    assert rows.keys() == report["gates"].keys()
+    assert {name for name, row in rows.items() if row[4] == "yes"} == set(OVERRIDABLE)
+    assert {row[4] for row in rows.values()} == {"yes", "no"}
+    limits = {name for row in rows.values() for name in names(row[3])}
+    assert limits == GateParams.model_fields.keys()
+    # The page of metrics names the limit that each gate compares with.
+    of_gates = PAGES["en"].partition("\n## Gates\n")[2].partition("\n## ")[0]
+    for row in cells(of_gates):
+        assert set(names(row[2])) <= set(names(rows[names(row[0])[0]][3]))

@@ -83,6 +83,14 @@ def test_outputs_are_equal_but_for_their_numbers(write: Write, tmp_path: Path) -
     assert (tmp_path / "asked").read_text() == "down\n"
 
 
+@pytest.mark.parametrize("number", ["e2a43a9bc692", "021c3e0be549", "1.415537588918926e-41", "7"])
+def test_a_hash_is_a_number_whatever_it_begins_with(write: Write, number: str) -> None:
+    page = write(
+        f"```sh\necho 'is {number}'\n```\n<!-- output -->\n```text\nis 86fd0c309d41\n```\n"
+    )
+    assert pages.differences(page, pages.run_page(page)) == []
+
+
 def test_a_changed_word_is_a_difference_and_can_be_rewritten(write: Write) -> None:
     page = write("```sh\necho '  two apples'\n```\n<!-- output -->\n```text\ntwo pears\n```\n")
     outputs = pages.run_page(page)

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer.main
 
-from components.cli.help_text import PANELS
+from components.cli.help_text import PANELS, is_option, param_name, synopsis
 from components.cli.main import app
 from components.core.params import read_yaml
 
@@ -99,12 +99,12 @@ def _commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, 
 def _section(path: tuple[str, ...], command: Any, words: PageWords) -> list[str]:
     """Return the lines of a command: synopsis, what it does, its params, its examples."""
     is_group = hasattr(command, "commands")
-    synopsis = [*path, "COMMAND"]
+    usage = [*path, "COMMAND"]
     if not is_group:
-        synopsis = [*path, *_synopsis(command.params)]
+        usage = [*path, *synopsis(command.params)]
     level = "#" * (len(path) + 1)
     lines = [f"{level} `{' '.join(path)}`", ""]
-    lines += ["```text", " ".join(synopsis), "```", ""]
+    lines += ["```text", " ".join(usage), "```", ""]
     lines += [*(words.translate(sentence) for sentence in _sentences(command)), ""]
     # What a group can do is in the sections of its commands.
     if is_group:
@@ -118,26 +118,13 @@ def _sentences(command: Any) -> list[str]:
     return [line for line in command.help.splitlines() if line]
 
 
-def _synopsis(params: Sequence[Any]) -> Iterator[str]:
-    """Yield arguments and required options, then a word for the other options."""
-    options = [param for param in params if _is_option(param)]
-    for param in params:
-        if not _is_option(param):
-            # The metavar of several words has brackets of its own.
-            has_brackets = not param.required and param.nargs == 1
-            yield f"[{param.metavar}]" if has_brackets else param.metavar
-    yield from (_name(param) for param in options if param.required)
-    if any(not param.required for param in options):
-        yield "[OPTIONS]"
-
-
 def _table(params: Sequence[Any], words: PageWords) -> list[str]:
     """Return the table of arguments and options, arguments first."""
     if not params:
         return []
     rows = [_row(words.columns), _row("---" for _ in words.columns)]
-    for param in sorted(params, key=_is_option):
-        name = f"`{_name(param)}`"
+    for param in sorted(params, key=is_option):
+        name = f"`{param_name(param)}`"
         rows.append(_row((name, _default(param, words), _meaning(param, words))))
     return [*rows, ""]
 
@@ -145,17 +132,6 @@ def _table(params: Sequence[Any], words: PageWords) -> list[str]:
 def _row(cells: Any) -> str:
     escaped = (cell.replace("|", "\\|") for cell in cells)
     return f"| {' | '.join(escaped)} |"
-
-
-def _is_option(param: Any) -> bool:
-    return bool(param.opts[0].startswith("-"))
-
-
-def _name(param: Any) -> str:
-    if not _is_option(param):
-        return str(param.metavar)
-    names = ", ".join([*param.opts, *param.secondary_opts])
-    return f"{names} {param.metavar or ''}".rstrip()
 
 
 def _default(param: Any, words: PageWords) -> str:

@@ -240,7 +240,10 @@ def _measure(
 
 
 def _fit_to_architecture(decided: Sequence[Setting], by_person: Sequence[Setting]) -> list[Setting]:
-    """Return the settings with a search space for the architecture that a person sets, if any.
+    """Return the settings for the architecture that a person sets, if any.
+
+    Values that were chosen for another architecture are left out: the default holds. The search
+    space keeps what the architecture has.
 
     Args:
         decided: settings that the data need.
@@ -249,7 +252,9 @@ def _fit_to_architecture(decided: Sequence[Setting], by_person: Sequence[Setting
     architecture = {setting.path: setting.value for setting in decided}.get("train.architecture")
     for setting in by_person:
         if setting.path == "train.architecture" and setting.value != architecture:
-            return [_fit_space(other, str(setting.value)) for other in decided]
+            name = str(setting.value)
+            fitting = [other for other in decided if other.architecture in ("", name)]
+            return [_fit_space(other, name) for other in fitting]
     return list(decided)
 
 

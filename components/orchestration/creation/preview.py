@@ -198,7 +198,7 @@ def skipped(settings: Sequence[Setting]) -> list[str]:
         force = _FORCED.get(path)
         if force and setting.value in (None, 0):
             reason = one_line(setting.reason.split("; --set")[0], 90)
-            lines.append(f"skipped: {path} ({reason}); to have it: --set {path}={force}")
+            lines.append(f"skipped: {path} ({reason}). To switch it on: --set {path}={force}")
     return lines
 
 

@@ -122,7 +122,7 @@ def _table(leaderboard: dict[str, Any], rules: TaskEvaluator) -> Table:
     for row in leaderboard["candidates"]:
         cells = _cells(row, metric, others)
         table.add_row(*cells, style="bold" if row["winner"] else None)
-    table.caption = "* the winner, chosen on validation; test only reports"
+    table.caption = "* the winner, chosen by metric and cost on validation"
     table.caption_justify = "left"
     return table
 

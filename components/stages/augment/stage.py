@@ -72,7 +72,9 @@ def run(job: Job) -> None:
     for name, count in methods:
         report[f"added_{name}"] = count
     write_atomic(job.outputs["report"], to_json(report))
-    message = "no rows are added: switched off, or this task transforms on the fly"
+    message = "no rows are added: augment.rate is 0"
+    if params.rate:
+        message = "no rows are added: no method of this task adds rows"
     if added:
         message = f"{table.num_rows:,} rows added to {train.num_rows:,}"
     job.journal.log(message)

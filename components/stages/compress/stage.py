@@ -26,7 +26,7 @@ _EXAMPLES = {
     "prune": "compress.prune: {share: 0.5}",
     "finetune": "compress.finetune: {epochs: 2}",
     "quantize": "compress.quantize: {calibration_rows: 256}",
-    "distill": "compress.distill: {architecture: …, nets: {…}}, as in the root's params.yaml",
+    "distill": "compress.distill: {architecture: NAME, nets: {NAME: {…}}}",
 }
 
 

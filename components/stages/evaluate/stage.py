@@ -236,7 +236,8 @@ def _log_winner(
     naive = base.metric_text(evaluator.report_metric, leak["naive"])
     honest = base.metric_text(evaluator.report_metric, leak["honest"])
     job.journal.log(
-        f"a naive split would have claimed {naive} for the classical baseline; honest is {honest}"
+        f"classical baseline: {evaluator.report_metric.name} {honest}. "
+        f"A random split of all rows would show {naive}"
     )
 
 

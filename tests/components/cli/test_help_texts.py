@@ -88,6 +88,26 @@ def test_a_review_without_its_version_is_a_mistake_that_the_help_shows(command: 
 
 
 @each_command
+def test_the_usage_of_a_command_can_be_read(path: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "200"}).output
+    match = re.search(r"Usage: (.*)", shown)
+    assert match
+    usage = match[1].strip()
+    if hasattr(COMMANDS[path], "commands"):
+        assert usage.endswith("[OPTIONS] COMMAND [ARGS]...")
+        return
+    assert not re.search(r"\[\[|[{}]|\.\.\.", usage)
+    assert usage.split()[1 : len(path) + 1] == list(path)
+    assert usage.endswith("[OPTIONS]")
+
+
+def test_required_options_stand_in_the_usage() -> None:
+    words = ["feedback", "accept", "--help"]
+    shown = CliRunner().invoke(app, words, env={"COLUMNS": "200"}).output
+    assert "feedback accept [NAME] ID[:ITEM]… --by WHO [OPTIONS]" in shown
+
+
+@each_command
 def test_examples_have_no_unknown_command_or_option(path: tuple[str, ...]) -> None:
     examples = examples_of(path)
     assert examples

@@ -373,7 +373,10 @@ def test_only_what_a_person_accepts_becomes_training_data(project: Project) -> N
     project.labelled(ids, right=False)
     listed = project.command("feedback", "list")
     assert "[number]" in listed.stdout
-    assert "4 wait, 4 of them with another label" in listed.stdout
+    assert (
+        "4 wait, 4 of them with another label than was answered. Decide: gristmill feedback "
+        in listed.stdout
+    )
     assert not (project.root / "data" / "feedback").exists()
     assert project.command("feedback", "reject", ids[1], "--by", "li").returncode == 0
     refused = project.command("feedback", "accept", "nobody", "--by", "li")

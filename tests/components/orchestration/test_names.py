@@ -61,8 +61,8 @@ def test_argument_and_option_mean_the_same(root: Path, monkeypatch: pytest.Monke
     [
         ((), ""),
         (("default",), ""),
-        (("default", "digits"), "pipeline default was taken; digits has a champion, too"),
-        (("digits", "reviews"), "default was taken; digits, reviews have a champion"),
+        (("default", "digits"), "default is used. digits has a champion, too"),
+        (("digits", "reviews"), "default is used. digits, reviews have a champion"),
     ],
 )
 def test_without_a_name_a_command_says_which_one_it_took(

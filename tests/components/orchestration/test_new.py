@@ -267,6 +267,20 @@ def test_the_search_space_fits_an_architecture_that_is_set(
     assert sorted(made(root, "a")[0]["tune"]["space"]) == paths
 
 
+def test_reasons_speak_of_the_architecture_that_is_set(root: Path, tmp_path: Path) -> None:
+    data = table(tmp_path / "a.csv", ["text", "label"], reviews())
+    lines = create(root, "a", TEXT, data)
+    assert any("compress.prune" in line and "counted" in line for line in lines)
+    assert made(root, "a")[0]["compress"]["prune"] is None
+    options = NewOptions(settings=["train.architecture=textcnn"])
+    lines = create(root, "b", TEXT, data, options=options)
+    tree, text = made(root, "b")
+    comments = [line.partition("#")[2] for line in text.splitlines()]
+    assert not any("counted" in comment for comment in comments)
+    assert not any("counted" in line for line in lines)
+    assert tree["compress"]["prune"]["share"] == 0.5
+
+
 def test_labels_are_mapped_and_alike_ones_are_shown(root: Path, tmp_path: Path) -> None:
     rows = reviews(90, labels=("Positive", "positive", "negative", "n/a"))
     data = table(tmp_path / "a.csv", ["text", "label"], rows)

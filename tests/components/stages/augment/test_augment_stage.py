@@ -24,14 +24,25 @@ def runner(root: Path, rows: list[dict[str, Any]] | None = None, **augment: Any)
     )
 
 
+def journal(made: StageRunner) -> str:
+    """The events of augment."""
+    return made.job("augment", [], []).journal.path.read_text(encoding="utf-8")
+
+
 def test_rate_zero_adds_nothing_and_the_line_goes_on(tmp_path: Path) -> None:
     made = runner(tmp_path, rate=0.0).tokenize()
     assert made.rows("augmented") == []
     assert len(made.rows("tokens", "train")) == len(made.rows("clean", "train"))
+    assert "no rows are added: augment.rate is 0" in journal(made)
 
 
 def test_pictures_are_not_added_to(bars: StageRunner) -> None:
     assert bars.rows("augmented") == []
+
+
+def test_the_reason_is_another_one_without_a_method(tmp_path: Path) -> None:
+    made = runner(tmp_path, methods=[], rate=0.5)
+    assert "no rows are added: no method of this task adds rows" in journal(made)
 
 
 @pytest.mark.parametrize("rate", [0.5, 2.0])

@@ -500,9 +500,9 @@ def _network(rows: int) -> list[Setting]:
         Setting("train.batch_size", batch, about),
         Setting("train.epochs", epochs, f"about {_STEPS:,} steps of {batch} rows, if not stopped"),
         Setting("train.patience", 8, "epochs of a small table are noisy"),
-        Setting("tune.trials", 0, "no search; more trials cost a fit each"),
-        Setting("tune.epochs", min(epochs, 8), "so many are enough to compare networks"),
-        Setting("tune.space", dict(_SPACE), "the most important ones of mlp"),
+        Setting("tune.trials", 0, "no search: each trial costs a fit"),
+        Setting("tune.epochs", min(epochs, 8), "enough epochs to compare networks"),
+        Setting("tune.space", dict(_SPACE), "the most important params of mlp"),
         Setting("compress.prune", None, "the network is small already"),
         Setting("compress.quantize", None, "the network is small already"),
         # --set compress.distill={} restores the student.
