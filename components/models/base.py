@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,14 @@ class PruningSpec(Protocol):
             config: of the network before.
             widths: name of a PrunableDim -> units that stay.
         """
+
+
+@runtime_checkable
+class HasTokenTable(Protocol):
+    """A network that looks up an embedding for each token id."""
+
+    def table(self) -> nn.Embedding:
+        """Return the embedding of the token ids."""
 
 
 @runtime_checkable

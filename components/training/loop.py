@@ -32,6 +32,7 @@ from components.training.batches import (
     within,
 )
 from components.training.checkpoints import Checkpoints
+from components.training.embedding_init import take_embeddings
 from components.training.fit_config import FitConfig, FitResult
 from components.training.fsdp import shard
 from components.training.lr_schedule import learning_rate_at
@@ -225,6 +226,10 @@ def _initial_module(spec: FitConfig, encoder: base.Encoder) -> torch.nn.Module:
     elif isinstance(architecture, base.NeedsCorpusPass):
         rows = EncodedRows(spec.tokens, learns_from(spec), encoder)
         architecture.count(module, _packed_batches(rows))
+    if spec.teacher_embeddings and spec.teacher:
+        from components.inference.predictor import load_module
+
+        take_embeddings(module, load_module(spec.teacher))
     if spec.mask_share:
         assert isinstance(architecture, base.Pretrains)
         module = architecture.masked(module)

@@ -39,7 +39,7 @@ def write_teacher_answers(spec: FitConfig, path: Path) -> None:
     answers: NDArray[np.float32] | None = None
     with torch.inference_mode(), precision.context():
         for numbers in in_order(rows.lengths, _ROWS_AT_ONCE):
-            arrays = rows.batch(numbers)
+            arrays = dict(rows.batch(numbers))
             del arrays["target"]
             inputs = {name: torch.from_numpy(value).to(device) for name, value in arrays.items()}
             outputs = module(**inputs).float().cpu().numpy()

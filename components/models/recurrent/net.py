@@ -150,6 +150,10 @@ class Recurrent(nn.Module):
         logits: torch.Tensor = self.head(self.dropout(pooled))
         return logits
 
+    def table(self) -> nn.Embedding:
+        """Return the embedding of the token ids."""
+        return self.embed
+
     def input_layers(self) -> Sequence[InputLayer]:
         """Return the embedding of the tokens."""
         return [InputLayer(self.embed, by_token)]

@@ -47,6 +47,10 @@ class TextCNN(nn.Module):
         logits: torch.Tensor = self.head(self.dropout(torch.cat(pooled, dim=1)))
         return logits
 
+    def table(self) -> nn.Embedding:
+        """Return the embedding of the token ids."""
+        return self.embed
+
     def input_layers(self) -> Sequence[InputLayer]:
         """Return the embedding of the tokens."""
         return [InputLayer(self.embed, by_token)]

@@ -75,11 +75,12 @@ class Distill(Strict):
     weight: float = Field(
         0.7, ge=0, le=1, description="Weight of the teacher's answers; the targets have the rest."
     )
-    # Params without it have the hash that they had before.
+    embeddings: Literal["teacher", "random"] = Field(
+        "teacher",
+        description="First token embeddings: the teacher's, reduced to the student's width.",
+    )
     unlabelled: bool = Field(
-        True,
-        exclude_if=lambda chosen: chosen,
-        description="Learn the teacher's answers to the rows without a target too.",
+        True, description="Learn the teacher's answers to the rows without a target too."
     )
     compare: bool = Field(
         True, description="Fit the student without its teacher too; drop it if that is better."

@@ -356,6 +356,7 @@ def _distill(given: StepInput, params: Distill) -> str:
         teacher=given.source,
         temperature=params.temperature,
         teacher_weight=params.weight,
+        teacher_embeddings=params.embeddings == "teacher",
         unlabeled=params.unlabelled,
     )
     if not taught.online:

@@ -412,7 +412,11 @@ def test_rows_without_a_label_are_kept_as_text_if_that_is_asked_for(tmp_path: Pa
 def test_rows_without_a_label_stay_out_of_the_groups_of_held_out_rows(tmp_path: Path) -> None:
     rows = [{**row, "group": f"g{number}"} for number, row in enumerate(sentences(200))]
     others = [
-        {"text": f"a further line of document number {number}", "label": None, "group": f"g{number}"}
+        {
+            "text": f"a further line of document number {number}",
+            "label": None,
+            "group": f"g{number}",
+        }
         for number in range(200)
     ]
     alone = {"text": "a line of no document", "label": None, "group": None}
