@@ -66,6 +66,9 @@ class Distill(Strict):
         description="Params of the student by architecture, as in train.nets."
     )
     epochs: int = Field(6, ge=1, description="Passes of the student over the train rows.")
+    batch_size: int | None = Field(
+        None, ge=1, description="Rows per optimizer step (null: train.batch_size)."
+    )
     learning_rate: float = Field(
         2e-3, gt=0, le=10, description="Peak learning rate of the student."
     )

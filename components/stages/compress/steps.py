@@ -344,7 +344,9 @@ def _distill(given: StepInput, params: Distill) -> str:
     card, _ = read_bundle(given.source)
     architecture = base.models(card.task).architectures[params.architecture]
     config = architecture.Config.model_validate(params.nets.get(params.architecture, {}))
-    fit = {"epochs": params.epochs, "learning_rate": params.learning_rate}
+    fit: dict[str, Any] = {"epochs": params.epochs, "learning_rate": params.learning_rate}
+    if params.batch_size:
+        fit["batch_size"] = params.batch_size
     alone = replace(
         fit_config(given.job, card, f"{given.state}-alone", **fit),
         architecture=params.architecture,
