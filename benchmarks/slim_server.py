@@ -32,7 +32,8 @@ RUNS = 9
 def install(environment: Path) -> None:
     """Install gristmill without extras into a new virtual environment."""
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-    words = [environment / "bin" / "pip", "install", "--quiet", "-c", "constraints.txt", "."]
+    pip = str(environment / "bin" / "pip")
+    words = [pip, "install", "--quiet", "-c", "constraints.txt", "."]
     subprocess.run(words, cwd=ROOT, check=True)
 
 
@@ -46,7 +47,8 @@ def first_answer(environment: Path, bundle: Path, query: bytes) -> tuple[float, 
     """Return the seconds until the first answer, those of computing, and the memory in MiB."""
     port = claim("127.0.0.1", 0)
     url = f"http://127.0.0.1:{port}/v1/predict"
-    words = [environment / "bin" / "gristmill", "serve", "--bundle", bundle, "--port", str(port)]
+    command = str(environment / "bin" / "gristmill")
+    words = [command, "serve", "--bundle", str(bundle), "--port", str(port)]
     began = time.perf_counter()
     server = subprocess.Popen(words, cwd=environment, stdout=subprocess.DEVNULL)
     try:

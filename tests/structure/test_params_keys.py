@@ -42,6 +42,8 @@ ONLY_ONE = {
     "compress.distill",
     "ingest.source.kind",
     "ingest.source.dataset",
+    # other_lines of headlines needs it
+    "ingest.source.first_line",
     "train.architecture",
     "compress.distill.architecture",
 }

@@ -78,9 +78,9 @@ class Distill(Strict):
     weight: float = Field(
         0.7, ge=0, le=1, description="Weight of the teacher's answers; the targets have the rest."
     )
-    embeddings: Literal["teacher", "random"] = Field(
-        "teacher",
-        description="First token embeddings: the teacher's, reduced to the student's width.",
+    embeddings: Literal["random", "teacher"] = Field(
+        "random",
+        description="First token embeddings (teacher: its own, reduced to the student's width).",
     )
     unlabelled: bool = Field(
         True, description="Learn the teacher's answers to the rows without a target too."
