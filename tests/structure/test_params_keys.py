@@ -186,6 +186,7 @@ def others(value: Any) -> Iterator[Any]:
             "utf-8",
             "mixed",
             "fsdp",
+            "quarantine",
         } - {value}
     elif value is None:
         yield from (1, 2, 0.5, "somewhere", {}, {"count": 5, "number": 1})
