@@ -187,6 +187,7 @@ def others(value: Any) -> Iterator[Any]:
             "mixed",
             "fsdp",
             "quarantine",
+            "random",
         } - {value}
     elif value is None:
         yield from (1, 2, 0.5, "somewhere", {}, {"count": 5, "number": 1})

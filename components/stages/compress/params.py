@@ -69,6 +69,9 @@ class Distill(Strict):
     batch_size: int | None = Field(
         None, ge=1, description="Rows per optimizer step (null: train.batch_size)."
     )
+    workers: int | None = Field(
+        None, ge=1, description="DDP ranks of the student's fit (null: train.workers)."
+    )
     learning_rate: float = Field(
         2e-3, gt=0, le=10, description="Peak learning rate of the student."
     )

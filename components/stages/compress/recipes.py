@@ -16,7 +16,7 @@ from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job
 from components.core.parallel_map import has_ray, parallel_map
 from components.stages.compress.model_speed import sure_speedup
-from components.stages.compress.params import Step, Target
+from components.stages.compress.params import Distill, Step, Target
 from components.stages.compress.steps import StepInput, run_step
 from components.stages.compress.target import reach
 from components.training.evaluation import validation_score
@@ -115,7 +115,7 @@ def run_recipes(
 def _run_nodes(job: Job, parent: Path, nodes: Sequence[_Node]) -> list[StepResult]:
     """Run steps that do not depend on each other, side by side where there is room."""
     pieces = [(job, parent, node) for node in nodes]
-    at_once = _steps_at_once(job)
+    at_once = _steps_at_once(max((_workers(job, node) for node in nodes), default=1))
     if at_once == 1:
         # A task would only add the start of a process.
         return list(map(_run_node, pieces))
@@ -128,16 +128,26 @@ def _key(before: str, step: Step | Target) -> str:
     return hashlib.sha256(json.dumps([before, settings], sort_keys=True).encode()).hexdigest()
 
 
-def _steps_at_once(job: Job) -> int:
-    """Return how many steps run side by side: as many as have room for all workers of a fit."""
+def _workers(job: Job, node: _Node) -> int:
+    """Return how many workers a step needs."""
+    if isinstance(node.step, Step):
+        if node.step.name in ("quantize", "export"):
+            return 1
+        if isinstance(node.step.params, Distill) and node.step.params.workers:
+            return node.step.params.workers
+    train: Any = job.sections["train"]
+    return int(train.workers)
+
+
+def _steps_at_once(workers: int) -> int:
+    """Return how many steps of that many workers have room side by side."""
     if not has_ray():
         return 1
     import ray
 
-    train: Any = job.sections["train"]
     total = ray.cluster_resources()
     units = total.get("GPU", 0) or total.get("CPU", 0)
-    return max(1, int(units) // int(train.workers))
+    return max(1, int(units) // workers)
 
 
 def _run_node(piece: tuple[Job, Path, _Node]) -> StepResult:

@@ -345,8 +345,9 @@ def _distill(given: StepInput, params: Distill) -> str:
     architecture = base.models(card.task).architectures[params.architecture]
     config = architecture.Config.model_validate(params.nets.get(params.architecture, {}))
     fit: dict[str, Any] = {"epochs": params.epochs, "learning_rate": params.learning_rate}
-    if params.batch_size:
-        fit["batch_size"] = params.batch_size
+    for name in ("batch_size", "workers"):
+        if getattr(params, name):
+            fit[name] = getattr(params, name)
     alone = replace(
         fit_config(given.job, card, f"{given.state}-alone", **fit),
         architecture=params.architecture,

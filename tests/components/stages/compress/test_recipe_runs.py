@@ -23,8 +23,8 @@ from components.core.job import Job
 from components.inference.graph_module import GraphModule, load_network
 from components.inference.predictor import load
 from components.stages.compress import params as compress_params
-from components.stages.compress import stage, steps, target
-from components.stages.compress.params import CompressParams
+from components.stages.compress import recipes, stage, steps, target
+from components.stages.compress.params import CompressParams, Target, resolved_recipes
 from components.stages.compress.quantize import export
 from components.tasks.base import Graph
 from components.training import evaluation
@@ -429,3 +429,30 @@ def test_a_target_that_cannot_be_met_is_refused_with_how_far_it_got(
     assert fits == []
     assert rows["fast"][0]["reason"].startswith("not reached: the largest cut is 2.00 times as")
     assert made(job) == []
+
+
+def test_steps_without_a_fit_and_small_students_leave_room_for_others(job: Job) -> None:
+    two = type(job.sections["train"]).model_validate(
+        {**job.sections["train"].model_dump(), "workers": 2}
+    )
+    job = replace(job, sections={**job.sections, "train": two})
+    knobs = {
+        "distill": {**STUDENT, "workers": 1},
+        "recipes": {
+            "a": ["export"],
+            "b": ["quantize"],
+            "c": ["distill"],
+            "d": [{"distill": {"workers": None}}],
+            "e": ["prune"],
+            "f": {"speedup": 2},
+        },
+    }
+    made_of, _ = resolved_recipes(CompressParams.model_validate(knobs))
+    firsts = {
+        name: recipe if isinstance(recipe, Target) else recipe[0]
+        for name, recipe in made_of.items()
+    }
+    workers = {
+        name: recipes._workers(job, recipes._Node("", "", step)) for name, step in firsts.items()
+    }
+    assert workers == {"a": 1, "b": 1, "c": 1, "d": 2, "e": 2, "f": 2}
