@@ -120,11 +120,8 @@ def run(job: Job) -> None:
         "filtered": reason_counts[boilerplate],
         "deduplicated": duplicates + len(division.row_splits.leaking) + unlabeled.duplicates,
     }
-    if unlabeled.held_out:
-        totals["held_out"] = unlabeled.held_out
-    embargoed = len(division.row_splits.embargoed)
-    if embargoed:
-        totals["embargoed"] = embargoed
+    optional = {"embargoed": len(division.row_splits.embargoed), "held_out": unlabeled.held_out}
+    totals |= {name: rows for name, rows in optional.items() if rows}
     _check_totals(totals)
     targets_of = {split: part[target].to_pylist() for split, part in parts.items()}
     rules.check_train(targets_of["train"], targets)

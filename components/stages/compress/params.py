@@ -54,7 +54,8 @@ class Quantize(Strict):
     max_drop: float | None = Field(
         None,
         ge=0,
-        description="Share of the metric lost above which sensitive operators stay fp32 (null: none).",
+        description="Share of the metric lost above which sensitive operators stay fp32 "
+        "(null: none).",
     )
 
 

@@ -198,7 +198,8 @@ class Package(Strict):
     other_lines: bool = Field(
         False,
         exclude_if=lambda chosen: not chosen,
-        description="With first_line: the other lines are rows without a target, in the file's group.",
+        description="With first_line: the other lines are rows without a target, "
+        "in the file's group.",
     )
     table: Inside | None = Field(
         None, description="Table in the package, such as data/prices.csv (null: files are read)."

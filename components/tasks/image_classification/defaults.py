@@ -22,7 +22,7 @@ from components.tasks.shared.defaults.classification.defaults import (
     check_classes,
     describe_classes,
 )
-from components.tasks.shared.defaults.presets import Presets, with_search, without_search
+from components.tasks.shared.defaults.preset_values import Presets, with_search, without_search
 
 # Images whose pixels are read, evenly distributed. The sizes of all images are read.
 _DECODED = 500

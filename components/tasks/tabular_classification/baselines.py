@@ -16,7 +16,11 @@ from components.tasks.shared.schema.tables.kinds import parse_inputs
 class ClassTableBaselines(DoubtsLabels, TableBaselines):
     """Facet baselines.py."""
 
-    def input_columns(self, rows: pa.Table, inputs: Mapping[str, Any]) -> Sequence[str]:  # noqa: ARG002
+    def input_columns(
+        self,
+        rows: pa.Table,  # noqa: ARG002
+        inputs: Mapping[str, Any],
+    ) -> Sequence[str]:
         """Return the columns that the pipeline chose."""
         return list(parse_inputs(inputs))
 

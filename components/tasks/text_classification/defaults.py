@@ -20,7 +20,7 @@ from components.tasks.shared.defaults.classification.defaults import (
     check_classes,
     describe_classes,
 )
-from components.tasks.shared.defaults.presets import Presets, with_search, without_search
+from components.tasks.shared.defaults.preset_values import Presets, with_search, without_search
 
 # Columns beside texts, at most, of a source whose texts are the input.
 _FEW_COLUMNS = 4
