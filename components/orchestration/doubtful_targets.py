@@ -16,11 +16,17 @@ from components.core.errors import InputError
 from components.core.files import write_atomic
 from components.core.tables import read_manifest, read_table
 from components.orchestration.pipeline_params import Params
+from components.stages.ingest.encodings import detect
 from components.tasks import base
 
 COLUMNS = ("id", "given", "suggested", "score", "query")
 # Characters of a query in the list.
 _SHOWN = 300
+# First characters of a cell that a program for tables would compute, and the mark before them.
+_COMPUTED = "=+-@\t\r'"
+_MARK = "'"
+# Between cells, as programs for tables save them.
+_SEPARATORS = ",;\t"
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,8 @@ def write_doubts(root: Path, params: Params, path: Path, folds: int) -> int:
     for doubt in doubts:
         (row,) = rows.slice(doubt.row, 1).to_pylist()
         query = evaluator.query(row).model_dump_json()[:_SHOWN]
-        writer.writerow([row["id"], doubt.given, doubt.suggested, f"{doubt.score:.4f}", query])
+        texts = [_as_text(value) for value in (row["id"], doubt.given, doubt.suggested)]
+        writer.writerow([*texts, f"{doubt.score:.4f}", query])
     # With the mark programs for tables read it as UTF-8.
     write_atomic(path, "\ufeff" + stream.getvalue())
     return len(doubts)
@@ -147,14 +154,19 @@ def _entries(path: Path) -> Sequence[Mapping[str, str]]:
         InputError: it cannot be read, or lacks a column.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        content = path.read_bytes()
+        encoding = detect(path, "auto", str(path))
+    except (OSError, InputError) as error:
+        what = error.what if isinstance(error, InputError) else f"cannot be read: {error.strerror}"
         raise InputError(
-            f"cannot be read: {error}",
+            what,
             where=str(path),
             remedy="name the file of gristmill feedback doubts, saved as CSV in UTF-8",
         ) from None
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+    text = content.decode(encoding).removeprefix("\ufeff")
+    header = text.partition("\n")[0]
+    separator = max(_SEPARATORS, key=header.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, restval="")
     missing = [name for name in ("id", "suggested") if name not in (reader.fieldnames or ())]
     if missing:
         raise InputError(
@@ -162,7 +174,18 @@ def _entries(path: Path) -> Sequence[Mapping[str, str]]:
             where=str(path),
             remedy="name the file of gristmill feedback doubts, with its first line",
         )
-    return [{name: value or "" for name, value in entry.items()} for entry in reader]
+    return [{name: _from_text(entry[name]) for name in ("id", "suggested")} for entry in reader]
+
+
+def _as_text(value: str) -> str:
+    """Return a cell that no program for tables takes for a formula."""
+    return _MARK + value if value[:1] and value[0] in _COMPUTED else value
+
+
+def _from_text(cell: str) -> str:
+    """Return the value of a cell of `_as_text`."""
+    is_marked = cell.startswith(_MARK) and cell[1:2] and cell[1] in _COMPUTED
+    return cell[1:] if is_marked else cell
 
 
 def _targets(task: str, rows: pa.Table) -> list[str]:

@@ -86,6 +86,46 @@ def test_an_edited_list_with_a_mistake_is_refused(lines: str, what: str, tmp_pat
     assert what in caught.value.what
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030", "utf-16"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_list_that_a_program_for_tables_saved_is_read(
+    encoding: str, separator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = ROWS.set_column(3, "label", pa.array(["差评", "好评", "好评"]))
+    monkeypatch.setattr(doubtful_targets, "clean_rows", lambda root, params: rows)
+    lines = [("id", "suggested", "remark"), ("f-2", "差评", "这家酒店的早餐不好吃，房间也很小")]
+    text = "".join(separator.join(line) + "\r\n" for line in lines)
+    path = tmp_path / "doubts.csv"
+    path.write_bytes(text.encode(encoding))
+    (correction,) = doubtful_targets.read_corrections(ROOT, PARAMS, path)
+    assert correction.target == "差评" and correction.columns["text"] == "=poor()"
+
+
+def test_no_cell_of_the_list_is_a_formula(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = ["=1+1", "-1", "'=x"]
+    rows = ROWS.set_column(3, "label", pa.array(labels))
+    monkeypatch.setattr(doubtful_targets, "clean_rows", lambda root, params: rows)
+    found = [base.DoubtfulTarget(row, labels[row - 1], labels[row], -0.5) for row in range(3)]
+    facet = base.baselines(PARAMS.task)
+    monkeypatch.setattr(type(facet), "doubtful_targets", lambda self, *args, **named: found)
+    path = tmp_path / "doubts.csv"
+    assert doubtful_targets.write_doubts(ROOT, PARAMS, path, 5) == 3
+    text = path.read_text(encoding="utf-8-sig")
+    for entry in csv.DictReader(io.StringIO(text, newline="")):
+        assert all(cell[0] not in "=+@" for cell in entry.values())
+        assert entry["suggested"][0] == entry["given"][0] == "'"
+    corrections = doubtful_targets.read_corrections(ROOT, PARAMS, path)
+    assert [correction.target for correction in corrections] == labels
+
+
+def test_a_file_that_is_no_text_is_refused_with_what_to_save(tmp_path: Path) -> None:
+    path = tmp_path / "doubts.csv"
+    path.write_bytes(b"PK\x03\x04" + bytes(100))
+    with pytest.raises(InputError) as caught:
+        doubtful_targets.read_corrections(ROOT, PARAMS, path)
+    assert caught.value.remedy.endswith("saved as CSV in UTF-8")
+
+
 def test_a_task_without_a_test_says_so(tmp_path: Path) -> None:
     params = load(ROOT / "pipelines" / "diamonds" / "params.yaml")
     with pytest.raises(InputError, match="no test of its targets"):
