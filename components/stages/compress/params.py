@@ -111,7 +111,7 @@ STEPS: Mapping[str, type[Strict] | None] = {
     "export": None,
 }
 # Their result is a graph, which cannot be fitted.
-_LAST = ("quantize", "export")
+LAST = ("quantize", "export")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _TAKEN = ("trained", "tuned", "network", "classical")
 
@@ -275,7 +275,7 @@ def _step_mistakes(
             hint = nearest(name, STEPS)
             mistakes.append(f"{where}: {name!r} is not one of {', '.join(STEPS)}{hint}")
             continue
-        if name in _LAST and number + 1 < len(recipe):
+        if name in LAST and number + 1 < len(recipe):
             mistakes.append(f"{where}: {name} must be the last step: a graph cannot be fitted")
         mistakes += _setting_mistakes(params, name, changes, where, architectures)
     return mistakes

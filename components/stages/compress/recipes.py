@@ -16,7 +16,7 @@ from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job
 from components.core.parallel_map import has_ray, parallel_map
 from components.stages.compress.model_speed import sure_speedup
-from components.stages.compress.params import Distill, Step, Target
+from components.stages.compress.params import LAST, Distill, Step, Target
 from components.stages.compress.steps import StepInput, run_step
 from components.stages.compress.target import reach
 from components.training.evaluation import validation_score
@@ -131,7 +131,7 @@ def _key(before: str, step: Step | Target) -> str:
 def _workers(job: Job, node: _Node) -> int:
     """Return how many workers a step needs."""
     if isinstance(node.step, Step):
-        if node.step.name in ("quantize", "export"):
+        if node.step.name in LAST:
             return 1
         if isinstance(node.step.params, Distill) and node.step.params.workers:
             return node.step.params.workers

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from components.core.bundles import Card, read_bundle
-from components.core.files import write_atomic
+from components.core.bundles import CARD, Card, read_bundle
+from components.core.files import sha256, write_atomic
 from components.core.job import Job
 from components.inference.graph_module import GraphModule
 from components.inference.predictor import WEIGHTS, load_module, onnx_scorer
@@ -167,7 +167,8 @@ def cut(
     spec = fit_config(given.job, card, state, **fit)
     spec = replace(spec, config=config.model_dump(), initial=initial)
     if teacher_weight:
-        spec = replace(spec, teacher=given.first, temperature=2.0, teacher_weight=teacher_weight)
+        spec = replace(spec, temperature=2.0, teacher_weight=teacher_weight)
+        spec = _taught(given, spec, given.first)
     _fit_and_save(given.job, spec, out, [*card.origin, "prune"])
 
 
@@ -208,12 +209,8 @@ def _finetune(given: StepInput, params: Finetune) -> str:
     fit = {"epochs": params.epochs, "learning_rate": params.learning_rate}
     spec = replace(fit_config(given.job, card, given.state, **fit), initial=initial)
     if params.weight:
-        spec = replace(
-            spec,
-            teacher=given.first,
-            temperature=params.temperature,
-            teacher_weight=params.weight,
-        )
+        spec = replace(spec, temperature=params.temperature, teacher_weight=params.weight)
+        spec = _taught(given, spec, given.first)
     _fit_and_save(given.job, spec, given.out, [*card.origin, "finetune"])
     return ""
 
@@ -356,17 +353,12 @@ def _distill(given: StepInput, params: Distill) -> str:
     taught = replace(
         alone,
         state=given.job.state / given.state,
-        teacher=given.source,
         temperature=params.temperature,
         teacher_weight=params.weight,
         teacher_embeddings=params.embeddings == "teacher",
         unlabeled=params.unlabelled,
     )
-    if not taught.online:
-        # Each row has the same inputs in all epochs, so the teacher answers it once.
-        answers = given.job.state / f"{given.state}-teacher.npy"
-        write_teacher_answers(taught, answers)
-        taught = replace(taught, teacher_answers=answers)
+    taught = _taught(given, taught, given.source)
     result = fit_distributed(taught, given.job.journal)
     if params.compare:
         metric = base.learning(card.task).monitored_metric
@@ -377,6 +369,25 @@ def _distill(given: StepInput, params: Distill) -> str:
             return f"the same network reaches {metric} {values}"
     _save(given.job, taught, result, given.out, [*card.origin, "distill"])
     return ""
+
+
+def _taught(given: StepInput, spec: FitConfig, teacher: Path) -> FitConfig:
+    """Return a fit with a teacher, who answers each row once if its inputs never change.
+
+    Steps with the same teacher and rows share the answers.
+
+    Args:
+        given: of the step.
+        spec: the fit.
+        teacher: bundle of the teacher.
+    """
+    spec = replace(spec, teacher=teacher)
+    if spec.online:
+        return spec
+    rows = "all" if spec.unlabeled else "train"
+    path = given.job.state / f"answers-{sha256(teacher / CARD)[:12]}-{rows}.npy"
+    write_teacher_answers(spec, path)
+    return replace(spec, teacher_answers=path)
 
 
 def _is_better(value: float, other: float, task: str) -> bool:

@@ -49,8 +49,6 @@ _METHODS = {
         "遮挡法：去掉某一部分后，对回答的支持下降多少。",
     ),
 }
-
-
 _NAMES = {
     "exact": "exact contributions",
     "integrated_gradients": "integrated gradients",
@@ -153,7 +151,7 @@ def explanation_section(
     words, zh = _METHODS[result.method]
     if method not in ("auto", result.method):
         words = f"{words} The winner has no {_NAMES[method]}."
-        zh = f"{zh}优胜模型不支持 {method}。"
+        zh = f"{zh}胜者不支持 {method}。"
     return base.ReportSection(_TITLE, words, [panel for panel in panels if panel], zh)
 
 

@@ -389,7 +389,8 @@ def _text_file(
     if not unit.first_line:
         yield Record(row, wanted.values(content, unit.target_value), path.name)
         return
-    first, *others = [line.strip() for line in content.splitlines() if line.strip()] or [""]
+    lines = [line.strip() for line in content.split("\n")]
+    first, *others = [line for line in lines if line] or [""]
     values = wanted.values(first, unit.target_value)
     if not unit.other_lines:
         yield Record(row, values, path.name)

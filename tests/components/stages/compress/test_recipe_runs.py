@@ -456,3 +456,20 @@ def test_steps_without_a_fit_and_small_students_leave_room_for_others(job: Job) 
         name: recipes._workers(job, recipes._Node("", "", step)) for name, step in firsts.items()
     }
     assert workers == {"a": 1, "b": 1, "c": 1, "d": 2, "e": 2, "f": 2}
+
+
+def test_steps_with_the_same_teacher_share_its_answers(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+    write = steps.write_teacher_answers
+
+    def noted(spec: FitConfig, path: Path) -> None:
+        asked.append(path)
+        write(spec, path)
+
+    monkeypatch.setattr(steps, "write_teacher_answers", noted)
+    student = {"distill": {"epochs": 1, "unlabelled": False, "compare": False}}
+    rows = run(job, {"a": [{"finetune": {"epochs": 1}}], "b": [student]})
+    assert len(rows) == len(asked) == 2
+    assert asked[0] == asked[1] and asked[0].is_file()
