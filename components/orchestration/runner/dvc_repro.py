@@ -70,11 +70,19 @@ def restrict(root: Path, target: Path) -> None:
 def dump_locks_whole() -> None:
     """Make DVC in this process write a lock file whole or not at all.
 
-    DVC empties the file before it serializes the text, so a kill would leave half a lock.
+    DVC empties the file before it serializes the text, so a kill would leave half a lock. It also
+    parses the file again after each stage, which takes longer than some stages do. A text that was
+    written by this process is not parsed again.
     """
-    from dvc.utils.serialize import _common
+    from dvc.utils.serialize import _common, _yaml
 
     dump: Callable[..., None] = _common._dump_data
+    parse: Callable[[str, str], Any] = _yaml.parse_yaml_for_update
+    # The last text that was written -> its content.
+    written: dict[str, Any] = {}
+
+    def parse_once(text: str, path: str) -> Any:
+        return written.pop(text) if text in written else parse(text, path)
 
     def dump_whole(path: Any, data: Any, dumper: Callable[..., None], **options: Any) -> None:
         if Path(path).name != _LOCK:
@@ -83,8 +91,11 @@ def dump_locks_whole() -> None:
         text = io.StringIO()
         dumper(data, text)
         write_atomic(Path(path), text.getvalue())
+        written.clear()
+        written[text.getvalue()] = data
 
     _common._dump_data = dump_whole
+    _yaml.parse_yaml_for_update = parse_once
 
 
 class EscapedRecord(logging.LogRecord):

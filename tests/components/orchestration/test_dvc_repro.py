@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -62,3 +63,27 @@ def test_only_the_files_of_pipelines_are_passed_over(tmp_path: Path) -> None:
     assert not is_foreign(
         tmp_path, target, tmp_path / "data" / "sources" / "mine.csv.dvc"
     ) and not is_foreign(tmp_path, target, tmp_path / "more" / "dvc.yaml")
+
+
+def test_the_lock_has_the_bytes_that_dvc_writes(tmp_path: Path) -> None:
+    stages = {
+        f"stage{number}": {
+            "cmd": f"echo {number} > {number}.txt",
+            "deps": [f"{number - 1}.txt"] if number else [],
+            "params": ["rate"],
+            "outs": [f"{number}.txt"],
+        }
+        for number in range(3)
+    }
+    locks = []
+    for module in ("dvc", "components.orchestration.runner.dvc_repro"):
+        root = tmp_path / module
+        root.mkdir()
+        (root / "dvc.yaml").write_text(json.dumps({"stages": stages}))
+        assert dvc(root, "dvc", "init", "-q", "--no-scm").returncode == 0
+        for rate in ("1.0e-05", "2.50"):
+            (root / "params.yaml").write_text(f"rate: {{value: {rate}, names: ['on', \"1\"]}}\n")
+            done = dvc(root, module, "repro", "dvc.yaml")
+            assert done.returncode == 0, done.stdout + done.stderr
+        locks.append((root / "dvc.lock").read_bytes())
+    assert locks[0] == locks[1] and b"stage2" in locks[0]
