@@ -236,7 +236,7 @@ class TextDefaults(ClassDefaults):
 
     def check(self, measured: TextMeasurements) -> None:
         """Refuse targets that are no classes."""
-        check_classes(measured.classes)
+        check_classes(measured.classes, number_task="tabular_regression")
 
     def settings(self, measured: TextMeasurements) -> Sequence[Setting]:
         """Return limits, network and effort for these texts."""

@@ -308,8 +308,9 @@ def test_set_of_ingest_counts_for_what_is_measured(root: Path, tmp_path: Path) -
 def test_a_number_on_a_scale_is_no_class(root: Path, tmp_path: Path) -> None:
     rows = [[sentence(row), row * 1.5] for row in range(60)]
     data = table(tmp_path / "a.csv", ["text", "price"], rows)
-    with pytest.raises(GristmillError, match=r"numbers on a scale, from 0 to 88\.5"):
+    with pytest.raises(GristmillError, match=r"numbers on a scale, from 0 to 88\.5") as error:
         create(root, "a", TEXT, data, target="price")
+    assert "predict the number: --task tabular_regression" in error.value.remedy
     assert not (root / "pipelines" / "a").exists()
     stars = table(tmp_path / "b.csv", ["text", "stars"], reviews(60, (1, 2, 3, 4, 5)))
     create(root, "b", TEXT, stars)

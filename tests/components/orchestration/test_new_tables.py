@@ -116,12 +116,33 @@ def test_texts_and_a_label_make_a_text_task(root: Path, tmp_path: Path) -> None:
     assert read_yaml(root / "pipelines/p/params.yaml")["ingest"]["columns"]["text"] == "review"
 
 
-def test_without_a_target_nothing_is_guessed(root: Path, tmp_path: Path) -> None:
+def test_without_a_name_that_says_so_no_target_is_guessed(root: Path, tmp_path: Path) -> None:
+    columns = homes()
+    nameless = {"amount" if name == "price" else name: columns[name] for name in columns}
     with pytest.raises(GristmillError, match="to be predicted cannot be told") as error:
-        create(root, "p", None, table(tmp_path / "a.csv", homes()))
+        create(root, "p", None, table(tmp_path / "b.csv", nameless))
     assert "--target COLUMN" in error.value.remedy
     with pytest.raises(GristmillError, match=r"no column 'prize' \(did you mean 'price'\?\)"):
         create(root, "p", None, table(tmp_path / "a.csv", homes()), target="prize")
+
+
+def test_the_only_column_named_as_people_predict_is_the_target(root: Path, tmp_path: Path) -> None:
+    columns = homes()
+    lines = create(root, "p", None, table(tmp_path / "a.csv", columns))
+    assert any("'price' is taken for the column to predict" in line for line in lines)
+    data = table(tmp_path / "b.csv", columns | {"sales": columns["area"]})
+    with pytest.raises(GristmillError, match="could be 'price' or 'sales'"):
+        create(root, "q", None, data)
+
+
+def test_texts_with_a_price_stay_texts(root: Path, tmp_path: Path) -> None:
+    columns = {
+        "comment": [sentence(number) for number in range(ROWS)],
+        "sentiment": ["good", "bad"] * (ROWS // 2),
+        "price": homes()["price"],
+    }
+    lines = create(root, "p", None, table(tmp_path / "a.csv", columns))
+    assert any("task: text_classification" in line for line in lines)
 
 
 def test_a_doubtful_target_is_not_guessed(root: Path, tmp_path: Path) -> None:

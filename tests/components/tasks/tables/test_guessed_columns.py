@@ -206,14 +206,15 @@ def test_many_numbers_are_amounts(name: str, values: Sequence[int], expected: bo
         ({"x": UNIQUE, "y": SECONDS}, ["y"]),
         ({"y": SECONDS, "sale_price": MANY}, ["y", "sale_price"]),
         ({"class": ["first", "second"] * 100, "survived": [0, 1] * 100}, ["class", "survived"]),
-        ({"x": MANY, "y": SECONDS, "z": MANY, "price": UNIQUE}, []),
+        ({"x": MANY, "y": SECONDS, "z": MANY, "price": UNIQUE}, ["price"]),
         ({"y": [1] * ROWS, "a": MANY}, []),
         ({"y": range(ROWS), "a": MANY}, []),
         ({"y": [f"name {n}" for n in UNIQUE], "a": MANY}, []),
         ({"y": SECONDS, "Target": MANY, "price": UNIQUE}, ["Target"]),
         ({"outcome": [1] * ROWS, "label": ["a", "b"] * 100}, ["label"]),
         ({"outcome": [1] * ROWS, "a": MANY}, ["outcome"]),
-        ({"price": MANY}, []),
+        ({"price": MANY}, ["price"]),
+        ({"price": MANY, "sales": MANY}, ["price", "sales"]),
     ],
 )
 def test_a_bare_name_is_no_target_beside_a_better_one(

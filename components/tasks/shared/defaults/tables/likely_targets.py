@@ -9,7 +9,8 @@ from components.tasks.shared.defaults.tables.column_kinds import ColumnValues, g
 TARGET_NAMES = frozenset(("target", "label", "labels", "outcome", "标签", "类别", "目标", "目标值"))
 # Names that often say so: y is a coordinate in other tables, and class a feature of passengers.
 _BARE = frozenset(("y", "class"))
-# Last words of names that people predict. Beside one of these a bare name is a doubtful guess.
+# Last words of names that people predict. One such column is a guess, several are doubtful, and so
+# is one beside a bare name.
 _OUTCOMES = frozenset(
     (
         *("price", "cost", "costs", "charges", "salary", "income", "revenue", "sales", "profit"),
@@ -43,10 +44,18 @@ def likely_targets(source: SourceStats, role: str) -> list[str]:
         is_bare = name.casefold() in _BARE and not _is_coordinate(source, name)
         if is_bare and _is_usable(source, name):
             bare.append(name)
-    if not bare:
-        return []
-    rivals = [name for name in source.columns if _is_outcome(source, name)]
-    return [*bare, *rivals]
+    outcomes = [name for name in source.columns if _is_outcome(source, name)]
+    return [*bare, *outcomes]
+
+
+def is_sure(name: str, role: str) -> bool:
+    """Return whether a name says that a column is to be predicted, whatever the other columns hold.
+
+    Args:
+        name: of the column.
+        role: the name of the task's target.
+    """
+    return name == role or name.casefold() in TARGET_NAMES | _BARE
 
 
 def _is_coordinate(source: SourceStats, name: str) -> bool:

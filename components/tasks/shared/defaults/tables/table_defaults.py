@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,11 @@ from components.tasks.shared.defaults.tables.column_kinds import (
     is_amount,
     values_of,
 )
-from components.tasks.shared.defaults.tables.likely_targets import TARGET_NAMES, likely_targets
+from components.tasks.shared.defaults.tables.likely_targets import (
+    TARGET_NAMES,
+    is_sure,
+    likely_targets,
+)
 from components.tasks.shared.defaults.tables.near_leaks import SampledNumbers, near_leaks
 from components.tasks.shared.defaults.tables.number_codes import code_guesses
 from components.tasks.shared.defaults.tables.row_times import settings_of_time
@@ -52,6 +56,8 @@ _READ_ALWAYS = {
     "group": "rows with the same value stay in one split",
     "split": "read as the split of a row",
 }
+# The highest score of a table whose target is guessed by a name such as price. Texts fit better.
+_UNSURE = 0.7
 # Fewer rows with a number are refused. The least that clean.min_rows may be.
 _LEAST_ROWS = 20
 # Different whole numbers that may be classes, at most.
@@ -135,7 +141,10 @@ class TableDefaults:
         likely = [target] if target else self.likely_targets(source)
         if len(likely) != 1 or likely[0] not in source.columns:
             return Fit(0.0, "no column is named as the one to predict")
-        return self.fit_of_target(ColumnValues(source.columns[likely[0]]))
+        fit = self.fit_of_target(ColumnValues(source.columns[likely[0]]))
+        if target or is_sure(likely[0], self.role):
+            return fit
+        return replace(fit, score=min(fit.score, _UNSURE))
 
     def fit_of_target(self, values: ColumnValues) -> Fit:
         """Return whether a column is a target of this task's kind."""
