@@ -29,10 +29,10 @@ from components.core.params import read_yaml
 from components.inference.graph_module import load_network
 from components.tasks import base
 from components.training.batches import EncodedRows, load_encoder
+from components.training.distillation import write_teacher_answers
 from components.training.fit_config import FitConfig
 from components.training.loop import fit
 from components.training.params import FitParams
-from components.training.teacher_answers import write_teacher_answers
 
 ROOT = Path(__file__).resolve().parent.parent
 SPLITS = ("validation", "test")

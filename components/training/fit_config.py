@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from components.core.tables import read_manifest
 from components.tasks import base
 from components.training.batches import load_encoder
 from components.training.params import FitParams
@@ -70,6 +71,14 @@ class FitConfig:
     def done(self) -> Path:
         """Return the file that exists once the fit is complete."""
         return self.state / "fitted.json"
+
+    @property
+    def splits(self) -> list[str]:
+        """Return the splits to train on; rows without targets are one if they are learned too."""
+        takes_unlabeled = self.unlabeled or self.mask_share
+        if takes_unlabeled and read_manifest(self.tokens)["parts"].get("unlabelled"):
+            return ["train", "unlabelled"]
+        return ["train"]
 
     @property
     def memory_record(self) -> str:

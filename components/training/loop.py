@@ -17,13 +17,11 @@ from safetensors.torch import load_file, save
 from components.core.errors import InputError
 from components.core.files import to_json, write_atomic
 from components.core.job import Journal
-from components.core.tables import read_manifest
 from components.models.base import AdapterModel
 from components.tasks import base
 from components.tasks.base import Arrays, Batch
 from components.training.allocator import keep_freed_memory
 from components.training.batches import (
-    TEACHER,
     EncodedRows,
     Numbers,
     in_order,
@@ -32,13 +30,14 @@ from components.training.batches import (
     within,
 )
 from components.training.checkpoints import Checkpoints
+from components.training.distillation import distillation_loss
 from components.training.embedding_init import take_embeddings
 from components.training.fit_config import FitConfig, FitResult
 from components.training.fsdp import shard
 from components.training.lr_schedule import learning_rate_at
 from components.training.micro_batches import MicroBatches
 from components.training.throughput import Throughput
-from components.training.train_step import LossFunction, TrainStep, rank, world
+from components.training.train_step import TrainStep, rank, world
 
 Report = Callable[[Mapping[str, float]], None]
 Log = Callable[[str], None]
@@ -103,7 +102,7 @@ def fit(
     torch.manual_seed(spec.seed)
     encoder = load_encoder(spec.tokens, spec.task)
     train_step = make_train_step(spec, encoder)
-    train = EncodedRows(spec.tokens, learns_from(spec), encoder)
+    train = EncodedRows(spec.tokens, spec.splits, encoder)
     if not spec.mask_share:
         train.weights = train_step.learning.row_weights(
             train.target, encoder.targets, spec.loss_params
@@ -182,14 +181,6 @@ def _write_result(spec: FitConfig, train_step: TrainStep, state: TrainState) -> 
     )
 
 
-def learns_from(spec: FitConfig) -> list[str]:
-    """Return the splits to train on: rows without targets too, in pretraining or with a teacher."""
-    takes_unlabeled = spec.unlabeled or spec.mask_share
-    if takes_unlabeled and read_manifest(spec.tokens)["parts"].get("unlabelled"):
-        return ["train", "unlabelled"]
-    return ["train"]
-
-
 def finished(spec: FitConfig) -> FitResult | None:
     """Return the result of an earlier run of the same fit, or None if it is not complete."""
     if not spec.done.exists():
@@ -211,7 +202,7 @@ def make_train_step(spec: FitConfig, encoder: base.Encoder) -> TrainStep:
         learning = base.pretraining(spec.task)(encoder, spec.mask_share)
     else:
         learning = base.learning(spec.task)
-    loss = _distillation(spec, learning) if spec.teacher else None
+    loss = distillation_loss(spec, learning) if spec.teacher else None
     return TrainStep(module.train(), learning, spec.params, loss, spec.loss_params)
 
 
@@ -224,7 +215,7 @@ def _initial_module(spec: FitConfig, encoder: base.Encoder) -> torch.nn.Module:
     elif isinstance(architecture, base.UsesPretrainedWeights):
         _load_weights(module, architecture.weights(spec.tokens), spec.architecture)
     elif isinstance(architecture, base.NeedsCorpusPass):
-        rows = EncodedRows(spec.tokens, learns_from(spec), encoder)
+        rows = EncodedRows(spec.tokens, spec.splits, encoder)
         architecture.count(module, _packed_batches(rows))
     if spec.teacher_embeddings and spec.teacher:
         from components.inference.predictor import load_module
@@ -284,28 +275,6 @@ def _load_weights(module: torch.nn.Module, weights: Mapping[str, torch.Tensor], 
             remedy="run the stage that wrote it again",
         )
     module.load_state_dict(dict(weights), strict=False)
-
-
-def _distillation(spec: FitConfig, learning: base.Learning) -> LossFunction:
-    """Return the loss against a teacher, whose answers are in the batch or computed here."""
-    from components.inference.predictor import load_module
-
-    assert spec.teacher is not None
-    teacher = None if spec.teacher_answers else load_module(spec.teacher)
-
-    def loss(module: torch.nn.Module, batch: Batch) -> base.Loss:
-        apart = ("target", "weight", TEACHER)
-        inputs = {name: value for name, value in batch.items() if name not in apart}
-        if teacher is None:
-            answers = batch[TEACHER]
-        else:
-            with torch.no_grad():
-                answers = teacher.to(batch["target"].device)(**inputs)
-        return learning.distillation_loss(
-            module(**inputs), answers, batch, spec.temperature, spec.teacher_weight
-        )
-
-    return loss
 
 
 class _Loop:

@@ -59,7 +59,9 @@ def counter(path: str, how: str) -> Hook:
 def install() -> None:
     """Do what the environment says, in processes that compute."""
     words = " ".join(sys.orig_argv)
-    if not any(name in words for name in ("components.cli stage", "dvc_repro", "default_worker")):
+    if not any(
+        name in words for name in ("components.cli stage", "dvc_entry_point", "default_worker")
+    ):
         return
     hooks = []
     if "COUNTS" in os.environ:

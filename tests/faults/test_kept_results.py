@@ -42,7 +42,7 @@ MOMENTS = [
 ]
 
 
-DVC = ("components.orchestration.runner.dvc_repro", "repro", "pipelines/short/dvc.yaml")
+DVC = ("components.orchestration.runner.dvc_entry_point", "repro", "pipelines/short/dvc.yaml")
 # As below gristmill run, whose end writes to MLflow: here nothing does.
 BELOW_RUN = {"GRISTMILL_RUN": "run-of-the-test"}
 

@@ -156,7 +156,7 @@ def _environment(token: str, fresh: bool) -> dict[str, str]:
 
 
 def _repro_words(root: Path, dvc_file: Path, fresh: bool) -> list[str]:
-    words = [sys.executable, "-m", "components.orchestration.runner.dvc_repro", "repro"]
+    words = [sys.executable, "-m", "components.orchestration.runner.dvc_entry_point", "repro"]
     if fresh:
         words.append("--force")
     return [*words, dvc_file.relative_to(root).as_posix()]

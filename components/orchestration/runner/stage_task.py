@@ -56,7 +56,7 @@ _LONGEST = 200
 # Suffixes of the outputs that MLflow gets.
 _REPORTS = (".json", ".csv", ".html")
 # Names of dvc in a command line: as a person calls it, and as `gristmill run` does.
-_DVC = ("dvc", "components.orchestration.runner.dvc_repro")
+_DVC = ("dvc", "components.orchestration.runner.dvc_entry_point")
 
 
 def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> None:

@@ -30,11 +30,11 @@ from components.tasks import base
 from components.tasks.base import Batch
 from components.training.batches import EncodedRows, load_encoder
 from components.training.bundle_writer import save_onnx, save_torch
+from components.training.distillation import write_teacher_answers
 from components.training.evaluation import module_score
 from components.training.fit_config import FitConfig, FitResult
 from components.training.params import FitParams
 from components.training.ray_fit import fit_distributed
-from components.training.teacher_answers import write_teacher_answers
 
 # Train rows and rows of a batch from which first-order scores are computed.
 _SCORE_ROWS = 1024

@@ -319,7 +319,7 @@ def test_what_dvc_says_is_text(tmp_path: Path) -> None:
     (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": {"one": stage}}))
     for words in (
         ["dvc", "init", "-q", "--no-scm"],
-        ["components.orchestration.runner.dvc_repro", "repro", "dvc.yaml"],
+        ["components.orchestration.runner.dvc_entry_point", "repro", "dvc.yaml"],
     ):
         done = subprocess.run(
             [sys.executable, "-m", *words], cwd=tmp_path, env=env, capture_output=True

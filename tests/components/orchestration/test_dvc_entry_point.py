@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from components.orchestration.runner.dvc_repro import is_foreign
+from components.orchestration.runner.dvc_entry_point import is_foreign
 
 ROOT = Path(__file__).parents[3]
 STAGE = "stages: {{one: {{wdir: '{wdir}', cmd: 'echo a > {out}', outs: ['{out}']}}}}\n"
@@ -40,13 +40,13 @@ def test_other_pipelines_are_no_matter_and_the_own_is(tmp_path: Path) -> None:
     # DVC itself refuses to run any of them.
     assert dvc(tmp_path, "dvc", "repro", "dvc.yaml").returncode != 0
     for target in ("dvc.yaml", "pipelines/good/dvc.yaml"):
-        done = dvc(tmp_path, "components.orchestration.runner.dvc_repro", "repro", target)
+        done = dvc(tmp_path, "components.orchestration.runner.dvc_entry_point", "repro", target)
         assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "first.txt").is_file() and (tmp_path / "second.txt").is_file()
     assert (
         dvc(
             tmp_path,
-            "components.orchestration.runner.dvc_repro",
+            "components.orchestration.runner.dvc_entry_point",
             "repro",
             "pipelines/no YAML/dvc.yaml",
         ).returncode
@@ -76,7 +76,7 @@ def test_the_lock_has_the_bytes_that_dvc_writes(tmp_path: Path) -> None:
         for number in range(3)
     }
     locks = []
-    for module in ("dvc", "components.orchestration.runner.dvc_repro"):
+    for module in ("dvc", "components.orchestration.runner.dvc_entry_point"):
         root = tmp_path / module
         root.mkdir()
         (root / "dvc.yaml").write_text(json.dumps({"stages": stages}))

@@ -11,11 +11,10 @@ import pytest
 from stage_runner import StageRunner
 
 from components.core.tables import read_manifest, read_table, write_table
-from components.training import loop
 from components.training.batches import EncodedRows, load_encoder
+from components.training.distillation import write_teacher_answers
 from components.training.fit_config import FitConfig
 from components.training.loop import fit
-from components.training.teacher_answers import write_teacher_answers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -73,7 +72,7 @@ def test_rows_without_a_target_are_learned_with_a_teacher(
     write_teacher_answers(spec, tmp_path / "teacher.npy")
     monkeypatch.setattr("components.inference.predictor.load_module", None)
     result = fit(spec)
-    rows = EncodedRows(spec.tokens, loop.learns_from(spec), load_encoder(spec.tokens, spec.task))
+    rows = EncodedRows(spec.tokens, spec.splits, load_encoder(spec.tokens, spec.task))
     assert -1 in rows.target
     assert result.curve[0]["step"] == -(-len(rows) // 32)
     assert all(np.isfinite(row["train_loss"]) for row in result.curve)

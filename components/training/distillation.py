@@ -1,4 +1,7 @@
-"""Compute a teacher's answers once, where the rows are the same in all epochs."""
+"""Distillation: the loss against a teacher, whose answers are computed once or in each step.
+
+They are computed once where the rows are the same in all epochs. What the loss is, a task says.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,39 @@ from numpy.typing import NDArray
 
 from components.core.files import write_atomic
 from components.inference.predictor import load_module
-from components.training.batches import EncodedRows, in_order, load_encoder
+from components.tasks import base
+from components.tasks.base import Batch
+from components.training.batches import TEACHER, EncodedRows, in_order, load_encoder
 from components.training.fit_config import FitConfig
-from components.training.loop import learns_from
 from components.training.precision import Precision, resolve
+from components.training.train_step import LossFunction
 
 _ROWS_AT_ONCE = 128
+
+
+def distillation_loss(spec: FitConfig, learning: base.Learning) -> LossFunction:
+    """Return the loss against a teacher, whose answers are in the batch or computed here.
+
+    Args:
+        spec: the fit.
+        learning: the loss of the task.
+    """
+    assert spec.teacher is not None
+    teacher = None if spec.teacher_answers else load_module(spec.teacher)
+
+    def loss(module: torch.nn.Module, batch: Batch) -> base.Loss:
+        apart = ("target", "weight", TEACHER)
+        inputs = {name: value for name, value in batch.items() if name not in apart}
+        if teacher is None:
+            answers = batch[TEACHER]
+        else:
+            with torch.no_grad():
+                answers = teacher.to(batch["target"].device)(**inputs)
+        return learning.distillation_loss(
+            module(**inputs), answers, batch, spec.temperature, spec.teacher_weight
+        )
+
+    return loss
 
 
 def write_teacher_answers(spec: FitConfig, path: Path) -> None:
@@ -31,7 +61,7 @@ def write_teacher_answers(spec: FitConfig, path: Path) -> None:
     if path.exists():
         return
     assert spec.teacher is not None
-    rows = EncodedRows(spec.tokens, learns_from(spec), load_encoder(spec.tokens, spec.task))
+    rows = EncodedRows(spec.tokens, spec.splits, load_encoder(spec.tokens, spec.task))
     module = load_module(spec.teacher)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module = module.to(device)
