@@ -35,17 +35,19 @@ def export(graph: Graph, example: dict[str, NDArray[Any]]) -> bytes:
     for name, shape in graph.inputs.items():
         axes[name] = {axis: dynamic for axis, size in enumerate(shape) if isinstance(size, str)}
     inputs = {name: torch.from_numpy(example[name]) for name in graph.inputs}
-    program = torch.onnx.export(
-        graph.module.eval(),
-        (),
-        kwargs=inputs,
-        dynamo=True,
-        opset_version=_OPSET,
-        dynamic_shapes=axes,
-        input_names=list(graph.inputs),
-        output_names=list(graph.outputs),
-        verbose=False,
-    )
+    # The exporter would trace a backward pass too, and then drop it.
+    with torch.no_grad():
+        program = torch.onnx.export(
+            graph.module.eval(),
+            (),
+            kwargs=inputs,
+            dynamo=True,
+            opset_version=_OPSET,
+            dynamic_shapes=axes,
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
+            verbose=False,
+        )
     assert program is not None
     model = program.model_proto
     # Shapes of before the export make the quantizer refuse the model.

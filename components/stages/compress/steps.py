@@ -217,8 +217,16 @@ def _finetune(given: StepInput, params: Finetune) -> str:
 
 def _export(given: StepInput, params: None) -> str:  # noqa: ARG001
     """Export to ONNX in fp32: the same answers, often faster."""
-    write_graph(given, given.source, export_bundle(given.job, given.source), ["export"])
+    write_graph(given, given.source, _exported(given), ["export"])
     return ""
+
+
+def _exported(given: StepInput) -> bytes:
+    """Return the graph of the source. All steps that begin with this network share one export."""
+    path = given.job.state / f"exported-{sha256(given.source / CARD)[:12]}.onnx"
+    if not path.is_file():
+        write_atomic(path, export_bundle(given.job, given.source))
+    return path.read_bytes()
 
 
 def write_graph(
@@ -274,8 +282,7 @@ def _train_rows(job: Job, task: str) -> EncodedRows:
 def _quantize(given: StepInput, params: Quantize) -> str:
     """Export to ONNX and quantize."""
     card, _ = read_bundle(given.source)
-    exported = export_bundle(given.job, given.source)
-    content = quantized(given.job, card, exported, params)
+    content = quantized(given.job, card, _exported(given), params)
     write_graph(given, given.source, content, ["int8"])
     return ""
 

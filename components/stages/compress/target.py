@@ -93,7 +93,8 @@ def reach(given: StepInput, target: Target) -> tuple[bool, str]:
         Whether the bundle was written, and what was reached.
     """
     search = _Search(given, target)
-    whole = {form: search.measure(form, search.module) for form in ("export", "quantize")}
+    exported = search.exported(search.module)
+    whole = {form: search.measure(form, exported) for form in ("export", "quantize")}
     kept = [measured for measured in whole.values() if measured.keeps(target)]
     if kept:
         best = min(kept, key=lambda measured: (measured.drop, -measured.speedup))
@@ -135,9 +136,12 @@ class _Search:
         """Return the job of compress."""
         return self.given.job
 
-    def graph(self, form: str, module: torch.nn.Module) -> bytes:
-        """Return a network of the same architecture as a graph in fp32 or int8."""
-        exported = export_bundle(self.job, self.given.source, module)
+    def exported(self, module: torch.nn.Module) -> bytes:
+        """Return a network of the same architecture as a graph in fp32."""
+        return export_bundle(self.job, self.given.source, module)
+
+    def graph(self, form: str, exported: bytes) -> bytes:
+        """Return a graph in fp32 as it is, or in int8."""
         if form == "export":
             return exported
         settings = self.job.params.quantize or Quantize()
@@ -151,9 +155,9 @@ class _Search:
         seconds = seconds_per_row(networks, self.batches)
         return {name: seconds[""] / seconds[name] for name in graphs}
 
-    def measure(self, form: str, module: torch.nn.Module) -> Measured:
-        """Return what a network of the same architecture reaches in a form."""
-        graph = self.graph(form, module)
+    def measure(self, form: str, exported: bytes) -> Measured:
+        """Return what an exported network of the same architecture reaches in a form."""
+        graph = self.graph(form, exported)
         score = module_score(GraphModule(graph), self.given.tokens, self.card.task)
         return Measured(
             form=form,
@@ -200,7 +204,7 @@ class _Search:
             scores=scores,
             teacher_weight=_TEACHER_WEIGHT,
         )
-        final = self.measure(form, load_module(network))
+        final = self.measure(form, self.exported(load_module(network)))
         if not final.keeps(self.target):
             return False, f"not reached: {final}, with {self.target.max_drop:.2%} allowed"
         self.write(final, network)
@@ -213,7 +217,7 @@ class _Search:
         spec = architecture.pruning_spec()
         smaller, weights = prune_network(self.module, config, spec, shares)
         module = build_network(self.job, self.card, smaller, weights)
-        return self.graph(form, module)
+        return self.graph(form, self.exported(module))
 
     def _savings(self, whole: Measured) -> dict[str, dict[float, float]]:
         """Return the share of the time that is saved by a cut of each group of dimensions.

@@ -20,6 +20,8 @@ from components.models.textcnn.config import TextCNNConfig
 from components.models.textcnn.net import TextCNN
 from components.models.transformer.config import TransformerConfig
 from components.models.transformer.net import Transformer
+from components.stages.compress.quantize import export
+from components.tasks.base import Graph
 from components.tasks.text_classification.models import MODELS
 
 VOCABULARY, LONGEST = 50, 20
@@ -165,9 +167,6 @@ def runtime(name: str) -> Any:
     """ONNX Runtime with the net as `compress` exports it."""
     import onnxruntime
 
-    from components.stages.compress.quantize import export
-    from components.tasks.base import Graph
-
     graph = Graph(
         built(name), {"ids": ("batch", "length"), "mask": ("batch", "length")}, ["logits"]
     )
@@ -185,6 +184,16 @@ def test_the_exported_graph_computes_the_same_for_other_shapes(
         expected = built(name)(**batch)
     got = runtime(name).run(None, {key: value.numpy() for key, value in batch.items()})[0]
     np.testing.assert_allclose(got, expected.numpy(), atol=1e-5, rtol=1e-5)
+
+
+def test_an_export_traces_no_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    def traced(*_: Any, **__: Any) -> None:
+        raise RuntimeError(f"with gradients: {torch.is_grad_enabled()}")
+
+    monkeypatch.setattr(torch.onnx, "export", traced)
+    graph = Graph(torch.nn.Linear(2, 1), {"x": ("batch", 2)}, ["logits"])
+    with pytest.raises(RuntimeError, match="with gradients: False"):
+        export(graph, {"x": np.ones((2, 2), np.float32)})
 
 
 def test_an_n_gram_is_the_same_wherever_it_stands_and_has_its_own_row() -> None:

@@ -257,6 +257,21 @@ def test_other_calibrations_answer_as_the_network_does(
     assert row["value"] > parent - 0.05
 
 
+def test_recipes_that_export_the_same_network_share_the_export(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exports: list[Path] = []
+
+    def counting(job: Job, bundle: Path) -> bytes:
+        exports.append(bundle)
+        return quickly_exported_parent(job, bundle)
+
+    monkeypatch.setattr(steps, "export_bundle", counting)
+    run(job, {"onnx": ["export"], "int8": [{"quantize": {"calibration_rows": 16}}]})
+    assert made(job) == ["int8", "onnx"]
+    assert exports == [job.inputs["trained"] / "network"]
+
+
 def test_operators_that_int8_harms_stay_fp32(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "export_bundle", quickly_exported_parent)
 
@@ -406,14 +421,22 @@ def test_a_cut_that_loses_more_than_is_allowed_is_refused(small_job: Job) -> Non
     assert made(job) == []
 
 
-@pytest.mark.usefixtures("quick_export")
 def test_a_target_that_the_whole_network_meets_cuts_nothing(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fits = counted_fits(monkeypatch)
+    exports: list[Path] = []
+
+    def counting(job: Job, bundle: Path, module: torch.nn.Module) -> bytes:
+        exports.append(bundle)
+        return exported_quickly(job, bundle, module)
+
+    monkeypatch.setattr(target, "export_bundle", counting)
     monkeypatch.setattr(target, "seconds_per_row", twice_as_fast)
     rows = run(job, {"fast": {"speedup": 2, "max_drop": 0.2}})
     assert fits == []
+    # fp32 and int8 are made of one export.
+    assert exports == [job.inputs["trained"] / "network"]
     assert rows["fast"][0]["reason"].startswith("reached without a cut: 2.00 times as fast")
     assert read_bundle(job.outputs["compressed"] / "fast")[0].runtime == "onnx"
 
