@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -53,6 +53,13 @@ def parse_yaml(content: bytes, source: str) -> dict[str, Any]:
     Raises:
         ParamsError: malformed YAML, or not a mapping.
     """
+    return copy.deepcopy(_parsed(content, source))
+
+
+# A command reads the same params several times, and each parse takes about 50 ms.
+@lru_cache(maxsize=64)
+def _parsed(content: bytes, source: str) -> dict[str, Any]:
+    """Return the mapping that all readers of the same bytes share."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 

@@ -10,6 +10,7 @@ import importlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -193,6 +194,7 @@ def params_module(section: str) -> str:
     return f"components.stages.{section}.params"
 
 
+@cache
 def section_model(section: str, task: str) -> type[BaseModel]:
     """Return one strict model of a section's params: those of all tasks and those of one."""
     module = importlib.import_module(params_module(section))
@@ -214,6 +216,7 @@ def section_model(section: str, task: str) -> type[BaseModel]:
     return create_model(f"{section.capitalize()}Section", __base__=(*parts, shared))
 
 
+@cache
 def tree_model(task: str) -> type[BaseModel]:
     """Return the model of the whole tree for a task."""
     fields: dict[str, Any] = {
