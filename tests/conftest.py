@@ -6,6 +6,7 @@ while the others have nothing to do.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -85,6 +86,7 @@ collect_rarely()
 # The bytecode of tests and modules is kept even where PYTHONDONTWRITEBYTECODE is set. The processes
 # that tests start, and the next run, read it and compile nothing.
 sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

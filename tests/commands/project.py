@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import os
 import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psutil
 import pyarrow.parquet as pq
 from ruamel.yaml import YAML
+
+from components.cli.main import app, fail
+from components.core.console import console
+from components.core.errors import GristmillError
 
 SOURCE = Path(__file__).resolve().parents[2]
 NET = {
@@ -90,6 +97,24 @@ class Project:
     def gristmill(self, *words: str, flags: Sequence[str] = (), **env: str) -> Done:
         """Run a command to its end; `flags` are Python's."""
         return self.finish(self.start(*words, flags=flags, **env))
+
+    def call(self, *words: str) -> Done:
+        """Run a command in this process, for tests that are not about the process."""
+        out, error, shown = io.StringIO(), io.StringIO(), console.file
+        console.file = out
+        try:
+            with (
+                patch.dict(os.environ, self.env, clear=True),
+                chdir(self.root),
+                redirect_stdout(out),
+                redirect_stderr(error),
+            ):
+                _run_app(words)
+        except SystemExit as end:
+            return Done(int(end.code or 0), out.getvalue(), error.getvalue())
+        finally:
+            console.file = shown
+        raise AssertionError("a command ends with an exit code")
 
     def dvc(self, *words: str) -> Done:
         """Run dvc to its end."""
@@ -193,6 +218,14 @@ class Project:
             except psutil.Error:
                 continue
         return found
+
+
+def _run_app(words: Sequence[str]) -> None:
+    """Run a command as `main` does; raises SystemExit."""
+    try:
+        app(list(words))
+    except GristmillError as error:
+        fail(error)
 
 
 def _copy(name: str, root: Path) -> None:

@@ -119,7 +119,7 @@ def test_all_mistakes_at_once_and_nothing_heavy_is_imported_for_it(kept: Project
 
 def test_a_stage_checks_all_params_too(kept: Project) -> None:
     kept.edit(PARAMS, {"train": {"optimizer": "adamm"}, "registry": {"mode": "manual"}})
-    done = kept.gristmill("stage", "clean", PARAMS)
+    done = kept.call("stage", "clean", PARAMS)
     assert done.code == 2
     assert "train.optimizer: 'adamm'" in done.error and "registry.mode: 'manual'" in done.error
     assert not (kept.root / "data/kept/clean").exists()
@@ -128,7 +128,7 @@ def test_a_stage_checks_all_params_too(kept: Project) -> None:
 @pytest.mark.parametrize("text", ["task: [", "- 1\n", ""])
 def test_what_is_no_yaml(kept: Project, text: str) -> None:
     (kept.root / PARAMS).write_text(text)
-    done = kept.gristmill("run", "kept")
+    done = kept.call("run", "kept")
     assert done.code == 2
     assert done.error.startswith("error: params.yaml: ") and "\n  -> " in done.error
 

@@ -45,7 +45,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     ],
 )
 def test_a_command_reads_them(project: Project, words: tuple[str, ...], expected: str) -> None:
-    done = project.gristmill(*words)
+    done = project.call(*words)
     assert done.code == 0, done.error
     assert expected in done.out
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.commands.project import Project, reviews
+from tests.commands.project import Done, Project, reviews
 
 FOLDER = "in/目录 with space"
 LARGE = "很 " * 350_000  # 1.4 MB
@@ -20,23 +21,33 @@ BAD = [
 ]
 
 
-def through_clean(project: Project, params: str) -> None:
+def through_clean(command: Callable[..., Done], params: str) -> None:
     for stage in ("ingest", "clean"):
-        done = project.gristmill("stage", stage, params)
+        done = command("stage", stage, params)
         assert done.code == 0, done.out + done.error
 
 
 @pytest.fixture(scope="module")
-def chinese(project: Project) -> Project:
+def with_ray(project: Project) -> Iterator[Project]:
+    """The project with a Ray that stays."""
+    up = project.gristmill("up")
+    assert up.code == 0, up.error
+    yield project
+    down = project.gristmill("down")
+    assert "Ray is stopped" in down.out and not project.processes()
+
+
+@pytest.fixture(scope="module")
+def chinese(with_ray: Project) -> Project:
     """A pipeline `chinese` by `gristmill new`: Chinese columns, labels and path, and rows that cannot be used."""
     rows = [(f"酒店{text}", label) for text, label in reviews(labels=("好评", "差评"))]
-    path = project.write(f"{FOLDER}/评论 数据.csv", rows + BAD, ("评论", "标签"))
-    done = project.gristmill("new", "chinese", "--task", "text_classification", "--data", path)
+    path = with_ray.write(f"{FOLDER}/评论 数据.csv", rows + BAD, ("评论", "标签"))
+    done = with_ray.gristmill("new", "chinese", "--task", "text_classification", "--data", path)
     assert done.code == 0, done.error
     assert "classes: 2 in 63 rows" in done.out, "blank labels and NaN are no classes"
     assert f"the data stay at {path}" in done.out
-    through_clean(project, "pipelines/chinese/params.yaml")
-    return project
+    through_clean(with_ray.gristmill, "pipelines/chinese/params.yaml")
+    return with_ray
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +57,8 @@ def whole(project: Project) -> Project:
     path = project.write(
         "in/whole.csv", [*rows, ("这一行没有分数", "")], ("评论", "stars"), encoding="gb18030"
     )
-    through_clean(
-        project, project.pipeline("whole", path, columns={"text": "评论", "label": "stars"})
-    )
+    params = project.pipeline("whole", path, columns={"text": "评论", "label": "stars"})
+    through_clean(project.call, params)
     return project
 
 

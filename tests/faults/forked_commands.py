@@ -15,10 +15,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+# Imports in a fork would be repeated by the next one, and a killer makes them slow.
 IMPORTS = (
-    "mlflow",
+    "httpx",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "mlflow.store.tracking.sqlalchemy_store",
     "pyarrow.parquet",
+    "rich.table",
     "components.cli.main",
+    "components.orchestration.release_events",
     "components.registry.release.mlflow_requests",
 )
 SOURCE = Path(__file__).resolve().parents[2]

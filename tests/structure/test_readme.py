@@ -62,9 +62,15 @@ def inline(name: str) -> list[str]:
     return re.findall(r"`((?:gristmill|make) [^`]+)`", text(name))
 
 
+@cache
+def gristmill() -> Any:
+    """The command with all its subcommands."""
+    return typer.main.get_command(app)
+
+
 def check_gristmill(words: list[str]) -> None:
     """Parse as the command would, without running it."""
-    command: Any = typer.main.get_command(app)
+    command = gristmill()
     while hasattr(command, "commands"):
         assert words, "a group alone does nothing"
         assert words[0] in command.commands, f"gristmill has no {words[0]}"
@@ -134,7 +140,7 @@ def test_a_command_in_the_text_exists(told: str) -> None:
     if program == "make":
         check_make(words)
         return
-    command: Any = typer.main.get_command(app)
+    command = gristmill()
     # A heading may name a group alone.
     while hasattr(command, "commands") and words and not words[0].startswith("--"):
         command, words = command.commands[words[0]], words[1:]

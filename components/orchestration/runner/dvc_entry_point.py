@@ -20,7 +20,6 @@ from components.core.garbage import collect_rarely
 
 _FILE = "dvc.yaml"
 _LOCK = "dvc.lock"
-_ErrorHandler = Callable[[str, Exception], None]
 # Color sequences, which DVC puts into its messages.
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -45,26 +44,16 @@ def restrict(root: Path, target: Path) -> None:
         root: of the project.
         target: the dvc.yaml of the pipeline that runs.
     """
-    from dvc.repo import index
+    from dvc.repo.index import Index
 
-    collect: Callable[..., Iterator[tuple[str, Any]]] = index.collect_files
+    load: Callable[[Any, str], Any] = Index.from_file
 
-    def restricted(
-        repo: Any,
-        onerror: _ErrorHandler | None = None,
-    ) -> Iterator[tuple[str, Any]]:
-        def report(path: str, error: Exception) -> None:
-            if is_foreign(root, target, Path(path).absolute()):
-                return
-            if onerror is None:
-                raise error
-            onerror(path, error)
+    def load_own(repo: Any, path: str) -> Any:
+        if is_foreign(root, target, Path(path).absolute()):
+            return Index(repo)
+        return load(repo, path)
 
-        for path, content in collect(repo, onerror=report):
-            if not is_foreign(root, target, Path(path).absolute()):
-                yield path, content
-
-    index.collect_files = restricted
+    Index.from_file = load_own
 
 
 def dump_locks_whole() -> None:

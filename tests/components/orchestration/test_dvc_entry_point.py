@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from components.orchestration.runner.dvc_entry_point import is_foreign
+import pytest
+
+from components.orchestration.runner.dvc_entry_point import is_foreign, restrict
 
 ROOT = Path(__file__).parents[3]
 STAGE = "stages: {{one: {{wdir: '{wdir}', cmd: 'echo a > {out}', outs: ['{out}']}}}}\n"
@@ -87,3 +89,20 @@ def test_the_lock_has_the_bytes_that_dvc_writes(tmp_path: Path) -> None:
             assert done.returncode == 0, done.stdout + done.stderr
         locks.append((root / "dvc.lock").read_bytes())
     assert locks[0] == locks[1] and b"stage2" in locks[0]
+
+
+def test_the_files_of_other_pipelines_are_not_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dvc.repo import Repo
+    from dvc.repo.index import Index
+
+    (tmp_path / "pipelines" / "other").mkdir(parents=True)
+    (tmp_path / "dvc.yaml").write_text(STAGE.format(wdir=".", out="first.txt"))
+    (tmp_path / "pipelines" / "other" / "dvc.yaml").write_text(BROKEN["no YAML"])
+    parsed: list[str] = []
+    monkeypatch.setattr(Index, "from_file", lambda repo, path: parsed.append(path) or Index(repo))
+    restrict(tmp_path, tmp_path / "dvc.yaml")
+    with Repo.init(str(tmp_path), no_scm=True) as repo:
+        assert Index.from_repo(repo).stages == []
+    assert parsed == [str(tmp_path / "dvc.yaml")]
