@@ -34,8 +34,14 @@ ROWS = [
 ]
 
 
-def project_of(root: Path) -> Path:
-    """Make as much of a project as commands read, without data."""
+def project_of(root: Path, store: Path) -> Path:
+    """Make as much of a project as commands read, without data.
+
+    Args:
+        root: of the project.
+        store: folder with an empty store, which is copied.
+    """
+    shutil.copytree(store, root)
     (root / "components" / "cli").mkdir(parents=True)
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copyfile(ROOT / name, root / name)

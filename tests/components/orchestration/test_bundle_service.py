@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import importlib.metadata
 import json
 import os
 import shutil
@@ -11,138 +9,27 @@ import signal
 import socket
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
-from champions import COLUMNS, ROWS, TEXTS, crown, network_bundle, project_of, table_rows
+from champions import TEXTS
 from fastapi.testclient import TestClient
-from packaging.requirements import Requirement
-from stage_runner import TINY, pictures, sentences
 
-from components.core.bundles import CARD, Card, read_bundle, write_bundle
+from components.core.bundles import CARD
 from components.core.errors import BundleError, EnvironmentFault, GristmillError, InputError
 from components.inference.predictor import GRAPH
-from components.orchestration.export.export_folder import export_champion
 from components.orchestration.service.bundle_service import CHECKS, hold_bundle, open_bundle
 from components.serving.http.app import build_app
 from components.serving.http.keyring import Key, Keyring
 from tests.components.training.small_bundles import (
     CLASSES,
     exchange,
-    numpy_bundle,
     onnx_bundle,
     torch_bundle,
 )
 from tests.structure.import_graph import ROOT
-
-TABLE = "tabular_classification"
-HEAVY = (
-    *("torch", "ray", "mlflow", "dvc", "sklearn", "pandas", "matplotlib", "onnx", "onnxscript"),
-    *("optuna", "sqlalchemy", "jinja2", "ruamel", "httpx", "apscheduler", "tzlocal", "openpyxl"),
-)
-ANSWER = """
-import json, sys
-from pathlib import Path
-import components.cli.main
-from components.orchestration.service.bundle_service import open_bundle
-from components.serving.http.app import build_app
-folder, query = sys.argv[1:]
-predictor, model = open_bundle(Path(folder), None)
-build_app(predictor, model).openapi()
-question = predictor.evaluator.Query.model_validate_json(query)
-answer = predictor.predict([question])[0].model_dump(mode="json")
-print(json.dumps([answer, sorted({name.partition(".")[0] for name in sys.modules})]))
-"""
-BLOCK = """
-import sys
-class Absent:
-    def find_spec(name, path=None, target=None):
-        if name.partition(".")[0] in {names}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Absent)
-"""
-
-
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A champion on texts, as ONNX."""
-    folder = tmp_path_factory.mktemp("texts")
-    rows = [{**row, "title": ""} for row in sentences(120)]
-    return exported(folder, "default", ("text_classification", rows, "textcnn"), TEXTS)
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A champion on pictures, as ONNX."""
-    folder = tmp_path_factory.mktemp("images")
-    queries = [{"image": base64.b64encode(row["image"]).decode()} for row in pictures(3, seed=5)]
-    return exported(folder, "digits", ("image_classification", pictures(30), "convnet"), queries)
-
-
-@pytest.fixture(scope="module")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A champion on rows of a table, as ONNX."""
-    folder = tmp_path_factory.mktemp("tables")
-    rows = table_rows({"label": "差评"})
-    return exported(folder, "penguins", (TABLE, rows, "mlp"), ROWS)
-
-
-def exported(folder: Path, pipeline: str, network: tuple[str, Any, str], queries: Any) -> Path:
-    """Write a network with random weights, release it, and export it as ONNX."""
-    task, rows, architecture = network
-    root = project_of(folder / "p")
-    config = TINY.get(architecture, {"hidden": [8]})
-    inputs = COLUMNS if task == TABLE else None
-    bundle = network_bundle(folder / "b", task, rows, architecture, config, inputs)
-    crown(root, pipeline, bundle, queries)
-    export_champion(root, pipeline, folder / "model", "onnx")
-    return folder / "model"
-
-
-@pytest.fixture(scope="module")
-def trees(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A classical baseline of a table, with trees of LightGBM."""
-    import numpy as np
-    import pyarrow as pa
-    from safetensors.numpy import save
-
-    from components.inference.predictor import ARRAYS
-    from components.tasks import base
-
-    chosen = base.schema(TABLE).with_inputs({"size": "number", "city": "category"}).chosen
-    drawn = np.random.default_rng(0)
-    size = drawn.uniform(0, 1, 120)
-    labels = [CLASSES[int(value > 0.5)] for value in size]
-    rows = pa.table({"size": size, "city": ["Bonn", "Nice"] * 60, "label": labels})
-    facet = base.baselines(TABLE)
-    arrays, files = facet.baselines["classical"].fit(
-        rows,
-        {"classes": CLASSES},
-        facet.options["train"].model_validate({"classical": {"folds": 2, "trees": 5}}),
-        base.schema(TABLE).options["clean"].model_validate({}),
-        7,
-        inputs=chosen,
-    )
-    card = Card(
-        task=TABLE,
-        runtime="numpy",
-        architecture="classical",
-        config={},
-        targets={"classes": CLASSES},
-        seed=7,
-        data_hash="ab" * 32,
-        params_hash="cd" * 32,
-        origin=["fit"],
-        profile={"inputs": chosen},
-    )
-    folder = tmp_path_factory.mktemp("trees") / "classical"
-    named = {f"encoder/{key}": content for key, content in files.items()}
-    write_bundle(folder, card, {ARRAYS: save(dict(arrays)), **named})
-    return folder
 
 
 def client(folder: Path, keys: Keyring | None = None) -> TestClient:
@@ -151,117 +38,21 @@ def client(folder: Path, keys: Keyring | None = None) -> TestClient:
     return TestClient(build_app(predictor, model, keys=keys), base_url="http://localhost")
 
 
-@pytest.mark.parametrize("kind", ["texts", "images", "tables"])
-def test_an_export_answers_as_the_champion(kind: str, request: pytest.FixtureRequest) -> None:
-    folder: Path = request.getfixturevalue(kind)
-    card, files = read_bundle(folder)
-    assert card.runtime == "onnx"
-    assert GRAPH in files
-    cases = json.loads((folder / CHECKS).read_text(encoding="utf-8"))["cases"]
-    with client(folder) as asked:
-        assert asked.get("/readyz").json()["status"] == "ok"
-        answer = asked.post("/v1/predict", json={"inputs": [case["query"] for case in cases]})
-        described = asked.get("/v1/model").json()
-        page = asked.get("/")
-        metrics = asked.get("/metrics").text
-        absent = [asked.get("/monitor"), asked.get("/v1/monitor"), asked.post("/v1/feedback")]
-    assert answer.status_code == 200
-    assert answer.json()["model"]["name"] == "model"
-    assert answer.json()["model"]["data_hash"] == card.data_hash
-    for case, prediction in zip(cases, answer.json()["predictions"], strict=True):
-        assert prediction["label"] == case["answer"]["label"]
-        assert prediction["probability"] == pytest.approx(case["answer"]["probability"], abs=1e-4)
-    assert len(described["examples"]) == len(cases)
-    assert page.status_code == 200
-    assert "script-src" in page.headers["Content-Security-Policy"]
-    assert 'path="/v1/predict"' in metrics
-    assert [response.status_code for response in absent] == [404, 404, 404]
-
-
-def test_a_request_is_limited_as_by_the_service_over_ray(tables: Path) -> None:
-    with client(tables) as asked:
-        nobody = asked.post("/v1/predict", json=ROWS[0], headers={"host": "evil.example"})
-        many = asked.post("/v1/predict", json={"inputs": ROWS * 30})
+def test_a_request_is_limited_as_by_the_service_over_ray(tmp_path: Path) -> None:
+    with client(onnx_bundle(tmp_path / "bundle")) as asked:
+        nobody = asked.post("/v1/predict", json=TEXTS[0], headers={"host": "evil.example"})
+        many = asked.post("/v1/predict", json={"inputs": TEXTS * 30})
         wrong = asked.post("/v1/predict", json={"inputs": [{"town": "Bonn"}]})
     assert [nobody.status_code, many.status_code, wrong.status_code] == [421, 422, 422]
 
 
-def test_keys_are_wanted_where_there_are_some(tables: Path) -> None:
-    with client(tables, Keyring([Key.of("ann", "secret")])) as asked:
-        refused = asked.post("/v1/predict", json=ROWS[0])
+def test_keys_are_wanted_where_there_are_some(tmp_path: Path) -> None:
+    keys = Keyring([Key.of("ann", "secret")])
+    with client(onnx_bundle(tmp_path / "bundle"), keys) as asked:
+        refused = asked.post("/v1/predict", json=TEXTS[0])
         headers = {"Authorization": "Bearer secret"}
-        answered = asked.post("/v1/predict", json=ROWS[0], headers=headers)
+        answered = asked.post("/v1/predict", json=TEXTS[0], headers=headers)
     assert [refused.status_code, answered.status_code] == [401, 200]
-
-
-@pytest.mark.parametrize("make", [numpy_bundle, onnx_bundle])
-def test_an_answer_imports_nothing_of_the_pipeline(
-    make: Callable[[Path], Path], tmp_path: Path
-) -> None:
-    answer, modules = run_answer("", make(tmp_path / "bundle"), {"text": "酒店 hotel lovely"})
-    assert answer["label"] in CLASSES
-    assert "fastapi" in modules
-    assert set(modules).isdisjoint(HEAVY)
-
-
-@pytest.mark.parametrize("kind", ["texts", "images", "tables", "trees"])
-def test_the_base_dependencies_are_enough(kind: str, request: pytest.FixtureRequest) -> None:
-    folder: Path = request.getfixturevalue(kind)
-    query: Any = {"size": 0.9, "city": "Bonn"}
-    if kind != "trees":
-        query = json.loads((folder / CHECKS).read_text(encoding="utf-8"))["cases"][0]["query"]
-    names = modules_beyond(base_dependencies())
-    assert {"torch", "ray", "sklearn"} <= set(names)
-    answer, _ = run_answer(BLOCK.format(names=names), folder, query)
-    assert answer["label"] in CLASSES
-
-
-def run_answer(before: str, folder: Path, query: Any) -> tuple[dict[str, Any], list[str]]:
-    """Answer a query in a new process. Return the answer, and the modules that were imported."""
-    done = subprocess.run(
-        [sys.executable, "-c", before + ANSWER, str(folder), json.dumps(query)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    answer, modules = json.loads(done.stdout)
-    return answer, modules
-
-
-def base_dependencies() -> list[str]:
-    """Return the requirements that `pip install .` without extras has."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return [Requirement(line).name for line in project["dependencies"]]
-
-
-def modules_beyond(packages: list[str]) -> list[str]:
-    """Return the top modules of distributions that some packages do not bring."""
-    needed = {"gristmill"}
-    pending = list(packages)
-    while pending:
-        name = pending.pop().lower().replace("_", "-")
-        if name in needed:
-            continue
-        needed.add(name)
-        try:
-            lines = importlib.metadata.requires(name) or []
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        requirements = map(Requirement, lines)
-        pending += [
-            requirement.name
-            for requirement in requirements
-            if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-        ]
-    distributions = importlib.metadata.packages_distributions()
-    return sorted(
-        module
-        for module, owners in distributions.items()
-        if needed.isdisjoint(owner.lower().replace("_", "-") for owner in owners)
-        and module not in sys.stdlib_module_names
-    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -41,10 +41,9 @@ ENCODER = "encoder/encoder.json"
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose version 1 is champion."""
-    root = tmp_path_factory.mktemp("exchanged") / "p"
-    root.mkdir()
+    root = shutil.copytree(empty_store, tmp_path_factory.mktemp("exchanged") / "p")
     for name in ("pipelines", "components", "dvc.yaml", "constraints.txt"):
         (root / name).symlink_to(ROOT / name)
     shutil.copyfile(ROOT / "params.yaml", root / "params.yaml")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import base64
 import importlib.util
-import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +13,7 @@ from typing import Any
 
 import pytest
 from champions import COLUMNS, ROWS, TEXTS, crown, network_bundle, project_of, table_rows
-from stage_runner import TINY, pictures, png, sentences
+from stage_runner import TINY, pictures, sentences
 
 from components import api
 from components.core.errors import BundleError, InputError
@@ -23,12 +21,8 @@ from components.orchestration.export import export_folder
 from components.orchestration.export.export_folder import export_champion
 from components.orchestration.export.weight_formats import FORMATS
 from components.registry.versions.model_versions import champion, fetch
+from tests.components.training.small_bundles import numpy_bundle
 
-NO_TORCH = """
-import sys
-for name in ("torch", "components", "pyarrow", "pydantic", "mlflow", "ray", "sklearn"):
-    sys.modules[name] = None
-"""
 has_openvino = importlib.util.find_spec("openvino") is not None
 of_networks = pytest.mark.parametrize(
     "format_name",
@@ -37,65 +31,22 @@ of_networks = pytest.mark.parametrize(
         if name == "openvino"
         else name
         for name in FORMATS
+        # test_onnx_exports.py is about ONNX.
+        if name != "onnx"
     ],
 )
 
 
 @pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def texts(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose champion is a TextCNN."""
-    root = project_of(tmp_path_factory.mktemp("texts") / "p")
+    root = project_of(tmp_path_factory.mktemp("texts") / "p", empty_store)
     rows = [{**row, "title": ""} for row in sentences(120)]
     bundle = network_bundle(
         root.parent / "b", "text_classification", rows, "textcnn", TINY["textcnn"]
     )
     crown(root, "default", bundle, TEXTS)
     return root
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose pipeline digits has a ConvNet as champion."""
-    root = project_of(tmp_path_factory.mktemp("images") / "p")
-    bundle = network_bundle(
-        root.parent / "b", "image_classification", pictures(30), "convnet", TINY["convnet"]
-    )
-    queries = [base64.b64encode(row["image"]).decode() for row in pictures(3, seed=5)]
-    crown(root, "digits", bundle, [{"image": query} for query in queries])
-    return root
-
-
-@pytest.fixture(scope="module")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose pipeline penguins has a network on a table as champion."""
-    root = project_of(tmp_path_factory.mktemp("tables") / "p")
-    rows = table_rows({"label": "差评"})
-    bundle = network_bundle(
-        root.parent / "b", "tabular_classification", rows, "mlp", {"hidden": [8]}, COLUMNS
-    )
-    crown(root, "penguins", bundle, ROWS)
-    return root
-
-
-def ask(folder: Path, *arguments: str) -> list[Any]:
-    """Run predict.py in a process that cannot import gristmill and torch, and return its answers."""
-    done = run_script(folder, *arguments)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def run_script(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run predict.py in a process that cannot import gristmill and torch."""
-    code = f"{NO_TORCH}\nimport runpy\nsys.argv = ['predict.py', *{list(arguments)!r}]\n"
-    code += "runpy.run_path('predict.py', run_name='__main__')"
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(folder)},
-    )
 
 
 @of_networks
@@ -112,8 +63,10 @@ def test_texts_have_the_answers_of_the_champion_in_each_format(
 
 
 @pytest.mark.parametrize("architecture", ["ngrams", "counted", "recurrent", "transformer"])
-def test_other_networks_on_texts_can_be_onnx(tmp_path: Path, architecture: str) -> None:
-    root = project_of(tmp_path / "p")
+def test_other_networks_on_texts_can_be_onnx(
+    empty_store: Path, tmp_path: Path, architecture: str
+) -> None:
+    root = project_of(tmp_path / "p", empty_store)
     rows = [{**row, "title": ""} for row in sentences(120)]
     bundle = network_bundle(
         tmp_path / "b", "text_classification", rows, architecture, TINY[architecture]
@@ -123,79 +76,16 @@ def test_other_networks_on_texts_can_be_onnx(tmp_path: Path, architecture: str) 
     assert float(done.difference) <= done.tolerance
 
 
-def test_a_script_for_texts_needs_onnxruntime_and_tokenizers_alone(
-    texts: Path, tmp_path: Path
-) -> None:
-    export_champion(texts, "default", tmp_path / "model", "onnx")
-    requirements = (tmp_path / "model" / "requirements.txt").read_text(encoding="utf-8").split()
-    assert [line.partition("==")[0] for line in requirements] == [
-        "numpy",
-        "onnxruntime",
-        "tokenizers",
-    ]
-    hard = "&lt;b&gt;很 好&lt;/b&gt;\u200b ﬁne\x07 \U0001f469\u200d\U0001f467"
-    model = api.champion(root=texts)
-    ours = model.predict([hard, "房间"])
-    theirs = ask(tmp_path / "model", hard, "房间")
-    for mine, answer in zip(theirs, ours, strict=True):
-        assert mine["probability"] == pytest.approx(answer.probability, abs=1e-5)  # type: ignore[attr-defined]
-    refused = run_script(tmp_path / "model", "\u200b")
-    assert refused.returncode == 1
-    assert refused.stderr.strip() == "no answer to '\\u200b': empty"
-    assert "python predict.py" in run_script(tmp_path / "model").stderr
-
-
-def test_pictures_are_prepared_as_in_the_pipeline(images: Path, tmp_path: Path) -> None:
-    import numpy as np
-
-    done = export_champion(images, "digits", tmp_path / "model", "onnx")
-    assert float(done.difference) <= done.tolerance
-    # Larger, not square, in color.
-    levels = np.random.default_rng(1).integers(0, 255, (40, 23, 3)).astype(np.uint8)
-    path = tmp_path / "photo.jpg"
-    path.write_bytes(png(levels, "JPEG"))
-    model = api.champion("digits", root=images)
-    by_path, by_bytes = model.predict([path, path.read_bytes()])
-    (mine,) = ask(tmp_path / "model", str(path))
-    assert by_path == by_bytes
-    assert mine["probabilities"] == pytest.approx(by_path.probabilities, abs=1e-5)  # type: ignore[attr-defined]
-
-
-def test_rows_of_tables_have_the_same_features(tables: Path, tmp_path: Path) -> None:
-    done = export_champion(tables, "penguins", tmp_path / "model", "onnx")
-    assert float(done.difference) <= done.tolerance
-    row = {"city": " Köln ", "size": "(12)", "sold": "2020年12月31日"}
-    (answer,) = api.champion("penguins", root=tables).predict([row])
-    (mine,) = ask(tmp_path / "model", json.dumps(row))
-    assert mine["probabilities"] == pytest.approx(answer.probabilities, abs=1e-5)  # type: ignore[attr-defined]
-
-
-def test_numbers_have_their_intervals(tmp_path: Path) -> None:
-    from components.core.bundles import add_to_profile
-
-    root = project_of(tmp_path / "p")
-    rows = table_rows({"target": 5.0})
-    bundle = network_bundle(
-        tmp_path / "b",
-        "tabular_regression",
-        rows,
-        "mlp",
-        {"hidden": [8]},
-        COLUMNS,
-        {"center": [300.0], "scale": [50.0], "range": [100.0, 900.0]},
-    )
-    table = {"coverage": 0.9, "edges": [], "below": [20.0], "above": [30.0], "rows": 40}
-    add_to_profile(bundle, {"intervals": table})
-    crown(root, "diamonds", bundle, ROWS)
-    export_champion(root, "diamonds", tmp_path / "model", "onnx")
-    (mine,) = ask(tmp_path / "model", json.dumps(ROWS[0]))
-    (answer,) = api.champion("diamonds", root=root).predict([ROWS[0]])
-    assert mine == pytest.approx(answer.model_dump(), rel=1e-5)
-    assert mine["high"] - mine["value"] == pytest.approx(30)
+@pytest.fixture(scope="module")
+def baseline(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose champion is a baseline, which needs no torch."""
+    root = project_of(tmp_path_factory.mktemp("baseline") / "p", empty_store)
+    crown(root, "default", numpy_bundle(root.parent / "b"), TEXTS)
+    return root
 
 
 def test_other_answers_are_refused_and_nothing_is_written(
-    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    baseline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cases = export_folder._cases
 
@@ -206,7 +96,7 @@ def test_other_answers_are_refused_and_nothing_is_written(
 
     monkeypatch.setattr(export_folder, "_cases", altered)
     with pytest.raises(BundleError, match=r"answers differ by 0\.01, more than 0\.0001"):
-        export_champion(texts, "default", tmp_path / "model", "onnx")
+        export_champion(baseline, "default", tmp_path / "model", "safetensors")
     assert not list(tmp_path.iterdir())
 
 
@@ -225,9 +115,9 @@ def test_a_folder_that_a_run_deletes_is_refused(texts: Path) -> None:
         export_champion(texts, "default", texts / "data" / "models" / "mine", "onnx")
 
 
-def test_an_empty_folder_is_filled(texts: Path, tmp_path: Path) -> None:
+def test_an_empty_folder_is_filled(baseline: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    export_champion(texts, "default", tmp_path / "empty", "safetensors")
+    export_champion(baseline, "default", tmp_path / "empty", "safetensors")
     assert (tmp_path / "empty" / "predict.py").is_file()
 
 
@@ -251,8 +141,8 @@ def test_a_format_that_a_model_cannot_have_is_refused_by_name(
     assert message in str(refused.value)
 
 
-def test_a_column_of_texts_is_refused_with_what_works(tmp_path: Path) -> None:
-    root = project_of(tmp_path / "p")
+def test_a_column_of_texts_is_refused_with_what_works(empty_store: Path, tmp_path: Path) -> None:
+    root = project_of(tmp_path / "p", empty_store)
     rows = [
         {**row, "note": f"a note of row {row['sold']}"} for row in table_rows({"label": "好评"})
     ]
@@ -272,8 +162,8 @@ def test_a_column_of_texts_is_refused_with_what_works(tmp_path: Path) -> None:
     assert float(done.difference) <= done.tolerance
 
 
-def test_an_altered_champion_is_not_exported(tmp_path: Path) -> None:
-    root = project_of(tmp_path / "p")
+def test_an_altered_champion_is_not_exported(empty_store: Path, tmp_path: Path) -> None:
+    root = project_of(tmp_path / "p", empty_store)
     bundle = network_bundle(
         tmp_path / "b", "image_classification", pictures(30), "convnet", TINY["convnet"]
     )

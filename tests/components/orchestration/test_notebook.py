@@ -38,10 +38,13 @@ def cells() -> list[str]:
 
 
 def test_the_cells_of_the_notebook_run_in_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    empty_store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Run the cells in a project with a small champion. The run of the pipeline alone is left out."""
-    root = project_of(tmp_path / "p")
+    root = project_of(tmp_path / "p", empty_store)
     rows = [
         {**PENGUIN, "body_mass_g": 3000.0 + 50 * number, "label": "Adelie"} for number in range(40)
     ]

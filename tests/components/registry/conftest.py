@@ -16,10 +16,8 @@ from components.registry.store import tracking_store
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("template")
-    tracking_store.client(root)
-    return root
+def template(empty_store: Path) -> Path:
+    return empty_store
 
 
 @pytest.fixture(autouse=True)

@@ -90,9 +90,8 @@ def baseline(runner: StageRunner, folder: Path, rows: pa.Table) -> Path:
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("template")
-    tracking_store.client(root)
+def template(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = shutil.copytree(empty_store, tmp_path_factory.mktemp("template") / "repo")
     (root / "params.yaml").write_text("seed: 7\nregistry: {mode: auto}\n", encoding="utf-8")
     return root
 
