@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -189,8 +189,8 @@ class PricedBaselines:
     }
 
 
-@pytest.fixture
-def priced_task(monkeypatch: pytest.MonkeyPatch) -> PricedEvaluator:
+@pytest.fixture(scope="module")
+def priced_task() -> Iterator[PricedEvaluator]:
     """Add the task to those of the project."""
     evaluator = PricedEvaluator()
     facets: Mapping[str, Any] = {
@@ -199,13 +199,14 @@ def priced_task(monkeypatch: pytest.MonkeyPatch) -> PricedEvaluator:
         "loss": RegressionLearning(),
         "baselines": PricedBaselines(),
     }
-    for name, facet in facets.items():
-        module = ModuleType(name)
-        setattr(module, name.upper(), facet)
-        monkeypatch.setitem(sys.modules, f"components.tasks.{PRICED}.{name}", module)
     known = base.tasks()
-    monkeypatch.setattr(base, "tasks", lambda: [*known, PRICED])
-    return evaluator
+    with pytest.MonkeyPatch.context() as patch:
+        for name, facet in facets.items():
+            module = ModuleType(name)
+            setattr(module, name.upper(), facet)
+            patch.setitem(sys.modules, f"components.tasks.{PRICED}.{name}", module)
+        patch.setattr(base, "tasks", lambda: [*known, PRICED])
+        yield evaluator
 
 
 def flats(count: int, unit: float = 1.0) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ from components.registry.release.gates import GateParams, GateRules
 from components.serving.rollout.preflight import examined
 from components.stages.evaluate import stage
 from components.stages.evaluate.params import EvaluateParams
+from components.stages.evaluate.process_costs import ProcessCosts
 from components.stages.serve import stage as serve
 from components.stages.serve import version_description
 from components.tasks.shared.evaluator.regression.answer import NumberAnswer
@@ -41,6 +43,7 @@ from tests.components.stages.evaluate.test_report import words
 
 __all__ = ["priced_task"]
 PARAMS = EvaluateParams(resamples=100, latency_queries=20, throughput_batch=32)
+UNITS = (1.0, 1e-6, 1e6)
 TAGS = {"pipeline": "flats", "params_hash": "p" * 64}
 
 
@@ -88,8 +91,19 @@ def evaluated(root: Path, count: int, unit: float = 1.0) -> Job:
         tags=TAGS,
     )
     (root / "out").mkdir()
-    stage.run(job)
+    with pytest.MonkeyPatch.context() as patch:
+        # A child process does not know the task of the tests, and would measure nothing.
+        patch.setattr(ProcessCosts, "_measure_all", lambda _: None)
+        stage.run(job)
     return job
+
+
+@pytest.fixture(scope="module")
+def jobs(
+    priced_task: PricedEvaluator, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[float, Job]:
+    """Evaluate 600 flats, with prices in three units."""
+    return {unit: evaluated(tmp_path_factory.mktemp("flats"), 600, unit) for unit in UNITS}
 
 
 def board(job: Job) -> dict[str, Any]:
@@ -147,21 +161,17 @@ def test_few_validation_rows_give_answers_without_intervals(
     assert answer.low is None and answer.coverage is None
 
 
-def test_numbers_of_any_size_are_read(priced_task: PricedEvaluator, tmp_path: Path) -> None:
+def test_numbers_of_any_size_are_read(jobs: Mapping[float, Job]) -> None:
     for unit, rmse in ((1.0, r"1\d\d"), (1e-6, r"0\.0001\d\d")):
-        root = tmp_path / str(unit)
-        root.mkdir()
-        job = evaluated(root, 600, unit)
+        job = jobs[unit]
         page = words(job.outputs["html"].read_text(encoding="utf-8"))
         assert re.search(rf"its RMSE is {rmse} on 60 test cases", page), page[:600]
-        log = (root / ".state" / "journal.jsonl").read_text(encoding="utf-8")
+        log = (job.root / ".state" / "journal.jsonl").read_text(encoding="utf-8")
         assert re.search(rf"test rmse {rmse}", log), log[-900:]
 
 
-def test_the_registry_reads_numbers_of_any_size(
-    priced_task: PricedEvaluator, tmp_path: Path
-) -> None:
-    job = served(evaluated(tmp_path, 600, 100.0))
+def test_the_registry_reads_numbers_of_any_size(jobs: Mapping[float, Job], tmp_path: Path) -> None:
+    job = replace(served(jobs[1e6]), root=tmp_path)
     (tmp_path / "params.yaml").write_text("seed: 7\n")
     names = ("params_file", "git_commit", "git_dirty", "dvc_lock")
     job = replace(job, tags={**TAGS, **dict.fromkeys(names, "params.yaml")})
@@ -176,16 +186,13 @@ def test_the_registry_reads_numbers_of_any_size(
 
 
 def test_the_gain_over_the_baseline_does_not_depend_on_the_unit(
-    priced_task: PricedEvaluator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    jobs: Mapping[float, Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rules = GateRules(GateParams(), NumberGates())
     monkeypatch.setattr(serve, "gate_rules", lambda *_: rules)
     monkeypatch.setattr(serve, "_champion_results", lambda *_: None)
     judged = []
-    for unit in (1.0, 1e-6, 1e6):
-        root = tmp_path / str(unit)
-        root.mkdir()
-        job = evaluated(root, 600, unit)
+    for job in jobs.values():
         tree = board(job)
         winner = tree["candidates"][0]
         cases = version_description.answered(served(job))
@@ -197,19 +204,16 @@ def test_the_gain_over_the_baseline_does_not_depend_on_the_unit(
     assert judged == pytest.approx([judged[0]] * 3)
 
 
-def test_a_preflight_compares_numbers_of_any_size(
-    priced_task: PricedEvaluator, tmp_path: Path
-) -> None:
-    job = evaluated(tmp_path, 6000, 1e6)
+def test_a_preflight_compares_numbers_of_any_size(jobs: Mapping[float, Job]) -> None:
     model = SimpleNamespace(examples=[{"size": 30.0}, {"size": 100.0}])
-    version: Any = SimpleNamespace(version="1", bundle=job.outputs["winner"], model=model)
+    version: Any = SimpleNamespace(version="1", bundle=jobs[1e6].outputs["winner"], model=model)
     assert examined(version) > 0
 
 
 def test_a_service_answers_as_evaluate_did(
-    priced_task: PricedEvaluator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    jobs: Mapping[float, Job], priced_task: PricedEvaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = served(evaluated(tmp_path, 1000, 1e6))
+    job = served(jobs[1e6])
     predictor = load(job.inputs["winner"])
     questions = read_table(job.inputs["answers"], "test", ["query", "answer"]).to_pylist()
 
