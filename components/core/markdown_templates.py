@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
 _WIDTH = 2000
 
 
+@functools.cache
 def markdown_environment(folder: Path) -> Environment:
     """Return the environment of the templates in a folder, with filters that format numbers.
 
+    It is made once for each folder, so that a template is compiled once.
     It writes all texts so that Markdown takes none of them for markup, also in cells of tables.
     """
     from jinja2 import ChainableUndefined, Environment, FileSystemLoader

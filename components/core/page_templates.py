@@ -6,6 +6,7 @@ in the same way everywhere.
 
 from __future__ import annotations
 
+import functools
 import math
 from numbers import Real
 from pathlib import Path
@@ -24,9 +25,11 @@ _THIN = "\u202f"
 MISSING = "–"
 
 
+@functools.cache
 def environment(folder: Path) -> Environment:
     """Return the environment of the templates in a folder, with filters that format numbers.
 
+    It is made once for each folder, so that a template is compiled once.
     It escapes all texts but `markupsafe.Markup`, and spells out what cannot be seen.
     """
     from jinja2 import ChainableUndefined, Environment, FileSystemLoader

@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,10 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from jinja2 import Environment
 
 from components.core import svg
+from components.core.markdown_templates import markdown_environment
 from components.core.page_templates import (
     count,
+    environment,
     number,
     percent,
     points,
@@ -525,6 +529,15 @@ def test_ordinary_text_is_readable_on_the_page(name: str, tmp_path: Path) -> Non
 
 def test_the_same_facts_give_the_same_bytes(pages: tuple[str, str], tmp_path: Path) -> None:
     assert render(tmp_path, reviews()) == pages[0]
+
+
+@pytest.mark.parametrize("environment_of", [environment, markdown_environment])
+def test_a_template_is_compiled_once(
+    environment_of: Callable[[Path], Environment], tmp_path: Path
+) -> None:
+    (tmp_path / "a.j2").write_text("{{ text }}")
+    first = environment_of(tmp_path).get_template("a.j2")
+    assert environment_of(tmp_path).get_template("a.j2") is first
 
 
 def test_missing_facts_leave_sections_out(tmp_path: Path) -> None:
