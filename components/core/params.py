@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -53,11 +53,10 @@ def parse_yaml(content: bytes, source: str) -> dict[str, Any]:
     Raises:
         ParamsError: malformed YAML, or not a mapping.
     """
-    from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
     try:
-        tree = YAML(typ="safe", pure=True).load(content.decode("utf-8"))
+        tree = copy.deepcopy(_yaml_tree(content))
     # An invalid date or number raises ValueError. Deep brackets exhaust the parser.
     except (YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise ParamsError(
@@ -70,6 +69,14 @@ def parse_yaml(content: bytes, source: str) -> dict[str, Any]:
             remedy="compare it with the shipped params.yaml",
         )
     return tree
+
+
+@lru_cache(maxsize=32)
+def _yaml_tree(content: bytes) -> Any:
+    """Return the value of a YAML file. It is shared, because a params.yaml takes 0.1 s to parse."""
+    from ruamel.yaml import YAML
+
+    return YAML(typ="safe", pure=True).load(content.decode("utf-8"))
 
 
 def validate(

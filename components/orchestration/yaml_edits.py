@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -57,7 +58,9 @@ def replace_section(text: str, key: str, section: str) -> str:
     return f"{text}\n{section}" if section else text
 
 
+@lru_cache(maxsize=8)
 def _compose(text: str) -> Node:
+    """Return the nodes of a text. They are shared: nobody may change them."""
     node: Node = YAML(pure=True).compose(text)
     return node
 
