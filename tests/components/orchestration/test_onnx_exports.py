@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import functools
 import importlib.metadata
 import json
 import os
@@ -302,7 +303,7 @@ def test_the_base_dependencies_are_enough(kind: str, request: pytest.FixtureRequ
     query: Any = {"size": 0.9, "city": "Bonn"}
     if kind != "trees":
         query = json.loads((folder / CHECKS).read_text(encoding="utf-8"))["cases"][0]["query"]
-    names = modules_beyond(base_dependencies())
+    names = modules_beyond_base()
     assert {"torch", "ray", "sklearn"} <= set(names)
     answer, _ = run_answer(BLOCK.format(names=names), folder, query)
     assert answer["label"] in CLASSES
@@ -328,10 +329,11 @@ def base_dependencies() -> list[str]:
     return [Requirement(line).name for line in project["dependencies"]]
 
 
-def modules_beyond(packages: list[str]) -> list[str]:
-    """Return the top modules of distributions that some packages do not bring."""
+@functools.cache
+def modules_beyond_base() -> list[str]:
+    """Return the top modules of distributions that `pip install .` does not bring."""
     needed = {"gristmill"}
-    pending = list(packages)
+    pending = base_dependencies()
     while pending:
         name = pending.pop().lower().replace("_", "-")
         if name in needed:

@@ -30,7 +30,7 @@ from components.inference.predictor import ARRAYS, GRAPH, WEIGHTS, first_answers
 
 Change = Callable[[Path], object]
 TOKENIZER, ENCODER, TFIDF = "encoder/tokenizer.json", "encoder/encoder.json", "encoder/tfidf.json"
-_SHORT_S = 3.0
+_SHORT_S = 1.5
 _MOST_BYTES = 2 << 30
 
 

@@ -104,10 +104,10 @@ class Registered:
 
 @pytest.fixture(scope="module")
 def registered(
-    bundles: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory
+    bundles: Mapping[str, Path], empty_store: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Registered]:
     root = tmp_path_factory.mktemp("registered")
-    (root / "a").mkdir()
+    shutil.copytree(empty_store, root / "a")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         for name, folder in bundles.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -46,12 +47,30 @@ def fitted_regression(rows: TableRows, target: NDArray[np.float64]) -> Arrays:
     )
 
 
-def test_regression_beats_the_mean_by_far() -> None:
+@cache
+def regression_of_400_rows() -> Arrays:
+    """Return the arrays of an ensemble for a number. Tests only read them."""
     rows = table(400)
-    target = target_of(rows)
-    arrays = fitted_regression(rows, target)
+    return fitted_regression(rows, target_of(rows))
+
+
+def classes_of(target: NDArray[np.float64], classes: int) -> NDArray[np.int64]:
+    """Return the classes of targets: equal parts of those of `table(400)`."""
+    bounds = np.quantile(target_of(table(400)), np.arange(1, classes) / classes)
+    return np.digitize(target, bounds)
+
+
+@cache
+def classification_of_400_rows(classes: int) -> Arrays:
+    """Return the arrays of an ensemble for classes. Tests only read them."""
+    rows = table(400)
+    return fit_classification(rows, classes_of(target_of(rows), classes), classes, CONFIG)
+
+
+def test_regression_beats_the_mean_by_far() -> None:
+    target = target_of(table(400))
     test = table(200, seed=1)
-    answers = regression_scorer(arrays)(test.numbers, test.categories)
+    answers = regression_scorer(regression_of_400_rows())(test.numbers, test.categories)
     truth = (target_of(test) - target.mean()) / target.std()
     assert answers.shape == (200, 1)
     assert np.mean((answers[:, 0] - truth) ** 2) < 0.35 * truth.var()
@@ -59,15 +78,10 @@ def test_regression_beats_the_mean_by_far() -> None:
 
 @pytest.mark.parametrize("classes", [1, 2, 3])
 def test_a_row_has_the_same_answer_alone_and_among_others(classes: int) -> None:
-    rows = table(400)
-    target = target_of(rows)
     if classes == 1:
-        score = regression_scorer(fitted_regression(rows, target))
+        score = regression_scorer(regression_of_400_rows())
     else:
-        bounds = np.quantile(target, np.arange(1, classes) / classes)
-        score = classification_scorer(
-            fit_classification(rows, np.digitize(target, bounds), classes, CONFIG)
-        )
+        score = classification_scorer(classification_of_400_rows(classes))
     test = table(300, seed=1)
     # Indices that the train rows did not have.
     test.categories[:20] = [[-1, 30]]
@@ -89,13 +103,12 @@ def test_negative_targets_are_learned_too() -> None:
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_classification_finds_the_classes(classes: int) -> None:
-    rows = table(400)
-    bounds = np.quantile(target_of(rows), np.arange(1, classes) / classes)
-    arrays = fit_classification(rows, np.digitize(target_of(rows), bounds), classes, CONFIG)
     test = table(300, seed=1)
-    logits = classification_scorer(arrays)(test.numbers, test.categories)
+    logits = classification_scorer(classification_of_400_rows(classes))(
+        test.numbers, test.categories
+    )
     assert logits.shape == (300, classes)
-    assert np.mean(logits.argmax(1) == np.digitize(target_of(test), bounds)) > 0.75
+    assert np.mean(logits.argmax(1) == classes_of(target_of(test), classes)) > 0.75
 
 
 def test_a_class_without_a_train_row_is_never_answered() -> None:
@@ -230,8 +243,7 @@ def test_wrong_sizes_are_refused(bundles: tuple[Arrays, Arrays], number: int) ->
 
 
 def test_linear_models_of_different_designs_are_refused() -> None:
-    rows = table(400)
-    arrays = fitted_regression(rows, target_of(rows))
+    arrays = regression_of_400_rows()
     assert arrays["log_weight"][0] > 0
     regression_scorer(arrays)
     shifted = {**arrays, "log.linear.center": arrays["log.linear.center"] + 1}
