@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import lightgbm
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -182,6 +183,20 @@ def test_the_same_bytes_on_each_run() -> None:
     classes = np.digitize(target_of(rows), [4.0, 6.0])
     first = save(fit_classification(rows, classes, 3, CONFIG))
     assert first == save(fit_classification(rows, classes, 3, CONFIG))
+
+
+def test_trees_take_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[Any] = []
+    predict = lightgbm.Booster.predict
+
+    def watched(booster: lightgbm.Booster, *arguments: Any, **named: Any) -> Any:
+        threads.append(named.get("num_threads"))
+        return predict(booster, *arguments, **named)
+
+    monkeypatch.setattr(lightgbm.Booster, "predict", watched)
+    rows = table(25)
+    fitted_regression(rows, target_of(rows))
+    assert set(threads) == {1}
 
 
 def test_fewer_trees_are_a_smaller_ensemble() -> None:

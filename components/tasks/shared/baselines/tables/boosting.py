@@ -151,7 +151,10 @@ def boost(
     parts = []
     for fold, booster in zip(problem.folds, ensemble.boosters, strict=True):
         best = ensemble.best_iteration
-        raw = booster.predict(problem.features[fold], raw_score=True, num_iteration=best)
+        # Without the number, LightGBM takes all cores here and in `model_to_string`.
+        raw = booster.predict(
+            problem.features[fold], raw_score=True, num_iteration=best, num_threads=1
+        )
         scores[fold] = raw.reshape(len(fold), problem.outputs)
         parts.append(parse_trees(booster.model_to_string(num_iteration=best)))
     return joined_trees(parts).scaled(1 / len(parts)), scores
