@@ -80,6 +80,10 @@ CLUSTER = (
     "orchestration/test_storage.py",
 )
 
+# The stages have one thread too, see `execute_here`. Threads that wait for each other would take more
+# CPU than the small sums of the tests. The processes that tests start inherit this.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A pytest process holds millions of objects, and each full collection would visit them all.
 collect_rarely()
 
