@@ -27,10 +27,11 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from components.inference.predictor import load
+from components.monitoring.monitor_folder import Monitoring
 from components.monitoring.params import MonitorParams
 from components.serving.http.app import build_app
 from components.serving.http.messages import ModelInfo
-from components.serving.http.monitoring_routes import Monitoring, ReplicaMonitor
+from components.serving.http.monitoring_routes import ReplicaMonitor
 from components.serving.params import LimitParams, ServeParams
 
 # Arm -> changes of section `monitor`. None: no log.

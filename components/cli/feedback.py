@@ -292,10 +292,10 @@ def _named(words: Sequence[str], pipeline: str | None) -> tuple[str, Sequence[st
 
 def _open(pipeline: str) -> tuple[Params, FeedbackStore]:
     from components.monitoring.feedback_store import FeedbackStore
+    from components.monitoring.monitor_folder import FEEDBACK
     from components.orchestration.drift.drift_check import monitoring
     from components.orchestration.pipeline_params import load
     from components.orchestration.runner.run import files_of
-    from components.serving.http.monitoring_routes import FEEDBACK
 
     path = files_of(root(), pipeline)[0]
     params = load(path, shown=path.relative_to(root()).as_posix())

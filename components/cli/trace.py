@@ -38,9 +38,6 @@ _REMEDY = "gristmill trace [NAME] ANSWER_ID | VERSION | BUNDLE_HASH | ANSWER.jso
 _SHORTEST = 6
 # Characters of the id of an answer.
 _ID = 32
-# Folders of the service's log, as components.serving.http.monitoring_routes names them.
-REQUESTS = "requests"
-FEEDBACK = "feedback"
 
 
 @dataclass(frozen=True)
@@ -134,6 +131,7 @@ def _answer_by_id(root: Path, what: str, pipeline: str | None) -> Clue | None:
 
 def _logged(root: Path, name: str, beginning: str) -> Iterator[LoggedAnswer]:
     # Imports pyarrow, which a trace of a version does not need.
+    from components.monitoring.monitor_folder import FEEDBACK, REQUESTS
     from components.monitoring.request_log import LoggedAnswer, answers_that_begin_with
 
     folder = root / "data" / STATE / name / "monitor"

@@ -100,21 +100,7 @@ class Project:
 
     def call(self, *words: str) -> Done:
         """Run a command in this process, for tests that are not about the process."""
-        out, error, shown = io.StringIO(), io.StringIO(), console.file
-        console.file = out
-        try:
-            with (
-                patch.dict(os.environ, self.env, clear=True),
-                chdir(self.root),
-                redirect_stdout(out),
-                redirect_stderr(error),
-            ):
-                _run_app(words)
-        except SystemExit as end:
-            return Done(int(end.code or 0), out.getvalue(), error.getvalue())
-        finally:
-            console.file = shown
-        raise AssertionError("a command ends with an exit code")
+        return call(self.root, self.env, *words)
 
     def dvc(self, *words: str) -> Done:
         """Run dvc to its end."""
@@ -218,6 +204,25 @@ class Project:
             except psutil.Error:
                 continue
         return found
+
+
+def call(root: Path, env: Mapping[str, str], *words: str) -> Done:
+    """Run a command in this process, in a project and with an environment."""
+    out, error, shown = io.StringIO(), io.StringIO(), console.file
+    console.file = out
+    try:
+        with (
+            patch.dict(os.environ, env, clear=True),
+            chdir(root),
+            redirect_stdout(out),
+            redirect_stderr(error),
+        ):
+            _run_app(words)
+    except SystemExit as end:
+        return Done(int(end.code or 0), out.getvalue(), error.getvalue())
+    finally:
+        console.file = shown
+    raise AssertionError("a command ends with an exit code")
 
 
 def _run_app(words: Sequence[str]) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from components.monitoring.feedback_store import FeedbackStore
+from components.monitoring.monitor_folder import FEEDBACK
 from components.orchestration.drift.drift_check import monitoring
 from components.orchestration.pipeline_params import Params, load
 from components.orchestration.runner.run import files_of
 from components.registry.versions.reader import argument
-from components.serving.http.monitoring_routes import FEEDBACK
 from components.tasks.base import evaluator
 
 

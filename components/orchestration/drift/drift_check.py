@@ -22,17 +22,17 @@ from components.core.errors import GristmillError, InputError
 from components.core.files import to_json, write_atomic
 from components.monitoring.drift import DriftResult, drift_results, outcome_test
 from components.monitoring.feedback_store import FeedbackStore
-from components.monitoring.request_log import read_log
-from components.orchestration.drift.drift_alerts import notify
-from components.orchestration.locks import only_one
-from components.orchestration.pipeline_params import Params
-from components.serving.http.monitoring_routes import (
+from components.monitoring.monitor_folder import (
     FEEDBACK,
     INPUTS,
     LATEST,
     REQUESTS,
     Monitoring,
 )
+from components.monitoring.request_log import read_log
+from components.orchestration.drift.drift_alerts import notify
+from components.orchestration.locks import only_one
+from components.orchestration.pipeline_params import Params
 from components.tasks.base import TaskFeedback, evaluator
 
 if TYPE_CHECKING:

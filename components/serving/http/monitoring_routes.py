@@ -8,8 +8,6 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, HTTPException, Request, Response
@@ -22,7 +20,7 @@ from components.core.bundles import Card
 from components.core.errors import EnvironmentFault
 from components.core.params import Strict
 from components.monitoring.feedback_store import FeedbackEntry, FeedbackStore
-from components.monitoring.params import MonitorParams
+from components.monitoring.monitor_folder import FEEDBACK, INPUTS, LATEST, REQUESTS, Monitoring
 from components.monitoring.profile_schema import profiler_of
 from components.monitoring.request_log import FLUSH_S, AnswerLogger, Index, RequestLog
 from components.serving.http import request_ids
@@ -37,27 +35,6 @@ from components.serving.http.routes import (
     json_response,
 )
 from components.tasks.base import evaluator
-
-LATEST = "latest.json"
-REQUESTS = "requests"
-FEEDBACK = "feedback"
-# The kind of the checks of inputs and predictions.
-INPUTS = "inputs"
-
-
-@dataclass(frozen=True)
-class Monitoring:
-    """What replicas must know of a pipeline's monitoring.
-
-    Args:
-        folder: of the request log and the feedback. All nodes with replicas see it.
-        params: of section `monitor`.
-        task: its id.
-    """
-
-    folder: Path
-    params: MonitorParams
-    task: str
 
 
 class AnswerKey(Strict):

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.core.errors import EnvironmentFault, InputError
+from components.monitoring.monitor_folder import Monitoring
 from components.serving.http.client import healthy
 from components.serving.http.keyring import Keyring
 from components.serving.http.messages import ModelInfo, ModelRef
-from components.serving.http.monitoring_routes import Monitoring
 from components.serving.params import Scale, ServeParams
 from components.serving.replicas.address import check_key, claim, inner, public, reachable, url_of
 from components.serving.rollout.plan import ServedVersion

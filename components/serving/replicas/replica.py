@@ -11,9 +11,10 @@ from fastapi import FastAPI
 from ray import serve
 
 from components.inference.predictor import load
+from components.monitoring.monitor_folder import Monitoring
 from components.serving.http.app import build_app
 from components.serving.http.keyring import Keyring
-from components.serving.http.monitoring_routes import Monitoring, ReplicaMonitor
+from components.serving.http.monitoring_routes import ReplicaMonitor
 from components.serving.params import ServeParams
 from components.serving.rollout.plan import ServedVersion
 from components.serving.rollout.plan_files import PlanFiles

@@ -20,13 +20,13 @@ import httpx
 
 from components.inference.predictor import load
 from components.metrics.exact_tests import mcnemar
+from components.monitoring.monitor_folder import LATEST
 from components.orchestration.drift.drift_check import monitoring
 from components.orchestration.pipeline_params import Params
 from components.orchestration.pipeline_params import load as load_params
 from components.registry.release.retrain_record import RetrainRecord, retrains
 from components.registry.versions.model_versions import fetch
 from components.registry.versions.reader import read_snapshot
-from components.serving.http.monitoring_routes import LATEST
 from components.stages.serve.stage import info
 from tests.commands.project import Project, free_port
 

@@ -24,6 +24,7 @@ from components.cli import feedback
 from components.core.bundles import Card
 from components.core.errors import EnvironmentFault
 from components.monitoring.feedback_store import FeedbackEntry, FeedbackStore, Key
+from components.monitoring.monitor_folder import FEEDBACK, REQUESTS
 from components.monitoring.profile import Profiler, profile_of
 from components.monitoring.request_log import AnswerLogger, Index, RequestLog
 from components.orchestration.drift import drift_check
@@ -31,9 +32,9 @@ from components.orchestration.drift.drift_check import DRIFT, Watchman, check_dr
 from components.orchestration.pipeline_params import Params, load
 from components.registry.store.tracking_store import client
 from components.registry.versions.model_versions import register
-from components.serving.http.monitoring_routes import FEEDBACK, REQUESTS
 from components.tasks import base
 from components.tasks.shared.evaluator.classification.evaluator import Answer
+from tests.commands.project import Done, call
 
 ROOT = Path(__file__).parents[3]
 TASK, CLEAN = "text_classification", {"min_characters": 2, "max_characters": 2000}
@@ -176,20 +177,26 @@ class Project:
         told = replace(self.params, monitor=self.params.monitor.model_copy(update=params))
         return check_drift(self.root, told, self.said.append)
 
-    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """As a person types it."""
-        env = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("RAY_", "GRISTMILL_", "MLFLOW_"))
-        }
-        return subprocess.run(
+    def environment(self) -> dict[str, str]:
+        """Return what a command of a person finds."""
+        foreign = ("RAY_", "GRISTMILL_", "MLFLOW_")
+        env = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+        return env | {"PYTHONPATH": str(ROOT)}
+
+    def command(self, *words: str) -> Done:
+        """Run a command as a person types it."""
+        done = subprocess.run(
             [sys.executable, "-m", "components.cli", *words],
             cwd=self.root,
-            env={**env, "PYTHONPATH": str(ROOT)},
+            env=self.environment(),
             capture_output=True,
             text=True,
         )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def call(self, *words: str) -> Done:
+        """Run a command in this process."""
+        return call(self.root, self.environment(), *words)
 
 
 @pytest.fixture
@@ -246,9 +253,9 @@ def test_each_window_is_looked_at_once_and_drift_is_told_everywhere(project: Pro
     ] == [1, 2]
     assert "text.script" in run.data.tags["drift.inputs"]
     shown = project.command("monitor")
-    assert shown.returncode == drift_check.DRIFTED, shown.stderr
-    assert "drift of" in shown.stdout
-    assert "100.0% -> 1" in shown.stdout, "how much of it was Chinese, and is"
+    assert shown.code == drift_check.DRIFTED, shown.error
+    assert "drift of" in shown.out
+    assert "100.0% -> 1" in shown.out, "how much of it was Chinese, and is"
 
 
 def test_a_webhook_is_told_and_one_that_is_down_is_not_and_hurts_nobody(project: Project) -> None:
@@ -371,18 +378,18 @@ def test_how_far_versions_were_looked_at_is_kept_of_the_latest() -> None:
 def test_only_what_a_person_accepts_becomes_training_data(project: Project) -> None:
     ids = project.asked(["电话13812345678，房间很干净", *like(3)])
     project.labelled(ids, right=False)
-    listed = project.command("feedback", "list")
-    assert "[number]" in listed.stdout
+    listed = project.call("feedback", "list")
+    assert "[number]" in listed.out
     assert (
         "4 wait, 4 of them with another label than was answered. Decide: gristmill feedback "
-        in listed.stdout
+        in listed.out
     )
     assert not (project.root / "data" / "feedback").exists()
-    assert project.command("feedback", "reject", ids[1], "--by", "li").returncode == 0
-    refused = project.command("feedback", "accept", "nobody", "--by", "li")
-    assert (refused.returncode, "means 0 of the labels that wait" in refused.stderr) == (2, True)
+    assert project.call("feedback", "reject", ids[1], "--by", "li").code == 0
+    refused = project.call("feedback", "accept", "nobody", "--by", "li")
+    assert (refused.code, "means 0 of the labels that wait" in refused.error) == (2, True)
     done = project.command("feedback", "accept", "--all", "--by", "li")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.error
     (path,) = (project.root / "data" / "feedback" / "default").glob("accepted-*.jsonl")
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert [row["id"] for row in rows] == [f"feedback-{id_}-0" for id_ in (ids[0], *ids[2:])]
@@ -392,7 +399,7 @@ def test_only_what_a_person_accepts_becomes_training_data(project: Project) -> N
         "title": "",
         "label": "差评",
     }
-    assert "no label waits" in project.command("feedback", "list").stdout
+    assert "no label waits" in project.command("feedback", "list").out
 
 
 def accept_and_die(decided: int) -> None:
@@ -442,9 +449,9 @@ def test_a_label_without_a_text_cannot_be_accepted(project: Project) -> None:
     project.box.add(
         FeedbackEntry("e" * 32, 0, {"label": "好评"}, time.time(), "1", "差评", 0.9, None)
     )
-    refused = project.command("feedback", "accept", "--all", "--by", "li")
-    assert refused.returncode == 2
-    assert "monitor.keep_text" in refused.stderr
+    refused = project.call("feedback", "accept", "--all", "--by", "li")
+    assert refused.code == 2
+    assert "monitor.keep_text" in refused.error
     assert not (project.root / "data" / "feedback").exists()
 
 
@@ -459,11 +466,11 @@ def test_a_profile_that_cannot_be_compared_is_refused_and_hurts_no_service(
     outside = register(project.root, "default", bundle, None, {})
     client(project.root).set_registered_model_alias("default", "champion", str(outside.number))
     # when a person looks, then the file and the reason are printed
-    shown = project.command("monitor")
-    assert shown.returncode == 2, shown.stderr
-    assert "bundle.json: holds a profile of the training rows" in shown.stderr
-    assert "fields.text.length" in shown.stderr and "rows" in shown.stderr
-    assert "Traceback" not in shown.stderr
+    shown = project.call("monitor")
+    assert shown.code == 2, shown.error
+    assert "bundle.json: holds a profile of the training rows" in shown.error
+    assert "fields.text.length" in shown.error and "rows" in shown.error
+    assert "Traceback" not in shown.error
     # and a service that looks again and again prints it once
     naps = iter([None] * 3)
     clock = SimpleNamespace(time=time.time, sleep=lambda _: next(naps))
@@ -472,3 +479,10 @@ def test_a_profile_that_cannot_be_compared_is_refused_and_hurts_no_service(
         Watchman(project.root, project.params, project.said.append).run()
     assert len(project.said) == 1
     assert project.said[0].startswith("monitoring: holds a profile of the training rows")
+
+
+def test_commands_that_read_import_no_web_framework() -> None:
+    code = "import sys, components.orchestration.drift.drift_check; print('fastapi' in sys.modules)"
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

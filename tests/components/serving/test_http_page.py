@@ -13,9 +13,10 @@ import pytest
 from fastapi.testclient import TestClient
 from label_answers import TEXT
 
+from components.monitoring.monitor_folder import Monitoring
 from components.monitoring.params import MonitorParams
 from components.serving.http.keyring import Key, Keyring
-from components.serving.http.monitoring_routes import Monitoring, ReplicaMonitor
+from components.serving.http.monitoring_routes import ReplicaMonitor
 from components.serving.http.routes import PROBLEMS
 from components.serving.params import ServeParams
 from tests.structure.import_graph import ROOT

@@ -10,11 +10,12 @@ import pytest
 from label_answers import TEXT
 from scenario import metric
 
+from components.monitoring.monitor_folder import LATEST, Monitoring
 from components.monitoring.params import MonitorParams
 from components.monitoring.request_log import read_log
-from components.serving.http import monitoring_routes, request_ids
+from components.serving.http import request_ids
 from components.serving.http.keyring import Key, Keyring
-from components.serving.http.monitoring_routes import LATEST, Monitoring, ReplicaMonitor
+from components.serving.http.monitoring_routes import ReplicaMonitor
 
 
 @pytest.fixture
@@ -224,4 +225,4 @@ def test_the_latest_look_is_on_the_gauges_and_in_json(client, watch, tmp_path):
 def test_a_service_that_is_not_watched_has_no_such_paths(client):
     asked = client()
     assert [asked.get(path).status_code for path in ("/monitor", "/v1/monitor")] == [404, 404]
-    assert monitoring_routes.LATEST not in asked.get("/metrics").text
+    assert LATEST not in asked.get("/metrics").text

@@ -20,9 +20,10 @@ from stage_runner import StageRunner, sentences
 from components.core.bundles import Card
 from components.core.tables import read_table
 from components.inference.predictor import Predictor
+from components.monitoring.monitor_folder import Monitoring
 from components.monitoring.params import MonitorParams
 from components.serving.http.app import build_app
-from components.serving.http.monitoring_routes import Monitoring, ReplicaMonitor
+from components.serving.http.monitoring_routes import ReplicaMonitor
 from components.serving.params import ServeParams
 from components.tasks import base
 

@@ -13,10 +13,11 @@ import uvicorn
 from browser import CHROMIUM, tab
 from number_task import NUMBER, Prices, number_task
 
+from components.monitoring.monitor_folder import LATEST, Monitoring
 from components.monitoring.params import MonitorParams
 from components.serving.http.app import build_app
 from components.serving.http.messages import ModelInfo
-from components.serving.http.monitoring_routes import LATEST, Monitoring, ReplicaMonitor
+from components.serving.http.monitoring_routes import ReplicaMonitor
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 # A fixture.

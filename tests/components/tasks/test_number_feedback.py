@@ -18,6 +18,7 @@ from components.cli import feedback as commands
 from components.core.console import console
 from components.core.errors import BundleError
 from components.monitoring.feedback_store import FeedbackEntry, FeedbackStore
+from components.monitoring.monitor_folder import FEEDBACK, LATEST, REQUESTS, Monitoring
 from components.monitoring.params import MonitorParams
 from components.monitoring.profile import predictions_of
 from components.monitoring.profile_schema import profiler_of
@@ -25,13 +26,7 @@ from components.orchestration.drift import drift_alerts, drift_check
 from components.orchestration.service.service import _answer_lines
 from components.serving.http.app import build_app
 from components.serving.http.messages import ModelInfo
-from components.serving.http.monitoring_routes import (
-    FEEDBACK,
-    LATEST,
-    REQUESTS,
-    Monitoring,
-    ReplicaMonitor,
-)
+from components.serving.http.monitoring_routes import ReplicaMonitor
 
 # A fixture.
 __all__ = ["number_task"]
