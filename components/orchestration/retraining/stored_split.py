@@ -93,7 +93,10 @@ def pin_inputs(copy: Path, params: Params, split: Path | None, feedback: str) ->
     tree = read_yaml(file)
     for section, key, value in pins:
         tree[section][key] = value
-    YAML(typ="safe", pure=True).dump(tree, file)
+    yaml = YAML(typ="safe", pure=True)
+    # The parser in C, which DVC may have, refuses an address between braces.
+    yaml.default_flow_style = False
+    yaml.dump(tree, file)
 
 
 def store_split(copy: Path, params: Params, folder: Path) -> None:

@@ -6,11 +6,13 @@ So would a copied one, which names the outputs of another pipeline.
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
 import re
 import sys
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +61,8 @@ def restrict(root: Path, target: Path) -> None:
 def dump_locks_whole() -> None:
     """Make DVC in this process write a lock file whole or not at all.
 
-    DVC empties the file before it serializes the text, so a kill would leave half a lock. It also
-    parses the file again after each stage, which takes longer than some stages do. A text that was
-    written by this process is not parsed again.
+    DVC empties the file before it serializes the text, so a kill would leave half a lock. For the
+    next stage it parses the text again. What this process wrote is not parsed.
     """
     from dvc.utils.serialize import _common, _yaml
 
@@ -70,7 +71,7 @@ def dump_locks_whole() -> None:
     # The last text that was written -> its content.
     written: dict[str, Any] = {}
 
-    def parse_once(text: str, path: str) -> Any:
+    def parse_foreign(text: str, path: str) -> Any:
         return written.pop(text) if text in written else parse(text, path)
 
     def dump_whole(path: Any, data: Any, dumper: Callable[..., None], **options: Any) -> None:
@@ -84,7 +85,26 @@ def dump_locks_whole() -> None:
         written[text.getvalue()] = data
 
     _common._dump_data = dump_whole
-    _yaml.parse_yaml_for_update = parse_once
+    _yaml.parse_yaml_for_update = parse_foreign
+
+
+def parse_once() -> None:
+    """Make DVC in this process parse equal YAML files once.
+
+    It reads the params of each stage several times, and a parse takes about 50 ms.
+    """
+    from dvc.utils.serialize import _yaml
+
+    parse: Callable[..., Any] = _yaml.parse_yaml
+
+    @lru_cache(maxsize=16)
+    def parsed(text: str, path: str, typ: str) -> Any:
+        return parse(text, path, typ)
+
+    def parse_copy(text: str, path: str, typ: str = "safe") -> Any:
+        return copy.deepcopy(parsed(text, path, typ))
+
+    _yaml.parse_yaml = parse_copy
 
 
 class EscapedRecord(logging.LogRecord):
@@ -125,6 +145,7 @@ def main() -> None:
     root = Path.cwd()
     restrict(root, root / sys.argv[-1])
     dump_locks_whole()
+    parse_once()
     escape_output()
     sys.exit(dvc(sys.argv[1:]))
 
