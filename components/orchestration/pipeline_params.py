@@ -213,23 +213,12 @@ def section_model(section: str, task: str) -> type[BaseModel]:
         parts.append(module.NearDuplicates)
     if not parts:
         return shared  # type: ignore[no-any-return]
-    return _joined_model(f"{section.capitalize()}Section", (*parts, shared))
-
-
-@cache
-def _joined_model(name: str, bases: tuple[type[BaseModel], ...]) -> type[BaseModel]:
-    return create_model(name, __base__=bases)
+    return create_model(f"{section.capitalize()}Section", __base__=(*parts, shared))
 
 
 @cache
 def tree_model(task: str) -> type[BaseModel]:
     """Return the model of the whole tree for a task."""
-    return _tree_model(tuple(section_model(section, task) for section in SECTIONS))
-
-
-@cache
-def _tree_model(sections: tuple[type[BaseModel], ...]) -> type[BaseModel]:
-    """Return the model of the whole tree for the models of its sections, in their order."""
     fields: dict[str, Any] = {
         "pipeline": (Pipeline, ...),
         "seed": (int, ...),
@@ -240,7 +229,7 @@ def _tree_model(sections: tuple[type[BaseModel], ...]) -> type[BaseModel]:
         "release_webhook": (ReleaseWebhook, ReleaseWebhook()),
         "preset": (PresetRecord, PresetRecord()),
     }
-    fields |= {name: (model, ...) for name, model in zip(SECTIONS, sections, strict=True)}
+    fields |= {section: (section_model(section, task), ...) for section in SECTIONS}
     described: dict[str, Any] = {
         name: (annotation, Field(default, description=DESCRIPTIONS[name]))
         for name, (annotation, default) in fields.items()
