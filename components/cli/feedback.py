@@ -22,7 +22,7 @@ from components.core.errors import InputError
 from components.core.terminal import print_line
 from components.orchestration.locks import only_one
 from components.orchestration.output_paths import pipeline_names
-from components.orchestration.project import root
+from components.orchestration.project import pipeline_files, root
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -295,9 +295,8 @@ def _open(pipeline: str) -> tuple[Params, FeedbackStore]:
     from components.monitoring.monitor_folder import FEEDBACK
     from components.orchestration.drift.drift_check import monitoring
     from components.orchestration.pipeline_params import load
-    from components.orchestration.runner.run import files_of
 
-    path = files_of(root(), pipeline)[0]
+    path = pipeline_files(root(), pipeline)[0]
     params = load(path, shown=path.relative_to(root()).as_posix())
     folder = monitoring(root(), params).folder / FEEDBACK
     return params, FeedbackStore(folder, params.monitor.feedback_rows)

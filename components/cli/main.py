@@ -49,7 +49,7 @@ from components.orchestration import interrupt
 from components.orchestration.disk_faults import disk_fault
 from components.orchestration.home_folder import named_user, usable_home
 from components.orchestration.output_paths import pipeline_names
-from components.orchestration.project import FRESH, root, task_ids
+from components.orchestration.project import FRESH, pipeline_files, root, task_ids
 from components.orchestration.stage_files import STAGES
 
 
@@ -194,9 +194,8 @@ def run(
     name = choose_pipeline(root(), name, pipeline, needs_model=False)
     if preset is not None:
         from components.orchestration.presets import use_preset
-        from components.orchestration.runner.run import files_of
 
-        for line in use_preset(root(), files_of(root(), name)[0], preset):
+        for line in use_preset(root(), pipeline_files(root(), name)[0], preset):
             print_line(line)
     raise typer.Exit(run_pipeline(root(), name, fresh))
 
@@ -279,9 +278,8 @@ def pull(
     """
     from components.orchestration.pipeline_params import load
     from components.orchestration.runner.pull import pull_now
-    from components.orchestration.runner.run import files_of
 
-    path = files_of(root(), choose_pipeline(root(), name, pipeline, needs_model=False))[0]
+    path = pipeline_files(root(), choose_pipeline(root(), name, pipeline, needs_model=False))[0]
     params = load(path, shown=path.relative_to(root()).as_posix())
     pull_now(root(), params, from_scratch)
 
@@ -339,10 +337,9 @@ def schedule(
             remedy='gristmill schedule --cron "0 3 * * *"',
         )
     from components.orchestration.retraining.cron import parse
-    from components.orchestration.runner.run import files_of
 
     name = choose_pipeline(root(), name, pipeline)
-    files_of(root(), name)
+    pipeline_files(root(), name)
     times = parse(cron) if cron is not None else None
     if print_ is not None:
         from components.orchestration.retraining.external_schedulers import show
@@ -606,9 +603,8 @@ def monitor(name: Name = None, pipeline: Pipeline = None) -> None:
     """
     from components.orchestration.drift.drift_check import show
     from components.orchestration.pipeline_params import load
-    from components.orchestration.runner.run import files_of
 
-    path = files_of(root(), choose_pipeline(root(), name, pipeline))[0]
+    path = pipeline_files(root(), choose_pipeline(root(), name, pipeline))[0]
     params = load(path, shown=path.relative_to(root()).as_posix())
     raise typer.Exit(show(root(), params))
 

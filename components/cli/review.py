@@ -18,7 +18,7 @@ from components.cli.pipeline_argument import (
     version_number,
 )
 from components.core.terminal import print_line
-from components.orchestration.project import root
+from components.orchestration.project import pipeline_files, root
 
 if TYPE_CHECKING:
     from components.orchestration.pipeline_params import Params
@@ -296,9 +296,8 @@ def _open(pipeline: str) -> tuple[RegistrySnapshot, GateRules]:
 def _params(pipeline: str) -> Params:
     """Return the params of a pipeline."""
     from components.orchestration.pipeline_params import load
-    from components.orchestration.runner.run import files_of
 
-    path = files_of(root(), pipeline)[0]
+    path = pipeline_files(root(), pipeline)[0]
     return load(path, shown=path.relative_to(root()).as_posix())
 
 

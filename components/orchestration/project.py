@@ -6,6 +6,8 @@ import ast
 import os
 from pathlib import Path
 
+from components.core.errors import ParamsError
+
 # Environment variable of a run whose stages discard resumable state.
 FRESH = "GRISTMILL_FRESH"
 # Folder below a pipeline's data folder, with the state of stages that did not end.
@@ -27,6 +29,29 @@ def root() -> Path:
         if (folder / "dvc.yaml").is_file() and (folder / "components" / "cli").is_dir():
             return folder
     return Path(__file__).resolve().parents[2]
+
+
+def pipeline_files(root: Path, name: str) -> tuple[Path, Path]:
+    """Return the paths of params.yaml and dvc.yaml of a pipeline.
+
+    Args:
+        root: of the project.
+        name: of the pipeline.
+
+    Raises:
+        ParamsError: there is no such pipeline.
+    """
+    folder = root if name == "default" else root / "pipelines" / name
+    params_file = folder / "params.yaml"
+    dvc_file = folder / "dvc.yaml"
+    if not params_file.is_file() or not dvc_file.is_file():
+        others = sorted(path.parent.name for path in root.glob("pipelines/[!.]*/dvc.yaml"))
+        names = ["default", *others]
+        raise ParamsError(
+            f"there is no pipeline {name!r}; there are {', '.join(names)}",
+            remedy="gristmill new NAME --task T --data FILE makes one",
+        )
+    return params_file, dvc_file
 
 
 def task_ids() -> dict[str, str]:

@@ -37,9 +37,9 @@ from components.orchestration.cluster.local_cluster import attached
 from components.orchestration.locks import only_one
 from components.orchestration.output_paths import path_mistake
 from components.orchestration.pipeline_params import load
+from components.orchestration.project import pipeline_files
 from components.orchestration.runner.progress import Watcher
 from components.orchestration.runner.resumable_state import BATCH, annotate
-from components.orchestration.runner.run import files_of
 from components.orchestration.service.service import released
 from components.stages.ingest.source_rows import Format
 
@@ -233,7 +233,7 @@ def _columns_and_model(
         SandboxedCall(first_answers) as child,
         tempfile.TemporaryDirectory(prefix="gristmill-") as scratch,
     ):
-        path = files_of(root, name)[0]
+        path = pipeline_files(root, name)[0]
         params = load(path, shown=path.relative_to(root).as_posix())
         number = version or released(root, name)[1].number
         ingest: IngestParams = params.sections["ingest"]  # type: ignore[assignment]

@@ -8,7 +8,7 @@ from components.monitoring.feedback_store import FeedbackStore
 from components.monitoring.monitor_folder import FEEDBACK
 from components.orchestration.drift.drift_check import monitoring
 from components.orchestration.pipeline_params import Params, load
-from components.orchestration.runner.run import files_of
+from components.orchestration.project import pipeline_files
 from components.registry.versions.reader import argument
 from components.tasks.base import evaluator
 
@@ -23,7 +23,7 @@ def advice(root: Path, name: str) -> str:
     Raises:
         ParamsError: params.yaml is wrong.
     """
-    file = files_of(root, name)[0]
+    file = pipeline_files(root, name)[0]
     params = load(file, shown=file.relative_to(root).as_posix())
     folder = monitoring(root, params).folder / FEEDBACK
     store = FeedbackStore(folder, params.monitor.feedback_rows)

@@ -23,6 +23,7 @@ from components.orchestration import webhooks
 from components.orchestration.locks import only_one
 from components.orchestration.pipeline_params import Params, load
 from components.orchestration.processes import end_with_parent, identify
+from components.orchestration.project import pipeline_files
 from components.orchestration.release_events import send_events
 from components.orchestration.retraining import project_copy, stored_split
 from components.orchestration.retraining.pipeline_inputs import read_inputs
@@ -36,7 +37,7 @@ from components.orchestration.retraining.retrain_log import (
 )
 from components.orchestration.retraining.run_record import RUN
 from components.orchestration.runner.pull import pull_first
-from components.orchestration.runner.run import RESUME_COMMAND, files_of
+from components.orchestration.runner.run import RESUME_COMMAND
 from components.orchestration.runner.summary import report_path, review_command
 from components.orchestration.stage_files import REPORT
 from components.registry.release.retrain_record import (
@@ -80,7 +81,7 @@ def retrain(
         EnvironmentFault: another retrain is under way, too little disk, no git, the registry does
             not answer.
     """
-    file = files_of(root, name)[0]
+    file = pipeline_files(root, name)[0]
     params = load(file, shown=file.relative_to(root).as_posix())
     with only_one(root / "data" / ".state" / "retrain.lock", "a retrain of this project"):
         send_events(root, params)
@@ -112,7 +113,7 @@ def fresh(root: Path, name: str) -> str | None:
     Raises:
         GristmillError: the params, the source or the registry cannot be read.
     """
-    file = files_of(root, name)[0]
+    file = pipeline_files(root, name)[0]
     params = load(file, shown=file.relative_to(root).as_posix())
     pull_first(root, params)
     draft = _draft(params, trigger="", snapshot=None)
@@ -133,7 +134,7 @@ def pulled(root: Path, name: str) -> bool:
     Raises:
         ParamsError: params.yaml is wrong.
     """
-    params = load(files_of(root, name)[0])
+    params = load(pipeline_files(root, name)[0])
     ingest: IngestParams = params.sections["ingest"]  # type: ignore[assignment]
     return isinstance(ingest.source, Sql)
 

@@ -16,14 +16,14 @@ from typing import Any
 import psutil
 
 from components.core.console import console
-from components.core.errors import EnvironmentFault, InputError, ParamsError
+from components.core.errors import EnvironmentFault, InputError
 from components.core.terminal import print_line
 from components.orchestration import interrupt
 from components.orchestration.locks import only_one
 from components.orchestration.output_paths import check_input_path
 from components.orchestration.pipeline_params import Params, load
 from components.orchestration.processes import end_with_parent
-from components.orchestration.project import FRESH
+from components.orchestration.project import FRESH, pipeline_files
 from components.orchestration.release_events import send_events
 from components.orchestration.runner.dvc_lock import repair_rwlock, restore_lock
 from components.orchestration.runner.gitignore import check_not_in_git, ignore_outputs
@@ -45,29 +45,6 @@ _KILL_S = interrupt.GRACE_S + 1.0
 _IMPORT_MLFLOW_S = 15.0
 
 
-def files_of(root: Path, name: str) -> tuple[Path, Path]:
-    """Return the paths of params.yaml and dvc.yaml of a pipeline.
-
-    Args:
-        root: of the project.
-        name: of the pipeline.
-
-    Raises:
-        ParamsError: there is no such pipeline.
-    """
-    folder = root if name == "default" else root / "pipelines" / name
-    params_file = folder / "params.yaml"
-    dvc_file = folder / "dvc.yaml"
-    if not params_file.is_file() or not dvc_file.is_file():
-        others = sorted(path.parent.name for path in root.glob("pipelines/[!.]*/dvc.yaml"))
-        names = ["default", *others]
-        raise ParamsError(
-            f"there is no pipeline {name!r}; there are {', '.join(names)}",
-            remedy="gristmill new NAME --task T --data FILE makes one",
-        )
-    return params_file, dvc_file
-
-
 # Command that goes on with a stopped run, where another one than `gristmill run` has started it.
 RESUME_COMMAND = "GRISTMILL_RUN_RESUME_COMMAND"
 
@@ -85,7 +62,7 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
         InputError: the source is missing, or files of a person would be deleted; nothing was run.
         EnvironmentFault: another run is under way.
     """
-    params_file, dvc_file = files_of(root, name)
+    params_file, dvc_file = pipeline_files(root, name)
     params = load(params_file, shown=params_file.relative_to(root).as_posix())
     check_stage_commands(root, dvc_file)
     command = "gristmill run" if name == "default" else f"gristmill run {name}"

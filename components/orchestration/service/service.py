@@ -19,8 +19,7 @@ from components.core.console import console, styled
 from components.core.errors import EnvironmentFault, InputError
 from components.orchestration.locks import only_one
 from components.orchestration.pipeline_params import Params, load
-from components.orchestration.project import keys_file
-from components.orchestration.runner.run import files_of
+from components.orchestration.project import keys_file, pipeline_files
 
 if TYPE_CHECKING:
     from components.orchestration.service.registry_watch import Home
@@ -302,7 +301,7 @@ def _wait_for(process: subprocess.Popen[bytes]) -> int:
 
 
 def _params(root: Path, name: str) -> Params:
-    path = files_of(root, name)[0]
+    path = pipeline_files(root, name)[0]
     return load(path, shown=path.relative_to(root).as_posix())
 
 

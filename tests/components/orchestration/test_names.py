@@ -178,7 +178,7 @@ def test_every_command_takes_a_name(
     monkeypatch.setattr("components.cli.trace.trace", traced)
     for place in (
         "components.orchestration.service.service.hold",
-        "components.orchestration.runner.run.files_of",
+        "components.cli.main.pipeline_files",
         "components.orchestration.retraining.retrain.retrain",
         "components.orchestration.runner.run.run_pipeline",
     ):
