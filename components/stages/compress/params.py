@@ -22,6 +22,12 @@ class Prune(Strict):
     score: Literal["magnitude", "taylor"] = Field(
         "magnitude", description="What a unit is worth: its weights, or the loss without it."
     )
+    multiple: int = Field(
+        16,
+        ge=1,
+        le=1024,
+        description="Numbers of units that stay are multiples of it, which is faster (1: any).",
+    )
     rounds: int = Field(1, ge=1, description="Cuts in which the share is reached, each with a fit.")
     epochs: int = Field(2, ge=1, description="Passes over the train rows after the cut.")
     learning_rate: float = Field(

@@ -5,6 +5,7 @@ Which parameters belong to a unit is known to the net's `PruningSpec` alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -103,18 +104,25 @@ def taylor_scores(
     return {name: total / count for name, total in scores.items()}
 
 
-def select(dim: PrunableDim, scores: torch.Tensor, share: float) -> torch.Tensor:
+def select(dim: PrunableDim, scores: torch.Tensor, share: float, multiple: int = 1) -> torch.Tensor:
     """Return the units that stay: the ones with the highest scores, at least the minimum.
 
     Args:
         dim: the dimension.
         scores: (units,)
         share: of the units that is cut, 0-1.
+        multiple: elements of the units that stay are the nearest multiple of it, if there are more.
 
     Returns:
         (units that stay,) indices, ascending.
     """
-    stay = max(min(dim.minimum, dim.size), round(dim.size * (1 - share)), 1)
+    stay = dim.size * (1 - share)
+    # A head, for example, has many elements. A unit has at least as many as its shortest slice.
+    elements = min((width for _, _, _, width in dim.slices), default=1)
+    step = multiple // math.gcd(multiple, elements)
+    if dim.size > step:
+        stay = max(1, round(stay / step)) * step
+    stay = min(max(round(stay), dim.minimum, 1), dim.size)
     return scores.topk(stay).indices.sort().values
 
 
@@ -124,6 +132,7 @@ def prune_network(
     pruning_spec: PruningSpec,
     share: float | Mapping[str, float],
     scores: Mapping[str, torch.Tensor] | None = None,
+    multiple: int = 1,
 ) -> tuple[Any, dict[str, torch.Tensor]]:
     """Return the config of the smaller net, and its weights.
 
@@ -136,6 +145,7 @@ def prune_network(
         pruning_spec: of the net.
         share: of the units of each dimension that is cut, 0-1; or name of a dimension -> share.
         scores: name of a dimension -> (units,). None: those of `score`.
+        multiple: of the elements that stay, see `select`.
     """
     state = {name: value.detach().clone() for name, value in module.state_dict().items()}
     dims = list(pruning_spec.dims(module))
@@ -143,7 +153,7 @@ def prune_network(
     for dim in dims:
         dim_scores = scores[dim.name] if scores else score(dim, state)
         dim_share = share.get(dim.name, 0.0) if isinstance(share, Mapping) else share
-        stays[dim.name] = select(dim, dim_scores, dim_share)
+        stays[dim.name] = select(dim, dim_scores, dim_share, multiple)
     for (name, axis), mask in _masks(dims, stays, state).items():
         indices = mask.nonzero().flatten()
         state[name] = state[name].index_select(axis, indices).contiguous()

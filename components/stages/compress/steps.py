@@ -126,7 +126,9 @@ def _prune(given: StepInput, params: Prune) -> str:
         is_last = number + 1 == params.rounds
         state = given.state if params.rounds == 1 else f"{given.state}-{number + 1}"
         out = given.out if is_last else given.job.state / state / "bundle"
-        cut(given, source, share, params, state, out)
+        # Rounded in each round, small cuts would come to nothing.
+        settings = params if is_last else params.model_copy(update={"multiple": 1})
+        cut(given, source, share, settings, state, out)
         source = out
     return ""
 
@@ -147,7 +149,7 @@ def cut(
         given: what the step reads.
         source: bundle of the network.
         share: of all dimensions, or by name of a dimension.
-        params: scores, epochs and learning rate.
+        params: scores, multiple, epochs and learning rate.
         state: name of the folder of checkpoints.
         out: the bundle that is written.
         scores: name of a dimension -> (units,). None: as the params say.
@@ -160,7 +162,9 @@ def cut(
     if scores is None and params.score == "taylor":
         scores = first_order_scores(given.job, card, module)
     parent_config = architecture.Config.model_validate(dict(card.config))
-    config, weights = prune_network(module, parent_config, pruning_spec, share, scores)
+    config, weights = prune_network(
+        module, parent_config, pruning_spec, share, scores, params.multiple
+    )
     initial = given.job.state / f"{state}.safetensors"
     write_atomic(initial, save(weights))
     fit = {"epochs": params.epochs, "learning_rate": params.learning_rate}

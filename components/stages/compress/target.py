@@ -136,6 +136,11 @@ class _Search:
         """Return the job of compress."""
         return self.given.job
 
+    @property
+    def settings(self) -> Prune:
+        """Return how networks are cut."""
+        return self.job.params.prune or Prune()
+
     def exported(self, module: torch.nn.Module) -> bytes:
         """Return a network of the same architecture as a graph in fp32."""
         return export_bundle(self.job, self.given.source, module)
@@ -193,12 +198,11 @@ class _Search:
         if not reached.is_small_and_fast(self.target):
             return False, f"not reached: the largest cut is {reached}"
         network = self.given.job.state / f"{self.given.state}-cut" / "bundle"
-        settings = self.job.params.prune or Prune()
         cut(
             self.given,
             self.given.source,
             shares,
-            settings,
+            self.settings,
             f"{self.given.state}-cut",
             network,
             scores=scores,
@@ -215,7 +219,8 @@ class _Search:
         architecture = base.models(self.card.task).architectures[self.card.architecture]
         config = architecture.Config.model_validate(dict(self.card.config))
         spec = architecture.pruning_spec()
-        smaller, weights = prune_network(self.module, config, spec, shares)
+        multiple = self.settings.multiple
+        smaller, weights = prune_network(self.module, config, spec, shares, multiple=multiple)
         module = build_network(self.job, self.card, smaller, weights)
         return self.graph(form, self.exported(module))
 
