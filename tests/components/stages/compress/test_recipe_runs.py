@@ -197,12 +197,17 @@ def test_finished_steps_are_not_repeated_after_a_kill(
     assert made(job) == ["a"]
 
 
-def test_pruning_in_rounds_reaches_the_share(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+# Only the last cut is rounded. Both of them would leave 4 in place of 6.
+@pytest.mark.parametrize(("multiple", "filters"), [(16, 4), (6, 6)])
+def test_pruning_in_rounds_reaches_the_share(
+    job: Job, monkeypatch: pytest.MonkeyPatch, multiple: int, filters: int
+) -> None:
     fits = counted_fits(monkeypatch)
-    run(job, {"a": [{"prune": {"epochs": 1, "share": 0.75, "rounds": 2, "score": "taylor"}}]})
+    cut = {"epochs": 1, "share": 0.75, "rounds": 2, "score": "taylor", "multiple": multiple}
+    run(job, {"a": [{"prune": cut}]})
     assert fits == ["prune", "prune"]
     card = read_bundle(job.outputs["compressed"] / "a")[0]
-    assert card.config["channels"] == [4, 4, 4]
+    assert card.config["channels"] == [filters] * 3
     assert card.origin == ["train", "prune", "prune"]
 
 

@@ -27,6 +27,24 @@ def test_the_strongest_stay_in_their_order(share: float, minimum: int, stay: lis
     )
 
 
+@pytest.mark.parametrize(
+    ("size", "width", "share", "stay"),
+    [
+        (64, 1, 0.3, 48),  # 45 without a multiple
+        (32, 1, 0.3, 16),  # 22 without a multiple
+        (64, 1, 0.99, 16),
+        (64, 1, 0.05, 64),
+        (12, 1, 0.5, 6),  # no more than one multiple: any number
+        (12, 32, 0.5, 6),  # heads have 32 elements each
+        (12, 8, 0.5, 6),
+        (12, 8, 0.4, 8),  # 7, with 8 elements each
+    ],
+)
+def test_elements_that_stay_are_a_multiple(size: int, width: int, share: float, stay: int) -> None:
+    dim = PrunableDim("d", size, [("a.weight", 0, 0, width), ("b.weight", 1, 0, 4 * width)])
+    assert len(select(dim, torch.arange(float(size)), share, multiple=16)) == stay
+
+
 def test_a_score_is_the_norm_over_all_places_but_running_statistics() -> None:
     state = {
         "a.weight": torch.tensor([[9.0, 9.0], [3.0, 4.0], [0.0, 0.0], [1.0, 0.0], [0.0, 2.0]]),
