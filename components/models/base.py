@@ -62,6 +62,14 @@ class HasTokenTable(Protocol):
 
 
 @runtime_checkable
+class HasTokenStates(Protocol):
+    """A network that computes a state for each token."""
+
+    def states(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return states (n, t, width) from ids (n, t) and mask (n, t), 1 where there is a token."""
+
+
+@runtime_checkable
 class AdapterModel(Protocol):
     """A network whose weights have different learning rates, or are saved in another form.
 

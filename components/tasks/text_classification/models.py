@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +27,8 @@ from components.tasks.text_classification.encode import TextEncoder
 
 if TYPE_CHECKING:
     import torch
+
+    from components.models.pretrained.net import Pretrained
 
 
 class Nets(Strict):
@@ -207,6 +210,15 @@ class PretrainedArchitecture(_TokenStateArchitecture):
     Config: type[BaseModel] = PretrainedConfig
     # The encoders of transformers take padded rows.
     supports_packing = False
+
+    def graphs(self, module: torch.nn.Module) -> Mapping[str, Graph]:
+        """Return the graph from ids and mask (batch, length) to logits.
+
+        Its attention is written as plain products, which ONNX needs fewer operators for.
+        """
+        plain = copy.deepcopy(module)
+        cast("Pretrained", plain).encoder.set_attn_implementation("eager")
+        return super().graphs(plain)
 
     def check(self, config: BaseModel, encoder: Encoder) -> None:
         """Refuse tokens of another vocabulary, and missing libraries.

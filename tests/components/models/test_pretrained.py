@@ -241,6 +241,13 @@ def test_onnx_says_the_same_and_int8_nearly(borrowed: StageRunner, tmp_path: Pat
         graph, dict(rows.batch([int(rows.lengths.argmax()), int(rows.lengths.argmin())]))
     )
     small = int8(content, rows, 64, 0)
+    import onnx
+
+    nodes = onnx.load_from_string(small).graph.node
+    sums = {node.output[0] for node in nodes if node.op_type in ("MatMul", "Gemm")}
+    rounded = {node.input[0] for node in nodes if node.op_type == "QuantizeLinear"}
+    # A bias is added before the next product rounds.
+    assert sums and sums.isdisjoint(rounded)
     # Of so small a network the nodes, which stay, are a third of the file: the weights count.
     assert weight_bytes(small) < weight_bytes(content) / 2
     for some in ([0], [3, 4, 5, 6, 7]):

@@ -68,6 +68,33 @@ def test_the_same_teacher_gives_the_same_bytes() -> None:
     assert torch.equal(*weights)
 
 
+class Reader(Table):
+    """A network with a state for each token."""
+
+    def __init__(self, tokens: int, width: int, states: int) -> None:
+        super().__init__(tokens, width)
+        self.layer = nn.Linear(width, states)
+
+    def states(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return (n, t, states)."""
+        assert ids.shape[1] == 1
+        assert bool((mask == 1).all())
+        return torch.tanh(self.layer(self.embed(ids)))
+
+
+def test_states_of_single_tokens_count_as_much_as_embeddings() -> None:
+    torch.manual_seed(0)
+    teacher, student = Reader(700, 6, 10), Table(700, 16)
+    # A larger unit must not decide.
+    teacher.embed.weight.data *= 50
+    assert take_embeddings(student, teacher)
+    table = teacher.embed.weight.detach()
+    states = teacher.states(torch.arange(700)[:, None], torch.ones(700, 1))[:, 0].detach()
+    both = torch.cat([table / table.std(), states / states.std()], dim=1)
+    own, given = distances(student.embed.weight), distances(both)
+    torch.testing.assert_close(own, given * (own.sum() / given.sum()), rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("other", [Table(150, 24), nn.Linear(2, 2)])
 def test_another_vocabulary_changes_nothing(other: nn.Module) -> None:
     student = Table(200, 8)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
-from components.stages.compress.quantize import int8_within, sensitivities
+from components.stages.compress.quantize import int8_within, quantizable, sensitivities
 from components.stages.compress.steps import lost_share
 
 # What each operator costs when it is quantized.
@@ -23,6 +24,25 @@ def quantize(fp32: Sequence[str]) -> bytes:
 def drop(graph: bytes) -> float:
     """Return the summed costs of what is quantized."""
     return sum(COSTS[name] for name in graph.decode().split(",") if name)
+
+
+def test_products_without_a_weight_stay_as_they_are() -> None:
+    square = helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 4])
+    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, [4, 4])
+    weight = numpy_helper.from_array(np.eye(4, dtype=np.float32), "weight")
+    nodes = [
+        helper.make_node("Transpose", ["weight"], ["turned"]),
+        helper.make_node("MatMul", ["x", "turned"], ["query"], "of a turned weight"),
+        helper.make_node("MatMul", ["weight", "x"], ["key"], "of a weight on the left"),
+        helper.make_node("MatMul", ["query", "key"], ["scores"], "of activations"),
+        helper.make_node("Gemm", ["scores", "weight"], ["out"], "of the head"),
+    ]
+    model = helper.make_model(helper.make_graph(nodes, "g", [square], [out], [weight]))
+    assert quantizable(model.SerializeToString()) == [
+        "of a turned weight",
+        "of a weight on the left",
+        "of the head",
+    ]
 
 
 def test_the_most_sensitive_operator_comes_first() -> None:
