@@ -59,8 +59,9 @@ def _states_of_tokens(teacher: HasTokenStates, tokens: int, device: torch.device
         device: of the teacher.
     """
     states = []
-    for ids in torch.arange(tokens, device=device).split(_TOKENS_AT_ONCE):
-        rows = ids.unsqueeze(1)
+    for start in range(0, tokens, _TOKENS_AT_ONCE):
+        stop = min(start + _TOKENS_AT_ONCE, tokens)
+        rows = torch.arange(start, stop, device=device).unsqueeze(1)
         mask = torch.ones(rows.shape, device=device)
         states.append(teacher.states(rows, mask)[:, 0])
     return torch.cat(states)
