@@ -448,6 +448,14 @@ class TracesElements(Protocol):
 
 
 @runtime_checkable
+class FramesTokens(Protocol):
+    """An Encoder that puts tokens of its own around those of a row."""
+
+    def frame(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Return the token ids before and after those of each row."""
+
+
+@runtime_checkable
 class Shortens(Protocol):
     """An Encoder that cuts rows beyond a length."""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -11,18 +14,23 @@ _TOKENS_AT_ONCE = 512
 
 
 @torch.no_grad()
-def take_embeddings(student: nn.Module, teacher: nn.Module) -> bool:
+def take_embeddings(
+    student: nn.Module,
+    teacher: nn.Module,
+    frame: tuple[Sequence[int], Sequence[int]] = ((), ()),
+) -> bool:
     """Replace the student's token embeddings by the principal components of the teacher's.
 
-    Beside its embedding, a token has the state that the teacher computes for it alone, where the
-    teacher has states. Both parts have equal weight. The components keep the standard deviation
-    that the student's embeddings had. Model2Vec (Tulkens and van Dongen 2024) reduces the states
-    of sentence encoders in the same way. Where the student is wider, its further columns stay as
-    they are. Both networks read the same token ids.
+    Beside its embedding, a token has the state that the teacher computes for a row of it alone,
+    where the teacher has states. Both parts have equal weight. The components keep the standard
+    deviation that the student's embeddings had. Model2Vec (Tulkens and van Dongen 2024) reduces
+    the states of sentence encoders in the same way. Where the student is wider, its further
+    columns stay as they are. Both networks read the same token ids.
 
     Args:
         student: changed in place.
         teacher: in evaluation mode; stays as it is.
+        frame: token ids that the encoder puts before and after those of a row.
 
     Returns:
         Whether both have a table of as many tokens. If not, nothing is changed.
@@ -35,7 +43,7 @@ def take_embeddings(student: nn.Module, teacher: nn.Module) -> bool:
         return False
     known = [table]
     if isinstance(teacher, HasTokenStates):
-        known.append(_states_of_tokens(teacher, len(table), table.device))
+        known.append(_states_of_tokens(teacher, len(table), frame))
     parts = [part.double().cpu() for part in known]
     given = torch.cat([part / part.std() for part in parts], dim=1)  # (v, t) or (v, t + s)
     centered = given - given.mean(0)
@@ -50,18 +58,22 @@ def take_embeddings(student: nn.Module, teacher: nn.Module) -> bool:
     return True
 
 
-def _states_of_tokens(teacher: HasTokenStates, tokens: int, device: torch.device) -> torch.Tensor:
-    """Return the states (tokens, width) of rows that have a single token.
+def _states_of_tokens(
+    teacher: HasTokenStates, tokens: int, frame: tuple[Sequence[int], Sequence[int]]
+) -> torch.Tensor:
+    """Return the states (tokens, width) of rows with a single token in the frame.
 
     Args:
-        teacher: computes them.
+        teacher: computes them, on the CPU.
         tokens: number of the token ids.
-        device: of the teacher.
+        frame: token ids before and after the token.
     """
+    before, after = frame
     states = []
-    for start in range(0, tokens, _TOKENS_AT_ONCE):
-        stop = min(start + _TOKENS_AT_ONCE, tokens)
-        rows = torch.arange(start, stop, device=device).unsqueeze(1)
-        mask = torch.ones(rows.shape, device=device)
-        states.append(teacher.states(rows, mask)[:, 0])
+    for ids in torch.arange(tokens).chunk(math.ceil(tokens / _TOKENS_AT_ONCE)):
+        columns = [torch.full_like(ids, token) for token in before]
+        columns.append(ids)
+        columns += [torch.full_like(ids, token) for token in after]
+        rows = torch.stack(columns, dim=1)
+        states.append(teacher.states(rows, torch.ones(rows.shape))[:, len(before)])
     return torch.cat(states)

@@ -220,7 +220,8 @@ def _initial_module(spec: FitConfig, encoder: base.Encoder) -> torch.nn.Module:
     if spec.teacher_embeddings and spec.teacher:
         from components.inference.predictor import load_module
 
-        take_embeddings(module, load_module(spec.teacher))
+        frame = encoder.frame() if isinstance(encoder, base.FramesTokens) else ((), ())
+        take_embeddings(module, load_module(spec.teacher), frame)
     if spec.mask_share:
         assert isinstance(architecture, base.Pretrains)
         module = architecture.masked(module)

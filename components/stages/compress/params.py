@@ -90,7 +90,7 @@ class Distill(Strict):
     )
     embeddings: Literal["random", "teacher"] = Field(
         "random",
-        description="First token embeddings (teacher: its own, reduced to the student's width).",
+        description="First token embeddings (teacher: its embeddings and states, narrowed).",
     )
     unlabelled: bool = Field(
         True, description="Learn the teacher's answers to the rows without a target too."

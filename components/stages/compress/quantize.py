@@ -19,7 +19,7 @@ from components.training.batches import EncodedRows
 
 _OPSET = 20
 _QUANTIZED = ("Conv", "MatMul", "Gemm", "Gather")
-# Their sums go on in fp32. Rounded once more, they would lose accuracy and gain no speed.
+# Their sums go on in fp32. Rounded once more, they would be less exact and no faster.
 _FP32_OUTPUTS = ("MatMul", "Gemm")
 
 

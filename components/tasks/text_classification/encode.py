@@ -111,6 +111,14 @@ class TextEncoder:
                 result.add(token_id)
         return sorted(result)
 
+    def frame(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Return the token ids that the tokenizer puts before and after each text."""
+        encoding = self._tokenizer.encode(".")
+        of_text = [i for i, special in enumerate(encoding.special_tokens_mask) if not special]
+        if not of_text:
+            return [], []
+        return encoding.ids[: of_text[0]], encoding.ids[of_text[-1] + 1 :]
+
     def _ids(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
         """Return the token ids (tokens,) of each text."""
         # A text without any token, such as unknown marks only, becomes the unknown token.

@@ -77,19 +77,25 @@ class Reader(Table):
 
     def states(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return (n, t, states)."""
-        assert ids.shape[1] == 1
+        assert ids.shape == mask.shape
         assert bool((mask == 1).all())
-        return torch.tanh(self.layer(self.embed(ids)))
+        # A state depends on the other tokens of its row.
+        return torch.tanh(self.layer(self.embed(ids) + self.embed(ids).mean(1, keepdim=True)))
 
 
-def test_states_of_single_tokens_count_as_much_as_embeddings() -> None:
+@pytest.mark.parametrize("frame", [([], []), ([5], [6, 7])])
+def test_states_of_single_tokens_count_as_much_as_embeddings(
+    frame: tuple[list[int], list[int]],
+) -> None:
     torch.manual_seed(0)
     teacher, student = Reader(700, 6, 10), Table(700, 16)
     # A larger unit must not decide.
     teacher.embed.weight.data *= 50
-    assert take_embeddings(student, teacher)
+    assert take_embeddings(student, teacher, frame)
     table = teacher.embed.weight.detach()
-    states = teacher.states(torch.arange(700)[:, None], torch.ones(700, 1))[:, 0].detach()
+    before, after = frame
+    rows = torch.tensor([[*before, token, *after] for token in range(700)])
+    states = teacher.states(rows, torch.ones(rows.shape))[:, len(before)].detach()
     both = torch.cat([table / table.std(), states / states.std()], dim=1)
     own, given = distances(student.embed.weight), distances(both)
     torch.testing.assert_close(own, given * (own.sum() / given.sum()), rtol=1e-3, atol=1e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -47,6 +48,24 @@ def tokens(encoder: TextEncoder, text: str) -> list[str]:
     names = {value: name for name, value in encoder._tokenizer.get_vocab().items()}
     batch = ask(encoder, {"text": [text]})
     return [names[i] for i in batch["ids"][batch["mask"] == 1].tolist()]
+
+
+def test_the_frame_is_what_the_tokenizer_puts_around_a_text() -> None:
+    from tokenizers import Tokenizer, processors
+
+    encoder = fit(["good food", "bad food."])
+    assert encoder.frame() == ([], [])
+    tokenizer = Tokenizer.from_str(encoder.files()["tokenizer.json"].decode())
+    tokenizer.add_special_tokens(["<s>", "</s>", "<end>"])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s> <end>",
+        special_tokens=[(name, tokenizer.token_to_id(name)) for name in ("<s>", "</s>", "<end>")],
+    )
+    framed = TextEncoder(tokenizer.to_str(), json.loads(encoder.files()["encoder.json"]))
+    assert framed.frame() == (
+        [tokenizer.token_to_id("<s>")],
+        [tokenizer.token_to_id("</s>"), tokenizer.token_to_id("<end>")],
+    )
 
 
 @pytest.mark.parametrize("name", ["reviews", "bars"])
