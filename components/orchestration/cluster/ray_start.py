@@ -21,11 +21,11 @@ def main() -> None:
     from ray._private.node import Node
     from ray.scripts.scripts import main as run_ray
 
-    Node.start_api_server = _start_no_dashboard
+    Node.start_api_server = start_no_dashboard
     run_ray()
 
 
-def _start_no_dashboard(node: Any, **_: Any) -> None:
+def start_no_dashboard(node: Any, **_: Any) -> None:
     """Record an address at which nobody listens, in place of starting the dashboard.
 
     Ray starts a process for it even if there shall be no dashboard. Without an address, the agent

@@ -24,6 +24,7 @@ from components.serving.http.keyring import KEY_VARIABLE, Key, Keyring
 from components.serving.http.messages import ModelInfo
 from components.serving.params import ServeParams
 from components.serving.replicas.deploy import deploy, remove
+from tests.components.small_ray import small_ray
 
 ROOT = Path(__file__).parents[3]
 CLASSES = ["差评", "好评"]
@@ -73,8 +74,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """Ray with two CPUs, of our own."""
-    import ray
-
     folder = tempfile.mkdtemp(prefix="gm")  # short: Ray makes Unix sockets below it
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -87,17 +86,8 @@ def cluster() -> Iterator[None]:
         environment = {
             "env_vars": {"PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
         }
-        ray.init(
-            address="local",
-            num_cpus=2,
-            include_dashboard=False,
-            logging_level="WARNING",
-            log_to_driver=False,
-            runtime_env=environment,
-            _temp_dir=folder,
-        )
-        yield
-        ray.shutdown()
+        with small_ray(runtime_env=environment, temp_dir=folder):
+            yield
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -21,6 +21,7 @@ from components.stages.tune.searchers import asker
 from components.stages.tune.study import MonitoredMetric, Study
 from components.training.fit_config import FitConfig
 from components.training.params import FitParams
+from tests.components.small_ray import small_ray
 
 Report = Callable[[Mapping[str, float]], None]
 WATCHED = MonitoredMetric("validation_f", "max")
@@ -30,17 +31,8 @@ SPACE = {"learning_rate": {"uniform": [0.1, 0.9]}}
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     """A Ray of two CPUs of our own."""
-    import ray
-
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        logging_level="WARNING",
-        log_to_driver=False,
-    )
-    yield
-    ray.shutdown()
+    with small_ray():
+        yield
 
 
 class Bench:
