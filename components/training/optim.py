@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,21 @@ from components.training.params import FitParams
 
 # id of a parameter -> factor of its learning rate. A parameter that is missing has 1.
 Factors = Mapping[int, float]
+
+
+def _skip_compiler() -> None:
+    """Let torch's optimizers work without the import of torch's compiler.
+
+    They import it at their first use, so that it leaves these methods alone. That takes 1.3 s of
+    each process that trains, and no optimizer is compiled here.
+    """
+    for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad"):
+        method: Any = inspect.unwrap(getattr(torch.optim.Optimizer, name))
+        # Where torch finds the method as its compiler has wrapped it.
+        method.__dynamo_disable = method
+
+
+_skip_compiler()
 
 
 class Optimizers:
@@ -41,6 +57,7 @@ class Optimizers:
         else:
             self.parts = {"all": _build(self.parameters, factors, params)}
 
+    @torch.no_grad()
     def step(self, learning_rate: float) -> None:
         """Update the weights from averaged and clipped gradients.
 
@@ -50,7 +67,8 @@ class Optimizers:
         for part in self.parts.values():
             for group in part.param_groups:
                 group["lr"] = learning_rate * group["factor"]
-            part.step()
+            # Without torch's wrappers around it, which import the compiler too.
+            inspect.unwrap(type(part).step)(part)
 
     @torch.no_grad()
     def penalize(self) -> None:

@@ -1,4 +1,4 @@
-"""Params are checked before anything heavy is loaded, so that a mistake is told at once. Modules are counted, not seconds."""
+"""Params are checked before anything heavy is loaded, so that a mistake is told at once, and stages import what they use when they use it. Modules are counted, not seconds."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from tests.structure.import_graph import ROOT
 HEAVY = {"torch", "ray", "mlflow", "sklearn", "matplotlib", "pandas", "scipy", "onnxruntime", "dvc"}
 
 LOAD = """
-import json, sys
+import importlib, json, sys
 from pathlib import Path
 from components.orchestration.pipeline_params import load
+from components.orchestration.stage_files import STAGES
 for path in sys.argv[1:]:
     load(Path(path))
+for stage in STAGES:
+    importlib.import_module(f"components.stages.{stage}.stage")
 print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))
 """
 RUN = """
@@ -56,7 +59,7 @@ def command(folder: Path, *words: str) -> tuple[dict[str, object], str]:
     return json.loads(done.stdout.splitlines()[-1]), done.stderr
 
 
-def test_shipped_params_validate_without_heavy_libraries() -> None:
+def test_shipped_params_and_stages_load_without_heavy_libraries() -> None:
     paths = [ROOT / "params.yaml", *ROOT.glob("pipelines/*/params.yaml")]
     done = subprocess.run(
         [sys.executable, "-c", LOAD, *map(str, paths)],

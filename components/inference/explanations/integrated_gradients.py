@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from components.inference.explanations.methods import TOLERANCE
 from components.models.input_layers import InputLayer
 
-# Error of completeness that is small enough, as a share of the change of the score.
-TOLERANCE = 0.01
 # Points of the path. Rows whose error is larger get three times as many, up to the bound.
 _FIRST_POINTS = 16
 _MOST_POINTS = 1296

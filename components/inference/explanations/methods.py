@@ -25,6 +25,9 @@ from components.tasks import base
 
 Method = Literal["exact", "integrated_gradients", "occlusion"]
 Predict = Callable[[Sequence[Any]], Sequence[Any]]
+# Error of integrated gradients that is small enough, as a share of the change of the score. The
+# report reads it without torch, which the module of the gradients imports.
+TOLERANCE = 0.01
 # Most parts of a query. Occlusion asks the model once for each of them.
 _MOST_PARTS = 400
 _MOST_LEFT_OUT = 36

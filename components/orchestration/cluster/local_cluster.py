@@ -35,7 +35,7 @@ from components.orchestration.disk_faults import check_writable
 from components.orchestration.locks import only_one, this_command
 from components.orchestration.processes import Identity, alive, identify, send, wait_until
 
-# Ray starts in 7 s on two idle cores. A busy machine takes many times that.
+# Ray starts in 5 s on two cores. A busy machine takes many times that.
 START_S = 120.0
 _STOP_S = 30.0
 _POLL_S = 0.1

@@ -36,6 +36,7 @@ from components.orchestration.processes import (
     wait_until,
 )
 
+_RAY_START = "components.orchestration.cluster.ray_start"
 _POLL_S = 0.25
 _GRACE_S = 10.0
 # Ray's workers end by themselves when their raylet has ended.
@@ -197,7 +198,7 @@ def launch(temp: Path, store: Sequence[str]) -> subprocess.Popen[bytes]:
         *store,
     ]
     return subprocess.Popen(
-        [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", *options],
+        [sys.executable, "-m", _RAY_START, "start", "--head", "--block", *options],
         # Ray starts `python -m …` in this folder. In another one, a file such as types.py would
         # shadow the module of the standard library.
         cwd=temp,

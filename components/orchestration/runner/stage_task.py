@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from components.orchestration.runner.progress import Watcher
     from components.registry.tracking.runs import Tracker
 
-# Seconds that a stage of `gristmill run` does without MLflow.
-_DEFERRAL_S = 20.0
+# Seconds that a stage of `gristmill run` does without MLflow. Its import alone takes 2 s.
+_DEFERRAL_S = 60.0
 # Characters of Ray's reason in a message.
 _LONGEST = 200
 # Suffixes of the outputs that MLflow gets.

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from components.core.page_templates import environment
-from components.inference.explanations.integrated_gradients import TOLERANCE
 from components.inference.explanations.methods import (
+    TOLERANCE,
     Explanation,
     Explanations,
     Predict,

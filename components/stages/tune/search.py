@@ -14,6 +14,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.air._internal import usage
 from ray.exceptions import RayActorError
 from ray.tune.search import Searcher
 
@@ -176,6 +177,8 @@ def _configure_tune(params: TuneParams, concurrency: int) -> None:
     if params.searcher == "optuna":
         pending = "2"
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = pending
+    # For statistics of its use, which are off, Ray would import MLflow. That takes 1.3 s.
+    usage.tag_callbacks = lambda _: False
     # It warns that the files of the trials are missing.
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
 

@@ -14,8 +14,8 @@ import torch
 
 from components.fields.gram_counts import GramBlock, gram_counts, gram_spans
 from components.fields.image import decode
-from components.inference.explanations.integrated_gradients import TOLERANCE, integrated_gradients
-from components.inference.explanations.methods import explain_queries
+from components.inference.explanations.integrated_gradients import integrated_gradients
+from components.inference.explanations.methods import TOLERANCE, explain_queries
 from components.inference.predictor import load, load_module_and_encoder
 from components.models.convnet.config import ConvNetConfig
 from components.models.convnet.net import ConvNet

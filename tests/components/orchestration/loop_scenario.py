@@ -320,7 +320,7 @@ class Scene(Project):
                         if path.is_file()
                     )
                 )
-            time.sleep(0.1)
+            time.sleep(0.3)
         return time.monotonic() - began
 
     def retrained(self) -> str:

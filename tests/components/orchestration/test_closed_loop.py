@@ -25,7 +25,7 @@ SECTIONS = {
     "clean": {"test_share": 0.2},
     "monitor": {"window": 60, "labels": 60},
     "serve": {
-        "poll_s": 0.3,
+        "poll_s": 1.0,
         "canary": {
             "share": 0.3,
             "requests": 10,

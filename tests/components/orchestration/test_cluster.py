@@ -141,6 +141,19 @@ def test_workers_run_this_tree_and_everything_listens_on_loopback_alone(
     assert after == before and not ray.is_initialized()
 
 
+def test_ray_starts_without_the_parts_that_nobody_uses(running: Record) -> None:
+    lines = [" ".join(psutil.Process(member.pid).cmdline()) for member in family(running.node)]
+    assert any("gcs_server" in line for line in lines)
+    assert not [line for line in lines if "dashboard.py" in line]
+    # `ray start` itself has not imported Ray Serve, which imports pandas.
+    libraries = {library.path for library in psutil.Process(running.node.pid).memory_maps()}
+    assert any("_raylet" in path for path in libraries)
+    assert not [path for path in libraries if "pandas" in path]
+    # And its agent does not look for a dashboard.
+    (log,) = Path(running.temp).glob("r/session_2*/logs/dashboard_agent.log")
+    assert "Loaded" in log.read_text() and "ERROR" not in log.read_text()
+
+
 def surroundings() -> Callable[[], tuple[str, dict[str, str], list[str]]]:
     """A function that travels by value: workers do not see the tests."""
 

@@ -87,7 +87,8 @@ def refused(storage, project):
         print("taken")
 
 root = Path(sys.argv[1])
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+quiet = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **quiet})
 cluster.add_node(num_cpus=1)
 ray.init(address=cluster.address, log_to_driver=False)
 try:

@@ -24,6 +24,7 @@ from components.serving.http.keyring import KEY_VARIABLE, Key, Keyring
 from components.serving.http.messages import ModelInfo
 from components.serving.params import ServeParams
 from components.serving.replicas.deploy import deploy, remove
+from tests.components.small_ray import small_ray
 
 ROOT = Path(__file__).parents[3]
 CLASSES = ["差评", "好评"]
@@ -73,8 +74,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """Ray with two CPUs, of our own."""
-    import ray
-
     folder = tempfile.mkdtemp(prefix="gm")  # short: Ray makes Unix sockets below it
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -87,17 +86,8 @@ def cluster() -> Iterator[None]:
         environment = {
             "env_vars": {"PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
         }
-        ray.init(
-            address="local",
-            num_cpus=2,
-            include_dashboard=False,
-            logging_level="WARNING",
-            log_to_driver=False,
-            runtime_env=environment,
-            _temp_dir=folder,
-        )
-        yield
-        ray.shutdown()
+        with small_ray(runtime_env=environment, temp_dir=folder):
+            yield
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -120,7 +110,7 @@ def options(version: str, **changes: Any) -> dict[str, Any]:
 
 
 class Load:
-    """Asks without a pause from two threads, and notes status and version of each answer."""
+    """Asks from two threads, a hundred times a second, and notes status and version of each answer."""
 
     def __init__(self, url: str) -> None:
         self.url, self.seen, self._stop = url, [], threading.Event()
@@ -133,6 +123,7 @@ class Load:
                     f"{self.url}/v1/predict", json={"inputs": [{"text": "很好"}] * 3}
                 )
                 self.seen.append((answer.status_code, answer.json()["model"]["version"]))
+                self._stop.wait(0.02)
 
     def __enter__(self) -> Load:
         for thread in self._threads:

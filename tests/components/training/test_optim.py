@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,23 @@ def test_optimisers_do_what_torchs_do_and_spare_biases_and_norms_from_decay(name
 
     for mine, other in zip(trained(ours, step), trained(theirs, reference.step), strict=True):
         torch.testing.assert_close(mine, other, atol=1e-6, rtol=1e-5)
+
+
+def test_a_step_does_not_import_the_compiler_of_torch() -> None:
+    code = """
+import sys, torch
+from components.training.optim import Optimizers
+from components.training.params import FitParams
+for name in ("sgd", "adagrad", "rmsprop", "adam", "adamw", "muon"):
+    module = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 1))
+    optimizers = Optimizers(module, FitParams(workers=1, optimizer=name))
+    optimizers.zero()
+    module(torch.ones(2, 3)).sum().backward()
+    optimizers.step(0.1)
+    optimizers.restore(optimizers.state())
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_muon_takes_hidden_matrices_and_adam_the_rest() -> None:

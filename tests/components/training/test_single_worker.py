@@ -20,6 +20,7 @@ from components.core.errors import EnvironmentFault, InputError
 from components.core.job import Journal
 from components.training import ray_fit, single_worker
 from components.training.fit_config import FitConfig
+from tests.components.small_ray import small_ray
 
 
 class Cluster:
@@ -123,23 +124,13 @@ def test_a_real_worker_that_is_killed_goes_on_at_its_last_checkpoint(
 
     spec = spec_of(reviews, tmp_path / "killed", checkpoint_steps=1)
     path = {"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}}
-    ray.init(
-        address="local",
-        num_cpus=1,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        runtime_env=path,
-    )
-    try:
+    with small_ray(cpus=1, runtime_env=path):
         original = single_worker._work
         try:
             single_worker._work = killed_once  # type: ignore[assignment]
             ray_fit.fit_distributed(spec, Journal(tmp_path / "journal.jsonl"))
         finally:
             single_worker._work = original
-    finally:
-        ray.shutdown()
     assert (spec.state / "killed").exists()
     plain = fit(spec_of(reviews, tmp_path / "plain"))
     assert (spec.state / "best.safetensors").read_bytes() == plain.weights.read_bytes()

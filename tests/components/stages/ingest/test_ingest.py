@@ -16,6 +16,7 @@ from PIL import Image
 from components.core.errors import InputError, ParamsError
 from components.core.params import validate
 from components.stages.ingest.params import IngestParams
+from tests.components.small_ray import small_ray
 
 Ingest = Callable[..., Any]  # the fixture of conftest.py
 
@@ -71,17 +72,8 @@ def test_digits_of_scikit_learn_as_png(tmp_path: Path, ingest: Ingest) -> None:
 @pytest.fixture
 def ray_here() -> Iterator[None]:
     """A small Ray of its own."""
-    import ray
-
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}},
-    )
-    yield
-    ray.shutdown()
+    with small_ray(runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}}):
+        yield
 
 
 def _folder(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from components.stages.tune.searchers import asker
 from components.stages.tune.study import MonitoredMetric, Study
 from components.training import micro_batches
 from components.training.fit_config import FitConfig
+from tests.components.small_ray import small_ray
 
 WATCHED = MonitoredMetric("validation_macro_f1", "max")
 
@@ -25,17 +26,8 @@ WATCHED = MonitoredMetric("validation_macro_f1", "max")
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     """A Ray of two CPUs of our own."""
-    import ray
-
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        logging_level="WARNING",
-        log_to_driver=False,
-    )
-    yield
-    ray.shutdown()
+    with small_ray():
+        yield
 
 
 def run(

@@ -24,6 +24,7 @@ from components.stages.tune.study import MonitoredMetric, Study, Trial
 from components.training.fit_config import FitConfig
 from components.training.loop import fit
 from components.training.params import FitParams
+from tests.components.small_ray import small_ray
 
 Report = Callable[[Mapping[str, float]], None]
 WATCHED = MonitoredMetric("validation_f", "max")
@@ -39,17 +40,8 @@ TRAIN = section_model("train", TEXT).model_validate({"architecture": "textcnn"})
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """A Ray of two CPUs of our own."""
-    import ray
-
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        logging_level="WARNING",
-        log_to_driver=False,
-    )
-    yield
-    ray.shutdown()
+    with small_ray():
+        yield
 
 
 def population(**knobs: Any) -> Population:
