@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -29,6 +31,7 @@ class Optimizers:
     """
 
     def __init__(self, module: nn.Module, params: FitParams) -> None:
+        _do_without_compiler()
         self.params = params
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.weights = [p for p in self.parameters if p.ndim >= 2]
@@ -41,6 +44,7 @@ class Optimizers:
         else:
             self.parts = {"all": _build(self.parameters, factors, params)}
 
+    @torch.no_grad()
     def step(self, learning_rate: float) -> None:
         """Update the weights from averaged and clipped gradients.
 
@@ -50,7 +54,8 @@ class Optimizers:
         for part in self.parts.values():
             for group in part.param_groups:
                 group["lr"] = learning_rate * group["factor"]
-            part.step()
+            # What torch wraps around it imports the compiler, see `_do_without_compiler`.
+            inspect.unwrap(type(part).step)(part)
 
     @torch.no_grad()
     def penalize(self) -> None:
@@ -86,6 +91,18 @@ class Optimizers:
             part.load_state_dict(state[name])
             for group, values in zip(part.param_groups, current, strict=True):
                 group.update(values)
+
+
+@cache
+def _do_without_compiler() -> None:
+    """Let the methods of torch's optimizers run without `torch._dynamo`.
+
+    At the first call they import it to exclude themselves from what is compiled. That takes two
+    seconds and 70 MB in each process that trains. Here optimizers run outside of compiled code.
+    """
+    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
+        method = inspect.unwrap(getattr(torch.optim.Optimizer, name))
+        vars(method)["__dynamo_disable"] = method
 
 
 def _groups(

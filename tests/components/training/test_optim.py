@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,31 @@ def test_optimisers_do_what_torchs_do_and_spare_biases_and_norms_from_decay(name
 
     for mine, other in zip(trained(ours, step), trained(theirs, reference.step), strict=True):
         torch.testing.assert_close(mine, other, atol=1e-6, rtol=1e-5)
+
+
+USE_OPTIMIZERS = """
+import sys
+import torch
+from components.training.optim import Optimizers
+from components.training.params import FitParams
+
+for name in ("sgd", "adagrad", "rmsprop", "adam", "adamw"):
+    module = torch.nn.Linear(2, 1)
+    params = FitParams.model_validate({"optimizer": name, "workers": 1, "learning_rate": 0.1})
+    optimizers = Optimizers(module, params)
+    module(torch.ones(3, 2)).sum().backward()
+    optimizers.step(0.1)
+    optimizers.zero()
+    optimizers.restore(optimizers.state())
+print("torch._dynamo" in sys.modules)
+"""
+
+
+def test_optimizers_do_not_import_the_compiler_of_torch() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", USE_OPTIMIZERS], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
 
 
 def test_muon_takes_hidden_matrices_and_adam_the_rest() -> None:
