@@ -120,13 +120,17 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of faults and of clusters, and sort the files of LONG to the front."""
     for item in items:
-        if any(name in item.nodeid for name in CLUSTER):
+        nodeid = item.nodeid
+        if any(name in nodeid for name in CLUSTER):
             item.add_marker("cluster")
-        if any(name in item.nodeid for name in FAULTS):
+        if any(name in nodeid for name in FAULTS):
             item.add_marker("faults")
-    items.sort(
-        key=lambda item: next(
-            (index for index, name in enumerate(LONG) if item.path.as_posix().endswith(name)),
-            len(LONG),
-        )
-    )
+    paths = {item.path for item in items}
+    order = {path: _order_of(path) for path in paths}
+    items.sort(key=lambda item: order[item.path])
+
+
+def _order_of(path: Path) -> int:
+    """Return the index of a file in LONG, or a larger number."""
+    matches = [index for index, name in enumerate(LONG) if path.as_posix().endswith(name)]
+    return min(matches, default=len(LONG))

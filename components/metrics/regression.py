@@ -75,11 +75,11 @@ def relative_gain(
     gain = float(_gains(squares.mean(1)[None])[0])
     rng = np.random.default_rng(seed)
     count = squares.shape[1]
-    sampled = np.empty(resamples)
+    means = np.empty((resamples, 2))
     for number in range(resamples):
         rows = rng.integers(0, count, count)
-        sampled[number] = _gains(squares[:, rows].mean(1)[None])[0]
-    low, high = np.quantile(sampled, [alpha, 1 - alpha], method="nearest")
+        means[number] = squares[:, rows].mean(1)
+    low, high = np.quantile(_gains(means), [alpha, 1 - alpha], method="nearest")
     return gain, float(low), float(high)
 
 

@@ -19,7 +19,7 @@ from components.core.params import nearest, parse_yaml, validate
 from components.orchestration.creation.params_writer import flow
 from components.orchestration.locks import only_one
 from components.orchestration.pipeline_params import load, tree_model
-from components.orchestration.yaml_edits import at_path, replace_section, set_value
+from components.orchestration.yaml_edits import at_path, replace_section, set_values
 from components.tasks import base
 from components.tasks.base import DeclaresPresets, Setting
 
@@ -111,12 +111,13 @@ def with_preset(text: str, name: str, source: str, keep: Collection[str] = ()) -
         before = at_path(values, setting.path)
         if setting.path in keep or before == setting.value:
             continue
-        text = set_value(text, setting.path, flow(setting.value))
         replaced[setting.path] = (before, setting)
         lines.append(
             f"preset {name}: {setting.path}: {flow(before)} -> {flow(setting.value)}  "
             f"({setting.reason})"
         )
+    edits = {path: flow(setting.value) for path, (_, setting) in replaced.items()}
+    text = set_values(text, edits)
     return PresetChange(replace_section(text, _SECTION, _record(name, replaced)), lines)
 
 
@@ -147,11 +148,12 @@ def _without_preset(text: str) -> tuple[str, list[str]]:
     """
     tree = parse_yaml(text.encode(), "params.yaml")
     record = tree.get(_SECTION) or {}
+    edits = {}
     lines = []
     for path, entry in (record.get("replaced") or {}).items():
         if at_path(tree, path) != entry["now"]:
             lines.append(f"{path} stays {flow(at_path(tree, path))}: it was edited")
             continue
-        text = set_value(text, path, flow(entry["before"]))
+        edits[path] = flow(entry["before"])
         lines.append(f"{path}: {flow(entry['now'])} -> {flow(entry['before'])}")
-    return replace_section(text, _SECTION, ""), lines
+    return replace_section(set_values(text, edits), _SECTION, ""), lines

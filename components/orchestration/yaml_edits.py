@@ -18,26 +18,31 @@ def at_path(tree: Any, path: str) -> Any:
     return node
 
 
-def set_value(text: str, path: str, value: str) -> str:
-    """Return a text with another value at a dotted path.
+def set_values(text: str, values: Mapping[str, str]) -> str:
+    """Return a text with other values at dotted paths, of which none is below another.
 
     Args:
         text: a mapping in YAML.
-        path: keys that may be missing; those above them are mappings.
-        value: YAML on one line.
+        values: path -> YAML on one line. Keys of a path may be missing; those above them are
+            mappings.
     """
-    node = _compose(text)
-    keys = path.split(".")
-    for number, key in enumerate(keys):
-        entry = _entry(node, key)
-        if entry is None:
-            return _insert(text, node, keys[number:], value)
-        key_node, node = entry
-    if _is_block(node):
+    root = _compose(text)
+    edits = []
+    missing = []
+    for path, value in values.items():
+        span = _span(root, path)
+        if span is None:
+            missing.append(path)
+        else:
+            edits.append((*span, value))
+    # An edit moves what is behind it, so the last place is the first.
+    for start, end, value in sorted(edits, reverse=True):
         # The first key of a block is on a later line than the key above it.
-        start = key_node.end_mark.index + 1
-        return f"{text[:start]} {value}{text[_end(node) :]}"
-    return f"{text[: node.start_mark.index]}{value}{text[_end(node) :]}"
+        space = " " if text[start - 1] == ":" else ""
+        text = f"{text[:start]}{space}{value}{text[end:]}"
+    for path in missing:
+        text = _insert(text, path.split("."), values[path])
+    return text
 
 
 def replace_section(text: str, key: str, section: str) -> str:
@@ -71,6 +76,18 @@ def _entry(node: Node, key: str) -> tuple[Node, Node] | None:
     return next((pair for pair in node.value if pair[0].value == key), None)
 
 
+def _span(root: Node, path: str) -> tuple[int, int] | None:
+    """Return where the value at a path starts and ends; None where there is none."""
+    node = root
+    for key in path.split("."):
+        entry = _entry(node, key)
+        if entry is None:
+            return None
+        key_node, node = entry
+    start = key_node.end_mark.index + 1 if _is_block(node) else node.start_mark.index
+    return start, _end(node)
+
+
 def _is_block(node: Node) -> bool:
     return isinstance(node, CollectionNode) and not node.flow_style
 
@@ -83,15 +100,24 @@ def _end(node: Node) -> int:
     return _end(last[1] if isinstance(last, tuple) else last)
 
 
-def _insert(text: str, parent: Node, keys: Sequence[str], value: str) -> str:
-    """Return a text with a new first key in a mapping."""
+def _insert(text: str, keys: Sequence[str], value: str) -> str:
+    """Return a text with a value at a path, of which some key is missing.
+
+    The first missing key becomes the first of its mapping.
+    """
+    parent = _compose(text)
+    entry = _entry(parent, keys[0])
+    while entry is not None:
+        parent = entry[1]
+        keys = keys[1:]
+        entry = _entry(parent, keys[0])
     for key in reversed(keys[1:]):
         value = f"{{{key}: {value}}}"
-    entry = f"{keys[0]}: {value}"
+    added = f"{keys[0]}: {value}"
     if not _is_block(parent):
         start = parent.start_mark.index + 1
         separator = ", " if parent.value else ""
-        return f"{text[:start]}{entry}{separator}{text[start:]}"
+        return f"{text[:start]}{added}{separator}{text[start:]}"
     first = parent.value[0][0].start_mark
     start = first.index - first.column
-    return f"{text[:start]}{' ' * first.column}{entry}\n{text[start:]}"
+    return f"{text[:start]}{' ' * first.column}{added}\n{text[start:]}"

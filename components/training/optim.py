@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -15,21 +16,6 @@ from components.training.params import FitParams
 
 # id of a parameter -> factor of its learning rate. A parameter that is missing has 1.
 Factors = Mapping[int, float]
-
-
-def _skip_compiler() -> None:
-    """Let torch's optimizers work without the import of torch's compiler.
-
-    They import it at their first use, so that it leaves these methods alone. That takes 1.3 s of
-    each process that trains, and no optimizer is compiled here.
-    """
-    for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad"):
-        method: Any = inspect.unwrap(getattr(torch.optim.Optimizer, name))
-        # Where torch finds the method as its compiler has wrapped it.
-        method.__dynamo_disable = method
-
-
-_skip_compiler()
 
 
 class Optimizers:
@@ -45,6 +31,7 @@ class Optimizers:
     """
 
     def __init__(self, module: nn.Module, params: FitParams) -> None:
+        _do_without_compiler()
         self.params = params
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.weights = [p for p in self.parameters if p.ndim >= 2]
@@ -67,7 +54,7 @@ class Optimizers:
         for part in self.parts.values():
             for group in part.param_groups:
                 group["lr"] = learning_rate * group["factor"]
-            # Without torch's wrappers around it, which import the compiler too.
+            # What torch wraps around it imports the compiler, see `_do_without_compiler`.
             inspect.unwrap(type(part).step)(part)
 
     @torch.no_grad()
@@ -104,6 +91,18 @@ class Optimizers:
             part.load_state_dict(state[name])
             for group, values in zip(part.param_groups, current, strict=True):
                 group.update(values)
+
+
+@cache
+def _do_without_compiler() -> None:
+    """Let the methods of torch's optimizers run without `torch._dynamo`.
+
+    At the first call they import it to exclude themselves from what is compiled. That takes two
+    seconds and 70 MB in each process that trains. Here optimizers run outside of compiled code.
+    """
+    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
+        method = inspect.unwrap(getattr(torch.optim.Optimizer, name))
+        vars(method)["__dynamo_disable"] = method
 
 
 def _groups(

@@ -37,6 +37,12 @@ def syntax_tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """All nodes of the syntax tree of a file, in the order of `ast.walk`."""
+    return tuple(ast.walk(syntax_tree(path)))
+
+
 @dataclass
 class Module:
     """One file: its definitions, what its names are bound to, and the rest, which runs at import."""

@@ -11,7 +11,7 @@ from components.core.params import read_yaml
 from components.orchestration.runner.resumable_state import cache_code, fit_code
 from components.orchestration.stage_files import STAGES
 from components.tasks import base
-from tests.structure.import_graph import BASE, ROOT, file_of, files, has_code, syntax_tree
+from tests.structure.import_graph import BASE, ROOT, file_of, files, has_code, nodes
 
 TOLD = read_yaml(ROOT / "dvc.yaml")["stages"]
 # Deliberate: how a stage is run at all (CONTRACT.md).
@@ -148,7 +148,7 @@ def test_modules_are_imported_by_name_only_where_this_test_can_follow() -> None:
             continue
         names = (
             node.attr if isinstance(node, ast.Attribute) else node.id
-            for node in ast.walk(syntax_tree(path))
+            for node in nodes(path)
             if isinstance(node, ast.Attribute | ast.Name)
         )
         if {"import_module", "__import__", "exec_module"} & set(names):

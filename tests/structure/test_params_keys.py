@@ -26,7 +26,7 @@ from components.orchestration.pipeline_params import (
 )
 from components.orchestration.stage_files import STAGES
 from components.tasks import base
-from tests.structure.import_graph import ROOT, Walk, reached, syntax_tree
+from tests.structure.import_graph import ROOT, Walk, nodes, reached
 
 FILES = [
     "params.yaml",
@@ -68,11 +68,11 @@ def keys(model: type[BaseModel]) -> set[str]:
     return set(model.model_fields) | below
 
 
-def attributes(nodes: Sequence[ast.AST]) -> set[str]:
+def attributes(read: Sequence[ast.AST]) -> set[str]:
     """Names that are read as `something.name`."""
     return {
         node.attr
-        for node in nodes
+        for node in read
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
     }
 
@@ -97,7 +97,7 @@ def test_each_key_is_read_by_a_stage_that_tracks_its_section(section: str, task:
                     "serving/rollout/canary_check.py",
                     "orchestration/service/registry_watch.py",
                 )
-                for node in ast.walk(syntax_tree(ROOT / "components" / path))
+                for node in nodes(ROOT / "components" / path)
             ]
         )
     if section == "ingest":
@@ -108,7 +108,7 @@ def test_each_key_is_read_by_a_stage_that_tracks_its_section(section: str, task:
             "tasks/shared/encode/tables/text_columns.py",
         ]
         for module in modules:
-            read |= attributes(list(ast.walk(syntax_tree(ROOT / "components" / module))))
+            read |= attributes(nodes(ROOT / "components" / module))
     nets = (
         set(base.models(task).architectures) if section == "train" else set()
     )  # chosen by train.architecture, with getattr
@@ -119,7 +119,7 @@ def test_each_key_is_read_by_a_stage_that_tracks_its_section(section: str, task:
 @pytest.mark.parametrize("model", [Pipeline, Cluster, Retrain])
 def test_each_key_of_the_rest_is_read_by_the_pipelines(model: type[BaseModel]) -> None:
     files = sorted((ROOT / "components" / "orchestration").rglob("*.py"))
-    read = attributes([node for file in files for node in ast.walk(syntax_tree(file))])
+    read = attributes([node for file in files for node in nodes(file)])
     assert set(model.model_fields) <= read
 
 
@@ -129,7 +129,7 @@ def test_each_key_of_monitoring_is_read_where_a_service_is_watched() -> None:
         *(ROOT / "components" / "orchestration" / "drift").glob("*.py"),
         ROOT / "components" / "serving" / "http" / "monitoring_routes.py",
     ]
-    read = attributes([node for file in files for node in ast.walk(syntax_tree(file))])
+    read = attributes([node for file in files for node in nodes(file)])
     assert set(MonitorParams.model_fields) <= read
 
 

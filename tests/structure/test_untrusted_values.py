@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.structure.import_graph import ROOT, syntax_tree
+from tests.structure.import_graph import ROOT, nodes, syntax_tree
 
 PYTHON = sorted(path for path in (ROOT / "components").rglob("*.py"))
 # What anybody who reaches the registry can edit: attributes of versions, models and runs.
@@ -54,11 +54,12 @@ def unvalidated(tree: ast.AST) -> Iterator[int]:
     functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
     for function in functions:
         tainted: set[str] = set()
-        for node in ast.walk(function):
+        inside = list(ast.walk(function))
+        for node in inside:
             if isinstance(node, ast.Assign) and editable(node.value, tainted):
                 names = [each for target in node.targets for each in ast.walk(target)]
                 tainted |= {each.id for each in names if isinstance(each, ast.Name)}
-        for node in ast.walk(function):
+        for node in inside:
             if is_path(node) and editable(node, tainted):
                 yield node.lineno
 
@@ -67,7 +68,7 @@ def places(name: str) -> list[str]:
     """Return where a function of a name is called."""
     found = []
     for path in PYTHON:
-        lines = [node.lineno for node in ast.walk(syntax_tree(path)) if called(node) == name]
+        lines = [node.lineno for node in nodes(path) if called(node) == name]
         found += [f"{path.relative_to(ROOT)}:{line}" for line in lines]
     return found
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
@@ -88,9 +89,14 @@ def code_digest(root: Path, task: str) -> str:
         root: of the project.
         task: its id.
     """
-    trees = []
-    for file in fit_code(root, task):
-        trees.append(ast.dump(ast.parse(file.read_text(encoding="utf-8"))))
+    files = fit_code(root, task)
+    return _syntax_digest(tuple(file.read_text(encoding="utf-8") for file in files))
+
+
+@lru_cache(maxsize=4)
+def _syntax_digest(sources: tuple[str, ...]) -> str:
+    """Return the SHA-256 of the syntax trees of files. All stages that fit ask for the same."""
+    trees = [ast.dump(ast.parse(source)) for source in sources]
     return hashlib.sha256("\n".join(trees).encode()).hexdigest()
 
 

@@ -196,6 +196,19 @@ def test_an_export_traces_no_backward_pass(monkeypatch: pytest.MonkeyPatch) -> N
         export(graph, {"x": np.ones((2, 2), np.float32)})
 
 
+def test_torch_makes_its_table_of_operators_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    def made_again(*_: Any, **__: Any) -> None:
+        raise AssertionError("a second table of operators")
+
+    graph = Graph(torch.nn.Linear(2, 1), {"input": ("batch", 2)}, ["logits"])
+    example = {"input": np.ones((2, 2), np.float32)}
+    first = export(graph, example)
+    monkeypatch.setattr(ONNXRegistry, "_register", made_again)
+    assert export(graph, example) == first
+
+
 def test_an_n_gram_is_the_same_wherever_it_stands_and_has_its_own_row() -> None:
     module = Ngrams(NgramsConfig(n=3, buckets=100_003, width=4), VOCABULARY, 2)
     pairs = torch.cartesian_prod(

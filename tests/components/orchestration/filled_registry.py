@@ -84,8 +84,15 @@ def put(root: Path, seed: int, right: str, gates: list[Gate], **tags: str) -> No
     keep_cases(root, made, cases)
 
 
-def fill(root: Path) -> None:
-    """Make a project with such a registry in a folder that does not exist."""
+def fill(root: Path, store: Path | None = None) -> None:
+    """Make a project with such a registry in a folder that does not exist.
+
+    Args:
+        root: the folder.
+        store: folder with an empty store, which is copied. Without it, MLflow makes one.
+    """
+    if store is not None:
+        shutil.copytree(store, root)
     (root / "components" / "cli").mkdir(parents=True)
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copyfile(ROOT / name, root / name)

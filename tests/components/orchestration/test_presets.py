@@ -17,7 +17,7 @@ from components.orchestration.creation.pipeline_draft import NewOptions
 from components.orchestration.locks import only_one
 from components.orchestration.pipeline_params import SECTIONS, load
 from components.orchestration.presets import preset_names, use_preset, with_preset
-from components.orchestration.yaml_edits import at_path, replace_section, set_value
+from components.orchestration.yaml_edits import at_path, replace_section, set_values
 from components.tasks import base
 from tests.structure.import_graph import ROOT
 
@@ -181,7 +181,14 @@ def test_new_writes_a_preset_but_not_over_what_a_person_sets(tmp_path: Path) -> 
     ],
 )
 def test_an_edit_changes_one_value(text: str, path: str, value: str, expected: str) -> None:
-    assert set_value(text, path, value) == expected
+    assert set_values(text, {path: value}) == expected
+
+
+def test_several_edits_are_those_of_each() -> None:
+    text = "a:\n  b: 1\n  c: 2 # two\nd: 3\n"
+    values = {"d": "30", "a.b": "[1, 2]", "a.c": "null", "a.e": "4", "f.g": "5", "f.h": "6"}
+    expected = "f: {h: 6, g: 5}\na:\n  e: 4\n  b: [1, 2]\n  c: null # two\nd: 30\n"
+    assert set_values(text, values) == expected
 
 
 def test_a_section_is_replaced_wherever_a_person_moved_it() -> None:

@@ -90,10 +90,10 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def filled(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Version 1 is the champion, 2 waits, 3 is refused. Then a webhook is set."""
     root = tmp_path_factory.mktemp("events") / "p"
-    fill(root)
+    fill(root, empty_store)
     assert deliver(root, "default", ReleaseWebhook(url="http://127.0.0.1:9")) == "", (
         "decisions of the time before are not sent"
     )
@@ -332,11 +332,12 @@ def test_a_message_without_a_key_in_the_environment_is_not_sent_unsigned(
 
 
 def test_the_first_version_of_a_pipeline_is_sent(
-    project: Path, receiver: Receiver, tmp_path: Path
+    project: Path, receiver: Receiver, empty_store: Path, tmp_path: Path
 ) -> None:
     """The webhook was set before anything was registered."""
     root = tmp_path / "new"
     shutil.copytree(project, root, ignore=shutil.ignore_patterns("mlflow", "data"))
+    shutil.copytree(empty_store, root, dirs_exist_ok=True)
     send_events(root, load(root / "params.yaml"))
     put(root, 1, "+" * 9, [])
     release(root, "default", 1, [], mode="auto", who="stage", why="gates")

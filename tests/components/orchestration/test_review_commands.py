@@ -31,10 +31,10 @@ WHO = ("--by", "李雷", "--note", "看过了,可以")
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def filled(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made once."""
     root = tmp_path_factory.mktemp("review") / "p"
-    fill(root)
+    fill(root, empty_store)
     return root
 
 

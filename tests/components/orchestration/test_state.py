@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from components.orchestration.retraining import run_record
 from components.orchestration.runner import run, stage_task
 from components.orchestration.runner.resumable_state import (
     clear_others,
+    code_digest,
     discard_leftovers,
     leftovers,
     state_folder,
@@ -62,6 +64,12 @@ def test_more_of_a_search_goes_on_with_its_state_and_another_search_does_not() -
         )
         == len(others) + 2
     )
+
+
+def test_the_code_of_a_fit_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = code_digest(ROOT, "text_classification")
+    monkeypatch.setattr(ast, "parse", lambda _: pytest.fail("parsed again"))
+    assert code_digest(ROOT, "text_classification") == digest
 
 
 def test_fresh_reaches_the_stages_through_dvc(monkeypatch: pytest.MonkeyPatch) -> None:
