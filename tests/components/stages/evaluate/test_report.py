@@ -6,8 +6,9 @@ import itertools
 import json
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,29 @@ def candidate(
     }
 
 
+@cache
+def coverage() -> ReportSection:
+    """The section of answers by their certainty. It is drawn once, and is not to be changed."""
+    return coverage_section(
+        {
+            "curve": [
+                {"coverage": 0.5, "accuracy": 0.95},
+                {"coverage": 1.0, "accuracy": 0.85},
+            ],
+            "shares": [
+                {"stated": 0.05, "threshold": 0.83, "answered": 0.61, "wrong": 0.048},
+                {"stated": 0.01, "threshold": None, "answered": 0.0, "wrong": None},
+            ],
+        }
+    )
+
+
+@cache
+def panels() -> Sequence[ReportPanel]:
+    """The panels of the classes. They are drawn once, and are not to be changed."""
+    return class_panels([[780, 121], [141, 690]], ["差评", "好评"])
+
+
 def reviews() -> ReportData:
     """What the default pipeline could have found."""
     rows = [
@@ -204,20 +228,7 @@ def reviews() -> ReportData:
                 "share_lost": 0.58,
             },
         ],
-        winner_sections=[
-            coverage_section(
-                {
-                    "curve": [
-                        {"coverage": 0.5, "accuracy": 0.95},
-                        {"coverage": 1.0, "accuracy": 0.85},
-                    ],
-                    "shares": [
-                        {"stated": 0.05, "threshold": 0.83, "answered": 0.61, "wrong": 0.048},
-                        {"stated": 0.01, "threshold": None, "answered": 0.0, "wrong": None},
-                    ],
-                }
-            )
-        ],
+        winner_sections=[coverage()],
         quarantine={"too_short": ["好", "!!!", "ok"], "boilerplate": ["此用户没有填写评论内容"]},
         data_panels=rows_by_split(["差评", "好评"], SPLITS),
         lengths={
@@ -227,7 +238,7 @@ def reviews() -> ReportData:
             },
             "percentiles": {"p50": 34, "p90": 84, "p95": 96, "p99": 150},
         },
-        winner_panels=class_panels([[780, 121], [141, 690]], ["差评", "好评"]),
+        winner_panels=panels(),
         curves=curves,
         trials=trials,
         watch="accuracy",
@@ -528,6 +539,8 @@ def test_ordinary_text_is_readable_on_the_page(name: str, tmp_path: Path) -> Non
 
 
 def test_the_same_facts_give_the_same_bytes(pages: tuple[str, str], tmp_path: Path) -> None:
+    for drawn_once in (coverage, panels):
+        drawn_once.cache_clear()
     assert render(tmp_path, reviews()) == pages[0]
 
 
