@@ -75,5 +75,5 @@ def _states_of_tokens(
         columns.append(ids)
         columns += [torch.full_like(ids, token) for token in after]
         rows = torch.stack(columns, dim=1)
-        states.append(teacher.states(rows, torch.ones(rows.shape))[:, len(before)])
+        states.append(teacher.states(rows, torch.ones(rows.shape))[:, len(before)].float())
     return torch.cat(states)

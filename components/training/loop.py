@@ -36,6 +36,7 @@ from components.training.fit_config import FitConfig, FitResult
 from components.training.fsdp import shard
 from components.training.lr_schedule import learning_rate_at
 from components.training.micro_batches import MicroBatches
+from components.training.precision import Precision, resolve
 from components.training.throughput import Throughput
 from components.training.train_step import TrainStep, rank, world
 
@@ -221,7 +222,10 @@ def _initial_module(spec: FitConfig, encoder: base.Encoder) -> torch.nn.Module:
         from components.inference.predictor import load_module
 
         frame = encoder.frame() if isinstance(encoder, base.FramesTokens) else ((), ())
-        take_embeddings(module, load_module(spec.teacher), frame)
+        teacher = load_module(spec.teacher)
+        precision = Precision(resolve(spec.params.precision, teacher), torch.device("cpu"))
+        with precision.context():
+            take_embeddings(module, teacher, frame)
     if spec.mask_share:
         assert isinstance(architecture, base.Pretrains)
         module = architecture.masked(module)
