@@ -22,6 +22,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ SPLITS = ("validation", "test")
 _CALIBRATION_ROWS = 256
 _ROUNDS = 45
 _NOISE = 0.05
-_PRUNED_SHARES = (0.25, 0.5)
+_PRUNED_SHARES = (0.5,)
 
 
 @dataclass(frozen=True)
@@ -162,15 +163,8 @@ def show(points: Mapping[str, Point], ours: Sequence[str]) -> None:
 
 def versions() -> str:
     """Return the versions of the tools."""
-    import nncf
-    import onnxruntime
-    import torch_pruning
-    from onnx_neural_compressor import __version__ as neural_compressor
-
-    return (
-        f"ONNX Runtime {onnxruntime.__version__}, NNCF {nncf.__version__}, "
-        f"neural-compressor {neural_compressor}, Torch-Pruning {torch_pruning.__version__}"
-    )
+    names = ("onnxruntime", "nncf", "onnx-neural-compressor", "torch-pruning")
+    return ", ".join(f"{name} {metadata.version(name)}" for name in names)
 
 
 def peers(graph: bytes, teacher: Path, tokens: Path, params: Any) -> dict[str, bytes]:
