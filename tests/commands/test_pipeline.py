@@ -48,7 +48,7 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Project:
     )
     # All steps, those too that new skips for so few rows, and each as a Ray task.
     every_step = {"train": {**SMALL["train"], "architecture": "textcnn"}}
-    every_step |= {"cluster": {"in_process_rows": 0}, "tune": {**SMALL["tune"], "trials": 1}}
+    every_step |= {"cluster": {"in_process_rows": 0}}
     project.edit("pipelines/reviews/params.yaml", SMALL | every_step)
     return project
 

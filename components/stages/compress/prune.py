@@ -111,7 +111,8 @@ def select(dim: PrunableDim, scores: torch.Tensor, share: float, multiple: int =
         dim: the dimension.
         scores: (units,)
         share: of the units that is cut, 0-1.
-        multiple: elements of the units that stay are the nearest multiple of it, if there are more.
+        multiple: the elements that stay are the nearest multiple of it. A dimension without a cut,
+            or with no more elements than that, is left out.
 
     Returns:
         (units that stay,) indices, ascending.
@@ -120,7 +121,7 @@ def select(dim: PrunableDim, scores: torch.Tensor, share: float, multiple: int =
     # A head, for example, has many elements. A unit has at least as many as its shortest slice.
     elements = min((width for _, _, _, width in dim.slices), default=1)
     step = multiple // math.gcd(multiple, elements)
-    if dim.size > step:
+    if share and dim.size > step:
         stay = max(1, round(stay / step)) * step
     stay = min(max(round(stay), dim.minimum, 1), dim.size)
     return scores.topk(stay).indices.sort().values

@@ -34,6 +34,7 @@ def test_the_strongest_stay_in_their_order(share: float, minimum: int, stay: lis
         (32, 1, 0.3, 16),  # 22 without a multiple
         (64, 1, 0.99, 16),
         (64, 1, 0.05, 64),
+        (20, 1, 0.0, 20),  # nothing is to be cut
         (12, 1, 0.5, 6),  # no more than one multiple: any number
         (12, 32, 0.5, 6),  # heads have 32 elements each
         (12, 8, 0.5, 6),
