@@ -68,7 +68,7 @@ class Cluster(Strict):
     in_process_rows: int = Field(
         1000,
         ge=0,
-        description="Most rows of a stage that runs without Ray (0: all stages use Ray).",
+        description="Most rows of a stage that is no Ray task (0: all stages are).",
     )
 
 

@@ -1,6 +1,7 @@
-"""Run stages on little data in their DVC process, without Ray.
+"""Run stages on little data in their DVC process, without a Ray task.
 
-For a few hundred rows, Ray's start takes longer than the work.
+For a few hundred rows, Ray's start takes longer than the work. The stage `serve` needs Ray for its
+replicas, but no second process that imports MLflow and Ray Serve.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ from components.orchestration.stage_files import STAGES
 _BYTES_PER_ROW = 1000
 # Stages during which Ray starts, because the later stage `serve` needs it.
 _EARLY = ("train", "evaluate")
+# Stages that use Ray, in whichever process they run.
+NEEDS_RAY = ("serve",)
 
 
 def runs_in_process(params: Params, stage: str, data: Path, root: Path) -> bool:
-    """Return whether a stage does without Ray.
+    """Return whether a stage runs in this process, and not as a Ray task.
 
     It depends on params and data alone, and the outputs have the same bytes either way.
 
@@ -40,7 +43,7 @@ def runs_in_process(params: Params, stage: str, data: Path, root: Path) -> bool:
     """
     limit = params.cluster.in_process_rows
     has_cluster = os.environ.get("RAY_ADDRESS") or params.cluster.storage
-    if has_cluster or not limit or stage == "serve":
+    if has_cluster or not limit:
         return False
     sections: Any = params.sections
     if stage == "tune":

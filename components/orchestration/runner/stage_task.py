@@ -77,7 +77,7 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
     from components.orchestration.release_events import send_events
     from components.orchestration.runner.dvc_lock import save_lock
     from components.orchestration.runner.gitignore import check_not_in_git, ignore_outputs
-    from components.orchestration.runner.in_process import runs_in_process
+    from components.orchestration.runner.in_process import NEEDS_RAY, runs_in_process
     from components.orchestration.runner.progress import Watcher
 
     started = time.monotonic()
@@ -117,7 +117,8 @@ def run_stage(root: Path, name: str, params_file: str, fresh: bool = False) -> N
             send_events(root, params)
     keep_only_result(state)
     clear_others(state)
-    call.watcher.done(time.monotonic() - started, result.work_s, _how(earlier, in_process))
+    how = _how(earlier, without_ray=in_process and name not in NEEDS_RAY)
+    call.watcher.done(time.monotonic() - started, result.work_s, how)
 
 
 def _paths(data: Path, names: Mapping[str, str]) -> dict[str, Path]:
@@ -125,12 +126,12 @@ def _paths(data: Path, names: Mapping[str, str]) -> dict[str, Path]:
     return {name: data / path for name, path in names.items()}
 
 
-def _how(earlier: Result | None, in_process: bool) -> str:
+def _how(earlier: Result | None, *, without_ray: bool) -> str:
     """Return how a stage ran, for its last line; "" where nothing is special."""
     if earlier is not None:
         ended = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(earlier.ended))
         return f"computed before: dvc.lock does not name the result of {ended} yet"
-    return "without Ray" if in_process else ""
+    return "without Ray" if without_ray else ""
 
 
 @dataclass(frozen=True)
@@ -339,9 +340,9 @@ def _ray(root: Path, stage: str, in_process: bool) -> Iterator[None]:
     A stage that needs no Ray only begins to start it, for the next stage.
     """
     from components.orchestration.cluster.local_cluster import attached, owner_of_stage
-    from components.orchestration.runner.in_process import start_ray_early
+    from components.orchestration.runner.in_process import NEEDS_RAY, start_ray_early
 
-    if in_process:
+    if in_process and stage not in NEEDS_RAY:
         start_ray_early(stage, root, owner_of_stage())
         yield
         return

@@ -82,6 +82,13 @@ def test_several_workers_and_a_search_need_ray(pipeline: Pipeline) -> None:
     assert not pipeline.alone("compress", train={"workers": 2}, compress=recipes)
     assert pipeline.alone("compress", train={"workers": 1}, compress=recipes)
     assert not pipeline.alone("tune")
+
+
+def test_a_release_of_little_data_needs_no_process_beside_the_replicas(pipeline: Pipeline) -> None:
+    pipeline.rows("clean", 10)
+    assert pipeline.alone("serve")
+    assert not pipeline.alone("serve", limit=0)
+    pipeline.rows("clean", 1001)
     assert not pipeline.alone("serve")
 
 
