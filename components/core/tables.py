@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -91,6 +92,20 @@ def read_table(folder: Path, part: str | None = None, columns: list[str] | None 
         return _empty_table(read_manifest(folder)["schema"], columns)
     tables = [pq.read_table(path, columns=columns, memory_map=True) for path in shards]
     return pa.concat_tables(tables)
+
+
+def sample(table: pa.Table, most: int, seed: int) -> pa.Table:
+    """Return at most so many rows of a table, in their order.
+
+    Args:
+        table: of any rows.
+        most: a table with at most so many rows is returned as it is.
+        seed: of the draw.
+    """
+    if table.num_rows <= most:
+        return table
+    drawn = np.random.default_rng(seed).choice(table.num_rows, most, replace=False)
+    return table.take(pa.array(np.sort(drawn)))
 
 
 def _empty_table(schema: Mapping[str, str], columns: list[str] | None) -> pa.Table:

@@ -56,6 +56,10 @@ SIGNS = "".join(
     character for character in map(chr, _SIGNED_CODES) if unicodedata.category(character)[0] == "M"
 )
 _STARTS = [start for start, _, _ in _BLOCKS]
+# Name of a script -> a sign that stands for its letters, and the other way round.
+_SCRIPT_NAMES = sorted({OTHER, *(name for _, _, name in _BLOCKS)})
+_SIGN_OF = {name: chr(ord("a") + number) for number, name in enumerate(_SCRIPT_NAMES)}
+_NAME_OF = {sign: name for name, sign in _SIGN_OF.items()}
 # Japanese mixes kana with Han characters. Chinese has almost no kana.
 _JAPANESE = 0.2
 
@@ -71,9 +75,25 @@ def script_of(char: str) -> str:
     return name if code <= end else OTHER
 
 
+class _ScriptSigns(dict[int, str | None]):
+    """Table for `str.translate` from letters to one sign for each script.
+
+    Other characters are dropped. The table fills itself on use.
+    """
+
+    def __missing__(self, code: int) -> str | None:
+        char = chr(code)
+        self[code] = _SIGN_OF[script_of(char)] if char.isalpha() else None
+        return self[code]
+
+
+_SCRIPT_SIGNS = _ScriptSigns()
+
+
 def main_script(text: str) -> str:
     """Return the script of most letters of a text, or "other" if there are no letters."""
-    counts = Counter(script_of(char) for char in text if char.isalpha())
+    signs = text.translate(_SCRIPT_SIGNS)
+    counts = Counter({_NAME_OF[sign]: signs.count(sign) for sign in set(signs)})
     if not counts:
         return OTHER
     if counts["kana"] >= _JAPANESE * (counts["kana"] + counts["han"]) > 0:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from components.core import escaping
+from components.core.sorted_arrays import distinct
 from components.fields.base import Change, Reject, Summary
 from components.fields.markup import without_tags
 from components.fields.scripts import SIGNS, main_script
@@ -33,7 +34,10 @@ _PASSES = 12
 # 1 - (1 - 0.8^4)^32 > 0.9999.
 _BANDS = 32
 _ROWS = 4
+_PRIME_BITS = np.uint64(61)
 _PRIME = np.uint64((1 << 61) - 1)
+# Their hashes fit the fast caches of a processor.
+_GRAMS_AT_ONCE = 128
 _HASHES = np.random.default_rng(20261122).integers(
     1, 1 << 31, size=(2, _BANDS * _ROWS), dtype=np.uint64
 )
@@ -107,6 +111,8 @@ def comparable(text: str) -> str:
     return "".join(parts)
 
 
+# A row's text is checked, hashed and compared in a row.
+@lru_cache(maxsize=256)
 def _content(text: str) -> str:
     """Return the letters, digits, combining signs and symbols of a text.
 
@@ -122,9 +128,16 @@ def _has_content(text: str, least: int) -> bool:
     One emoji or emoticon is enough.
     """
     content = _content(text)
-    if _EMOTICON.search(text) or any(unicodedata.category(char) == "So" for char in content):
+    left = least
+    # Nearly every text has enough of them in its first characters.
+    for char in content:
+        if unicodedata.category(char)[0] in "LNM":
+            left -= 1
+            if left <= 0:
+                return True
+    if least <= 0 or _EMOTICON.search(text):
         return True
-    return sum(unicodedata.category(char)[0] in "LNM" for char in content) >= least
+    return any(unicodedata.category(char) == "So" for char in content)
 
 
 def _readable(text: str) -> tuple[str, int]:
@@ -197,14 +210,34 @@ def _fully_cleaned(value: str) -> tuple[str, int]:
 
 # A text is compared with several others in a row.
 @lru_cache(maxsize=256)
-def _grams(value: str) -> frozenset[int]:
-    """Return the character 3-grams of a text's content, as numbers."""
+def _grams(value: str) -> NDArray[np.uint64]:
+    """Return the different character 3-grams (grams,) of a text's content, in ascending order."""
+    return distinct(_gram_codes(value))
+
+
+def _gram_codes(value: str) -> NDArray[np.uint64]:
+    """Return the character 3-grams (grams,) of a text's content, as numbers."""
     content = _content(value) or comparable(value)
     codes = np.frombuffer(content.encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
     if len(codes) <= _GRAM:
         codes = np.pad(codes, (0, _GRAM - len(codes) + 1))
-    grams = codes[:-2] * np.uint64(1 << 42) ^ codes[1:-1] * np.uint64(1 << 21) ^ codes[2:]
-    return frozenset(grams.tolist())
+    grams: NDArray[np.uint64] = (
+        codes[:-2] * np.uint64(1 << 42) ^ codes[1:-1] * np.uint64(1 << 21) ^ codes[2:]
+    )
+    return grams
+
+
+def _modulo_prime(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return the remainders of numbers divided by `_PRIME`, in place.
+
+    The prime is 2^61 - 1, so the bits above the lower 61 are added to these. What is then less
+    than the prime becomes a large number when the prime is subtracted.
+    """
+    above = numbers >> _PRIME_BITS
+    numbers &= _PRIME
+    numbers += above
+    np.minimum(numbers, numbers - _PRIME, out=numbers)
+    return numbers
 
 
 class Text:
@@ -287,10 +320,16 @@ class Text:
 
     def lsh_bands(self, value: Any) -> NDArray[np.uint64] | None:
         """Return MinHash bands (32,) over character 3-grams (Broder 1997)."""
-        grams = np.fromiter(_grams(value), dtype=np.uint64)
-        # (grams, hashes). The products wrap around, which is as good for hashing.
-        hashed = (grams[:, None] * _HASHES[0] + _HASHES[1]) % _PRIME
-        bands = hashed.min(axis=0).reshape(_BANDS, _ROWS)
+        # A gram that occurs twice has the same hashes, and so the same least ones.
+        grams = _gram_codes(value)
+        least = np.full(_BANDS * _ROWS, _PRIME)
+        for start in range(0, len(grams), _GRAMS_AT_ONCE):
+            part = grams[start : start + _GRAMS_AT_ONCE, None]
+            # (grams, hashes). The products wrap around, which is as good for hashing.
+            hashed = part * _HASHES[0]
+            hashed += _HASHES[1]
+            np.minimum(least, _modulo_prime(hashed).min(axis=0), out=least)
+        bands = least.reshape(_BANDS, _ROWS)
         mixed = np.zeros(_BANDS, dtype=np.uint64)
         for row in range(_ROWS):
             mixed = mixed * np.uint64(1_000_003) + bands[:, row]
@@ -300,7 +339,9 @@ class Text:
         """Return the Jaccard similarity of the character 3-grams."""
         first = _grams(a)
         second = _grams(b)
-        return len(first & second) / len(first | second)
+        merged = np.sort(np.concatenate([first, second]))
+        shared = int(np.count_nonzero(merged[1:] == merged[:-1]))
+        return shared / (len(merged) - shared)
 
     def profile(self, value: Any) -> Mapping[str, float | str]:
         """Return the length in characters and the main script."""

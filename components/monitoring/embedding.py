@@ -47,7 +47,8 @@ def learn(vectors: Sequence[NDArray[np.float32]]) -> tuple[dict[str, Any], list[
     space = _space(strongest, strength[::-1][:COMPONENTS])
     if not space:
         return space, []
-    return space, [Space(space).at(vectors[row]) for row in described]
+    place = Space(space).at
+    return space, [place(vectors[row]) for row in described]
 
 
 def learn_words(rows: Sequence[NDArray[np.int64]]) -> tuple[dict[str, Any], list[Point]]:
@@ -63,10 +64,10 @@ def learn_words(rows: Sequence[NDArray[np.int64]]) -> tuple[dict[str, Any], list
     """
     if len(rows) < _MIN_ROWS:
         return {}, []
-    from scipy.sparse import csr_array, vstack
+    from scipy.sparse import csr_array
     from scipy.sparse.linalg import svds
 
-    texts = vstack([csr_array(words(hashes)) for hashes in rows], format="csr")
+    texts = csr_array(_sparse_words(rows), shape=(len(rows), _BUCKETS))
     learning, described = _halves(len(rows), len(rows))
     document_counts = (texts[learning] > 0).sum(axis=0)
     weight = np.log((1 + len(learning)) / (1 + document_counts))
@@ -78,7 +79,8 @@ def learn_words(rows: Sequence[NDArray[np.int64]]) -> tuple[dict[str, Any], list
     space = _space(axes[::-1].T * weight[:, None], strength[::-1])
     if not space:
         return space, []
-    return space, [Space(space).at(words(rows[row])) for row in described]
+    place = Space(space).at
+    return space, [place(words(rows[row])) for row in described]
 
 
 def words(hashes: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -93,6 +95,23 @@ def words(hashes: NDArray[np.int64]) -> NDArray[np.float32]:
     scaled = counts / max(1.0, len(hashes)) ** 0.5
     vector: NDArray[np.float32] = scaled.astype(np.float32)
     return vector
+
+
+def _sparse_words(
+    rows: Sequence[NDArray[np.int64]],
+) -> tuple[NDArray[np.float32], tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Return the vectors of texts, as `words` gives them: values, and their rows and buckets.
+
+    Args:
+        rows: of each text the hashes of its different words.
+    """
+    sizes = np.array([len(hashes) for hashes in rows])
+    text_of_word = np.repeat(np.arange(len(rows)), sizes)
+    buckets = np.concatenate(rows) % _BUCKETS
+    pairs, counts = np.unique(text_of_word * _BUCKETS + buckets, return_counts=True)
+    texts, buckets = np.divmod(pairs, _BUCKETS)
+    scaled = counts / np.maximum(1.0, sizes[texts]) ** 0.5
+    return scaled.astype(np.float32), (texts, buckets)
 
 
 def _halves(rows: int, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from components.core.sorted_arrays import distinct
 from components.fields.base import Field, Reject
 from components.metrics.distributions import names, numbers
 from components.monitoring import embedding, word_rarity
@@ -87,7 +88,10 @@ def _describe_column(
         distributions[f"{column}.{key}"] = _distribution(values_of_key)
     pieces = [set(field.pieces(value)) for value in values]
     counts = _count_rows_with(pieces)
-    hashes = [_hashes(row_pieces) for row_pieces in pieces]
+    hash_of = dict(zip(counts, _hashes(counts).tolist(), strict=True))
+    hashes = []
+    for row_pieces in pieces:
+        hashes.append(np.array([hash_of[piece] for piece in row_pieces], dtype=np.int64))
     if counts:
         axes, points = embedding.learn_words(hashes)
     else:
@@ -116,13 +120,15 @@ def _describe_pieces(
     """
     rows = profile["rows"]
     distributions = profile["fields"]
-    seen = np.zeros(1 << _BITS, dtype=np.int64)
-    for row_hashes in hashes:
-        seen[np.unique(row_hashes)] += 1
+    flat = np.concatenate(hashes)
+    sizes = np.array([len(row_hashes) for row_hashes in hashes])
+    text_of_piece = np.repeat(np.arange(len(hashes)), sizes)
+    pairs = distinct((text_of_piece << _BITS) + flat)
+    seen = np.bincount(pairs & ((1 << _BITS) - 1), minlength=1 << _BITS)
     known = np.packbits(seen >= _SEEN)
     profile["known"][column] = base64.b64encode(known.tobytes()).decode()
-    unknown = [_share(seen[row_hashes] <= _SEEN) for row_hashes in hashes]
-    distributions[f"{column}.unknown"] = numbers(unknown)
+    unknown = np.bincount(text_of_piece, seen[flat] <= _SEEN, len(hashes))
+    distributions[f"{column}.unknown"] = numbers((unknown / np.maximum(sizes, 1)).tolist())
     profile["rarity"][column], rarities = word_rarity.learn(hashes)
     distributions[f"{column}.rarity"] = numbers(rarities)
     common = [piece for piece, count in counts.items() if count >= _COMMON * rows]

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from components.core.sorted_arrays import distinct
+
 # buckets of words: the last bits of their hashes
 _BUCKETS = 1 << 14
 _DIGITS = 3
@@ -32,7 +34,7 @@ def learn(rows: Sequence[NDArray[np.int64]]) -> tuple[dict[str, Any], list[float
     """
     text_of_word = np.repeat(np.arange(len(rows)), [len(hashes) for hashes in rows])
     buckets = np.concatenate(rows) % _BUCKETS
-    pairs = np.unique(text_of_word * _BUCKETS + buckets)
+    pairs = distinct(text_of_word * _BUCKETS + buckets)
     document_counts = np.bincount(pairs % _BUCKETS, minlength=_BUCKETS)
     step = float(np.log(1 + len(rows))) / 255
 

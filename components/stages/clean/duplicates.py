@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from components.core.sorted_arrays import distinct
+
 STAYS = 0
 DUPLICATE = 1
 CONFLICTING = 2
@@ -216,7 +218,7 @@ def lsh_pairs(
     for name, (rows, bands) in signatures.items():
         pairs, shared = _candidates(rows, bands, count)
         fresh = ~np.isin(pairs, seen, assume_unique=True)
-        seen = np.union1d(pairs, seen)
+        seen = distinct(np.concatenate([pairs, seen]))
         partners = _ranked(pairs[fresh], shared[fresh], count)
         confirmed += _confirm(name, partners, similar, clusters)
     return confirmed

@@ -71,7 +71,7 @@ class SimilarityCache:
 
     def _read_value(self, column: str, position: int) -> Any:
         """Return the cleaned value at a position."""
-        return self._rows.values(column, self._kept[[position]])[0].as_py()
+        return self._rows.value(column, int(self._kept[position]))
 
     def save(self) -> None:
         """Write the similarities that were used, for the next run."""

@@ -109,6 +109,15 @@ class UniqueRows:
             chunks.append(column.take(chunk).cast(kind))
         return pa.chunked_array(chunks, kind)
 
+    def value(self, name: str, row: int) -> Any:
+        """Return the cleaned value of one raw row.
+
+        Args:
+            name: of an input column.
+            row: raw row.
+        """
+        return _whole(self.contents[f"value.{name}"])[int(self.content_of[row])].as_py()
+
     def changes(self, rows: Rows) -> Iterator[tuple[str, int]]:
         """Yield what cleaning took from contents, as JSON, and how many of some raw rows have it.
 

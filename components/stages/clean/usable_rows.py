@@ -93,6 +93,15 @@ class Usable:
         """
         return self.unique_rows.values(name, self.raw_rows[rows], self.schema_type(name))
 
+    def value(self, name: str, row: int) -> Any:
+        """Return the cleaned value of an input column for one row.
+
+        Args:
+            name: of the column.
+            row: row number.
+        """
+        return self.unique_rows.value(name, int(self.raw_rows[row]))
+
     def changes(self) -> Iterator[tuple[str, int]]:
         """Yield what cleaning took from the rows (see `UniqueRows.changes`)."""
         return self.unique_rows.changes(np.concatenate([self.raw_rows, self.unlabeled_rows]))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +20,7 @@ from components.core.errors import InputError, ParamsError
 from components.core.files import to_json
 from components.core.params import Strict
 from components.core.pretrained_files import CONFIG, TOKENIZER, digest, files_of
+from components.core.tables import sample
 from components.fields.base import Summary
 from components.fields.text import Text, Title
 from components.tasks.base import NO_INPUTS, Arrays, TargetInfo
@@ -27,6 +28,8 @@ from components.tasks.text_classification.schema import MASK, TextClean
 
 PAD, UNKNOWN = "[PAD]", "[UNK]"
 _INPUTS = ("text", "title")
+# Rows by which a vocabulary is trained. More change only which of its rarest tokens it has.
+_VOCABULARY_ROWS = 100_000
 
 
 class TextTokenize(Strict):
@@ -275,11 +278,9 @@ class TextEncoding:
             clean_text=False, handle_chinese_chars=True, strip_accents=False, lowercase=True
         )
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        texts: list[str] = []
-        for batch in rows:
-            names = [name for name in _INPUTS if name in batch.schema.names]
-            texts += _with_titles({name: batch.column(name).to_pylist() for name in names})
-        alphabet = _alphabet(texts, tokenizer.normalizer, options.vocabulary_size * 3 // 4)
+        batches = sample(pa.Table.from_batches(rows), _VOCABULARY_ROWS, seed=0).to_batches()
+        size = options.vocabulary_size * 3 // 4
+        alphabet = _alphabet(_texts_of_batches(batches), tokenizer.normalizer, size)
         trainer = trainers.BpeTrainer(
             vocab_size=options.vocabulary_size,
             min_frequency=options.min_frequency,
@@ -288,7 +289,7 @@ class TextEncoding:
             limit_alphabet=len(alphabet),
             show_progress=False,
         )
-        tokenizer.train_from_iterator(texts, trainer)
+        tokenizer.train_from_iterator(_texts_of_batches(batches), trainer)
         metadata = {
             "classes": list(targets["classes"]),
             "max_length": options.max_length,
@@ -376,15 +377,32 @@ class TextEncoding:
         )
 
 
-def _alphabet(texts: Sequence[str], normalizer: Any, size: int) -> list[str]:
+def _texts_of_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[str]:
+    """Yield the texts of rows, each with its title."""
+    for batch in batches:
+        names = [name for name in _INPUTS if name in batch.schema.names]
+        yield from _with_titles({name: batch.column(name).to_pylist() for name in names})
+
+
+def _alphabet(texts: Iterable[str], normalizer: Any, size: int) -> list[str]:
     """Return the most frequent characters of normalized texts, at most `size`.
 
     The trainer itself would cut a large alphabet by frequency too, but the order of ties would
     depend on a hash map.
+
+    Args:
+        texts: of the rows.
+        normalizer: of the tokenizer. What it makes of a character depends on nothing else.
+        size: most characters.
     """
-    counts: Counter[str] = Counter()
+    raw_counts: Counter[str] = Counter()
     for text in texts:
-        counts.update(char for char in normalizer.normalize_str(text) if not char.isspace())
+        raw_counts.update(text)
+    counts: Counter[str] = Counter()
+    for raw, count in raw_counts.items():
+        for char in normalizer.normalize_str(raw):
+            if not char.isspace():
+                counts[char] += count
     return sorted(counts, key=lambda char: (-counts[char], char))[:size]
 
 

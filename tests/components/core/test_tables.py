@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from components.core.errors import InputError
-from components.core.tables import MANIFEST, read_manifest, read_table, write_table
+from components.core.tables import MANIFEST, read_manifest, read_table, sample, write_table
 
 ROWS = pa.table(
     {
@@ -90,3 +90,11 @@ def test_an_empty_part_can_be_joined_to_one_with_rows(table: Path) -> None:
     empty = read_table(table, "validation", columns)
     assert empty.num_rows == 0
     assert pa.concat_tables([read_table(table, "train", columns), empty]).num_rows == 5
+
+
+def test_a_sample_is_drawn_by_its_seed_and_keeps_the_order() -> None:
+    table = pa.table({"n": range(1000)})
+    drawn = [sample(table, 100, seed)["n"].to_pylist() for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] == sorted(set(drawn[0])) != drawn[2]
+    assert len(drawn[0]) == 100
+    assert sample(table, 1000, 1) is table

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from components.fields import text
 from components.fields.base import Change, Reject, Summary
 from components.fields.markup import without_tags
 from components.fields.scripts import main_script
@@ -351,6 +352,27 @@ def test_near_duplicates_share_a_band_and_strangers_do_not() -> None:
     assert sum(bool((one == two).any()) for one, two in signatures) >= 199
     strangers = [bool((signatures[i][0] == signatures[i + 2][0]).any()) for i in range(198)]
     assert sum(strangers) == 0
+
+
+@pytest.mark.parametrize("length", [1, 3, 70, 128, 129, 5000])
+def test_signatures_are_least_remainders_of_hashes_of_all_grams(length: int) -> None:
+    letters = np.random.default_rng(length).choice(list("abcdefgh很好酒店"), length)
+    codes = [ord(letter) for letter in letters] + [0] * max(0, 4 - length)
+    wrap, bands = 1 << 64, []
+    multipliers, offsets = text._HASHES.tolist()
+    for multiplier, offset in zip(multipliers, offsets, strict=True):
+        remainders = []
+        for a, b, c in zip(codes, codes[1:], codes[2:], strict=False):
+            gram = (a << 42) ^ (b << 21) ^ c
+            remainders.append((gram * multiplier + offset) % wrap % (2**61 - 1))
+        bands.append(min(remainders))
+    expected = []
+    for start in range(0, len(bands), text._ROWS):
+        mixed = 0
+        for least in bands[start : start + text._ROWS]:
+            mixed = (mixed * 1_000_003 + least) % wrap
+        expected.append(mixed)
+    assert np.asarray(Text().lsh_bands("".join(letters))).tolist() == expected
 
 
 def test_a_signature_is_of_the_content_not_of_its_dress() -> None:

