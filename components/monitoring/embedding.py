@@ -63,10 +63,9 @@ def learn_words(rows: Sequence[NDArray[np.int64]]) -> tuple[dict[str, Any], list
     """
     if len(rows) < _MIN_ROWS:
         return {}, []
-    from scipy.sparse import csr_array, vstack
     from scipy.sparse.linalg import svds
 
-    texts = vstack([csr_array(words(hashes)) for hashes in rows], format="csr")
+    texts = _sparse_words(rows)
     learning, described = _halves(len(rows), len(rows))
     document_counts = (texts[learning] > 0).sum(axis=0)
     weight = np.log((1 + len(learning)) / (1 + document_counts))
@@ -93,6 +92,27 @@ def words(hashes: NDArray[np.int64]) -> NDArray[np.float32]:
     scaled = counts / max(1.0, len(hashes)) ** 0.5
     vector: NDArray[np.float32] = scaled.astype(np.float32)
     return vector
+
+
+def _sparse_words(rows: Sequence[NDArray[np.int64]]) -> Any:
+    """Return the vectors (n, _BUCKETS) of texts as `words` computes them, without their zeros.
+
+    Returns:
+        A `csr_array`.
+    """
+    from scipy.sparse import csr_array
+
+    columns = []
+    values = []
+    for hashes in rows:
+        vector = words(hashes)
+        present = np.flatnonzero(vector)
+        columns.append(present)
+        values.append(vector[present])
+    starts = np.cumsum([0, *map(len, columns)], dtype=np.int32)
+    places = np.concatenate(columns).astype(np.int32)
+    parts = (np.concatenate(values), places, starts)
+    return csr_array(parts, shape=(len(rows), _BUCKETS))
 
 
 def _halves(rows: int, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
