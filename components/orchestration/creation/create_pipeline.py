@@ -9,7 +9,7 @@ from typing import Any
 
 from components.core.errors import GristmillError, InputError, ParamsError
 from components.core.escaping import one_line
-from components.core.params import validate
+from components.core.params import parse_yaml, validate
 from components.orchestration.creation import preview
 from components.orchestration.creation.clean_preview import (
     DryClean,
@@ -650,8 +650,6 @@ def _text(draft: PipelineDraft, params: ParamsDraft) -> str:
     Raises:
         RuntimeError: the text would not give the same params when it is read.
     """
-    from ruamel.yaml import YAML
-
     tree = _complete(params)
     name = draft.name
     file = f"pipelines/{name}/params.yaml"
@@ -663,6 +661,7 @@ def _text(draft: PipelineDraft, params: ParamsDraft) -> str:
         f"dvc exp run -S '{file}:train.epochs=2' pipelines/{name}/dvc.yaml",
     ]
     text = render(tree, params.reasons, base.defaults(draft.task).descriptions, header)
-    if YAML(typ="safe", pure=True).load(text) != tree:
+    # The check of the written folder reads the same text, which is parsed once.
+    if parse_yaml(text.encode("utf-8"), file) != tree:
         raise RuntimeError(f"pipelines/{name}/params.yaml would not read as it was meant")
     return text

@@ -283,7 +283,9 @@ def _scan_unit(unit: Unit, wanted: Layout, rows: int, result: SourceColumns) -> 
             result.examples.append(values)
         for name, value in values.items():
             names[name] = None
-            column = result.columns.setdefault(name, ColumnSample(name))
+            column = result.columns.get(name)
+            if column is None:
+                column = result.columns[name] = ColumnSample(name)
             column.add(value)
             if pictures and pictures.matches(value):
                 column.pictures += 1

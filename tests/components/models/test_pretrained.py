@@ -261,7 +261,9 @@ FRESH = """
 import json, sys
 from pathlib import Path
 import torch
+from components.core.garbage import collect_rarely
 from components.inference.predictor import load_module
+collect_rarely()
 inputs = {key: torch.tensor(value) for key, value in json.loads(sys.argv[2]).items()}
 with torch.no_grad():
     print(json.dumps(load_module(Path(sys.argv[1]))(**inputs).tolist()))

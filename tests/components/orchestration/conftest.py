@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -20,3 +22,17 @@ def no_token(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
     for module in (connection, local_cluster):
         monkeypatch.setattr(module, "connected", refuse)
+
+
+@pytest.fixture(scope="module")
+def one_child() -> Iterator[None]:
+    """Let all exports of a file ask their champions in one child process, which imports torch once.
+
+    `test_serve_stage.py` and the tests of commands start a child for each call.
+    """
+    from components.core import sandbox
+    from components.inference.predictor import first_answers
+
+    with sandbox.SandboxedCall(first_answers) as child, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sandbox, "SandboxedCall", lambda _: nullcontext(child))
+        yield

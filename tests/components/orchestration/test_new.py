@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from new_checkout import make_checkout
 from PIL import Image
+from ruamel.yaml import YAML
 
 from components.core.errors import GristmillError
 from components.core.params import read_yaml
@@ -110,6 +111,21 @@ def test_writes_params_of_its_own_and_an_equal_dvc_yaml(root: Path, tmp_path: Pa
     for part in parts:
         assert part in preview
     assert sorted(path.name for path in (root / "pipelines").iterdir()) == ["digits", "mine"]
+
+
+def test_the_written_params_are_parsed_once(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = []
+    original = YAML.load
+
+    def recorded(self: YAML, text: Any) -> Any:
+        parsed.append(text)
+        return original(self, text)
+
+    monkeypatch.setattr(YAML, "load", recorded)
+    create(root, "once", TEXT, table(tmp_path / "a.csv", ["text", "label"], reviews()))
+    assert parsed.count((root / "pipelines/once/params.yaml").read_text(encoding="utf-8")) == 1
 
 
 def test_the_params_hold_every_key_and_no_comment_of_another_pipeline(

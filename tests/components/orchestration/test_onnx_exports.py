@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from components.serving.http.app import build_app
 from tests.components.training.small_bundles import CLASSES, numpy_bundle, onnx_bundle
 from tests.structure.import_graph import ROOT
 
+pytestmark = pytest.mark.usefixtures("one_child")
 TABLE = "tabular_classification"
 HEAVY = (
     *("torch", "ray", "mlflow", "dvc", "sklearn", "pandas", "matplotlib", "onnx", "onnxscript"),
@@ -42,12 +43,13 @@ from pathlib import Path
 import components.cli.main
 from components.orchestration.service.bundle_service import open_bundle
 from components.serving.http.app import build_app
-folder, query = sys.argv[1:]
-predictor, model = open_bundle(Path(folder), None)
-build_app(predictor, model).openapi()
-question = predictor.evaluator.Query.model_validate_json(query)
-answer = predictor.predict([question])[0].model_dump(mode="json")
-print(json.dumps([answer, sorted({name.partition(".")[0] for name in sys.modules})]))
+answers = []
+for folder, query in json.loads(sys.argv[1]):
+    predictor, model = open_bundle(Path(folder), None)
+    build_app(predictor, model).openapi()
+    question = predictor.evaluator.Query.model_validate(query)
+    answers.append(predictor.predict([question])[0].model_dump(mode="json"))
+print(json.dumps([answers, sorted({name.partition(".")[0] for name in sys.modules})]))
 """
 BLOCK = """
 import sys
@@ -286,41 +288,53 @@ def test_an_export_answers_as_the_champion(kind: str, request: pytest.FixtureReq
     assert [response.status_code for response in absent] == [404, 404, 404]
 
 
-@pytest.mark.parametrize("make", [numpy_bundle, onnx_bundle])
-def test_an_answer_imports_nothing_of_the_pipeline(
-    make: Callable[[Path], Path], tmp_path: Path
-) -> None:
-    answer, modules = run_answer("", make(tmp_path / "bundle"), {"text": "酒店 hotel lovely"})
-    assert answer["label"] in CLASSES
+def test_an_answer_imports_nothing_of_the_pipeline(tmp_path: Path) -> None:
+    query = {"text": "酒店 hotel lovely"}
+    cases = [(make(tmp_path / make.__name__), query) for make in (numpy_bundle, onnx_bundle)]
+    answers, modules = run_answers("", cases)
+    assert len(answers) == 2
+    assert {answer["label"] for answer in answers} <= set(CLASSES)
     assert "fastapi" in modules
     assert set(modules).isdisjoint(HEAVY)
 
 
-@pytest.mark.parametrize("kind", ["texts", "images", "tables", "trees"])
-def test_the_base_dependencies_are_enough(kind: str, request: pytest.FixtureRequest) -> None:
-    export = request.getfixturevalue(kind)
-    folder: Path = export if kind == "trees" else export.folder
-    query: Any = {"size": 0.9, "city": "Bonn"}
-    if kind != "trees":
-        query = json.loads((folder / CHECKS).read_text(encoding="utf-8"))["cases"][0]["query"]
+def test_the_base_dependencies_are_enough(
+    texts: OnnxExport, images: OnnxExport, tables: OnnxExport, trees: Path
+) -> None:
+    cases: list[tuple[Path, Any]] = [(trees, {"size": 0.9, "city": "Bonn"})]
+    for folder in (texts.folder, images.folder, tables.folder):
+        checks = json.loads((folder / CHECKS).read_text(encoding="utf-8"))
+        cases.append((folder, checks["cases"][0]["query"]))
     names = modules_beyond_base()
     assert {"torch", "ray", "sklearn"} <= set(names)
-    answer, _ = run_answer(BLOCK.format(names=names), folder, query)
-    assert answer["label"] in CLASSES
+    answers, _ = run_answers(BLOCK.format(names=names), cases)
+    assert len(answers) == 4
+    assert {answer["label"] for answer in answers} <= set(CLASSES)
 
 
-def run_answer(before: str, folder: Path, query: Any) -> tuple[dict[str, Any], list[str]]:
-    """Answer a query in a new process. Return the answer, and the modules that were imported."""
+def run_answers(
+    before: str, cases: Sequence[tuple[Path, Any]]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Answer a query with each bundle in a new process.
+
+    Args:
+        before: code that runs first.
+        cases: folders of bundles, each with a query.
+
+    Returns:
+        The answers, and the modules that were imported.
+    """
+    asked = [(str(folder), query) for folder, query in cases]
     done = subprocess.run(
-        [sys.executable, "-c", before + ANSWER, str(folder), json.dumps(query)],
+        [sys.executable, "-c", before + ANSWER, json.dumps(asked)],
         capture_output=True,
         text=True,
         cwd=ROOT,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    answer, modules = json.loads(done.stdout)
-    return answer, modules
+    answers, modules = json.loads(done.stdout)
+    return answers, modules
 
 
 def base_dependencies() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar, cast
 
 from pydantic import BaseModel, Field
@@ -82,13 +83,13 @@ class TableSchema:
         self.targets = targets
         self.chosen: Mapping[str, Any] = inputs_json(self._kinds)
 
-    @property
+    @cached_property
     def roles(self) -> Sequence[Role]:
         """Return the inputs, which may lack values, and the target."""
         inputs = []
         for name, kind in self._kinds.items():
             inputs.append(Role(name, field_of(kind), "input", nullable=True))
-        return [*inputs, self._target]
+        return (*inputs, self._target)
 
     def inputs(self, options: BaseModel) -> Mapping[str, Any]:
         """Return the inputs that the params of `ingest` name."""
