@@ -81,16 +81,16 @@ def path_mistake(
         path: as in params.yaml, relative to the root or absolute.
         state: whether the folders of resumable state count as well.
     """
-    outputs = _all_owned(root, name, state)
+    outputs = [(output, _spellings(root / output.path)) for output in _all_owned(root, name, state)]
     target = _spellings(root / path)
     safe = f"{SAFE}/{name}/"
-    for output in outputs:
-        if _any_within(target, _spellings(root / output.path)):
+    for output, spellings in outputs:
+        if _any_within(target, spellings):
             remedy = f"move it to {safe} and name it there"
             loss = "what is there is deleted when the pipeline runs"
             return f"{path!r} lies in {output.path}, {output.owner}: {loss}; {remedy}"
-    for output in outputs:
-        if _any_within(_spellings(root / output.path), target):
+    for output, spellings in outputs:
+        if _any_within(spellings, target):
             remedy = f"name a folder that holds the source alone, such as {safe}"
             return f"{path!r} holds {output.path}, {output.owner}: {remedy}"
     return None
