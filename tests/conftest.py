@@ -94,6 +94,9 @@ CLUSTER = (
 # CPU than the small sums of the tests. The processes that tests start inherit this.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Each dvc of a test would start a process that reports on it to DVC's makers.
+os.environ["DVC_NO_ANALYTICS"] = "1"
+
 # A pytest process holds millions of objects, and each full collection would visit them all.
 collect_rarely()
 

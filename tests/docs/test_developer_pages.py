@@ -28,9 +28,9 @@ def page(name: str, language: str) -> str:
 
 
 def project(root: Path) -> None:
-    """Copy the project without data and results."""
+    """Copy the project without data and results, and with its bytecode."""
     for name in COPIED:
-        ignored = shutil.ignore_patterns("__pycache__", "dvc.lock")
+        ignored = shutil.ignore_patterns("dvc.lock")
         shutil.copytree(ROOT / name, root / name, ignore=ignored)
     for name in FILES:
         shutil.copy2(ROOT / name, root / name)

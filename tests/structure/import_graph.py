@@ -21,6 +21,7 @@ FACETS = {
     "defaults": "defaults",
 }  # function of tasks/base.py -> module
 BASE = "components.tasks.base"
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def file_of(module: str) -> Path | None:
@@ -94,20 +95,51 @@ def parse(module: str) -> Module:
 @cache
 def executed(node: ast.AST) -> tuple[ast.AST, ...]:
     """The nodes below that run: not the annotations of functions, which are never evaluated."""
-    hidden = {id(each) for inner in ast.walk(node) for each in _annotations(inner)}
-    found, queue = [], [node]
+    found: list[ast.AST] = []
+    queue = [(node, False)]
     while queue:
-        here = queue.pop()
+        here, in_function = queue.pop()
         found.append(here)
-        queue += [child for child in ast.iter_child_nodes(here) if id(child) not in hidden]
+        in_function = in_function or isinstance(here, FUNCTIONS)
+        hidden = _annotation(here, in_function)
+        queue += [
+            (child, in_function) for child in ast.iter_child_nodes(here) if child is not hidden
+        ]
     return tuple(found)
 
 
-def _annotations(node: ast.AST) -> list[ast.AST]:
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        inner = [each.annotation for each in ast.walk(node) if isinstance(each, ast.AnnAssign)]
-        return [each for each in [*inner, node.returns] if each]
-    return [node.annotation] if isinstance(node, ast.arg) and node.annotation else []
+def _annotation(node: ast.AST, in_function: bool) -> ast.AST | None:
+    """The annotation of a node that is never evaluated."""
+    if isinstance(node, FUNCTIONS):
+        return node.returns
+    if isinstance(node, ast.arg) or (isinstance(node, ast.AnnAssign) and in_function):
+        return node.annotation
+    return None
+
+
+@cache
+def references(module: str, root: ast.AST) -> tuple[tuple[str, str], ...]:
+    """What the nodes below a node of a module that run refer to: (module, name in it)."""
+    parsed = parse(module)
+    bound = dict(parsed.bound)
+    found: dict[tuple[str, str], None] = {}
+    for node in executed(root):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            bound |= bindings(node)
+            found |= {(target, ""): None for target, _ in bindings(node).values()}
+    for node in executed(root):
+        if isinstance(node, ast.Name):
+            if node.id in bound:
+                found[bound[node.id]] = None
+            elif node.id in parsed.definitions:
+                found[module, node.id] = None
+        elif (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and bound.get(node.value.id, ("", "-"))[1] == ""
+        ):
+            found[bound[node.value.id][0], node.attr] = None
+    return tuple(found)
 
 
 class Walk:
@@ -162,29 +194,9 @@ class Walk:
                 self._reach(*parsed.bound[name])
             return
         for root in roots:
-            self._names(module, root, parsed)
-
-    def _names(self, module: str, root: ast.AST, parsed: Module) -> None:
-        nodes = executed(root)
-        self.nodes += nodes
-        bound = dict(parsed.bound)
-        for node in nodes:
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                bound |= bindings(node)
-                for target, _ in bindings(node).values():
-                    self._reach(target, "")
-        for node in nodes:
-            if isinstance(node, ast.Name):
-                if node.id in bound:
-                    self._reach(*bound[node.id])
-                elif node.id in parsed.definitions:
-                    self._reach(module, node.id)
-            elif (
-                isinstance(node, ast.Attribute)
-                and isinstance(node.value, ast.Name)
-                and bound.get(node.value.id, ("", "-"))[1] == ""
-            ):
-                self._reach(bound[node.value.id][0], node.attr)
+            self.nodes += executed(root)
+            for target in references(module, root):
+                self._reach(*target)
 
 
 @cache

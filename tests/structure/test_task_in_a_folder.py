@@ -69,7 +69,7 @@ class Copy:
                 shutil.copytree(
                     ROOT / name,
                     root / name,
-                    ignore=shutil.ignore_patterns("__pycache__", "dvc.lock"),
+                    ignore=shutil.ignore_patterns("dvc.lock"),
                 )
             else:
                 shutil.copy2(ROOT / name, root / name)

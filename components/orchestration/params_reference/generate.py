@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def read_chinese() -> Language:
     return Language(**language)
 
 
-def _commented(path: Path, sections: Mapping[str, list[Section]]) -> str:
+def _commented(path: Path, sections: Mapping[str, Sequence[Section]]) -> str:
     """Return the text of a params.yaml with generated comments."""
     tree: Mapping[str, Any] = read_yaml(path)
     comments = comments_of(sections[tree["task"]], tree)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from components.orchestration.pipeline_params import tree_model
@@ -65,11 +66,12 @@ class Section:
         return f"{self.path}[{self.kind}]" if self.kind else self.path
 
 
-def walk(task: str) -> list[Section]:
+@cache
+def walk(task: str) -> Sequence[Section]:
     """Return the sections of a task's tree, each before those below it."""
     schema = tree_model(task).model_json_schema()
     walker = _Walker(schema["$defs"])
-    return list(walker.sections("", "", schema, ""))
+    return tuple(walker.sections("", "", schema, ""))
 
 
 @dataclass

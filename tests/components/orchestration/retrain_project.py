@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,10 +61,11 @@ told = {"model": "default", "version": 1, "decision": "refused" if worse else "p
 
 
 class Small(Project):
-    """The copy."""
+    """The copy, with a copy of an empty store."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, store: Path) -> None:
         super().__init__(root)
+        shutil.copytree(store / "mlflow", root / "mlflow", dirs_exist_ok=True)
         (root / "dvc.yaml").write_text(DVC, encoding="utf-8")
         (root / "work.py").write_text(WORK, encoding="utf-8")
         self.edit("params.yaml", {"ingest": {"source": None}})

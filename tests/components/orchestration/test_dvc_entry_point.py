@@ -7,10 +7,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from components.orchestration.runner.dvc_entry_point import is_foreign, restrict
+from components.orchestration.runner.dvc_entry_point import is_foreign, parse_once, restrict
 
 ROOT = Path(__file__).parents[3]
 STAGE = "stages: {{one: {{wdir: '{wdir}', cmd: 'echo a > {out}', outs: ['{out}']}}}}\n"
@@ -89,6 +90,29 @@ def test_the_lock_has_the_bytes_that_dvc_writes(tmp_path: Path) -> None:
             assert done.returncode == 0, done.stdout + done.stderr
         locks.append((root / "dvc.lock").read_bytes())
     assert locks[0] == locks[1] and b"stage2" in locks[0]
+
+
+def test_equal_files_are_parsed_once_and_changed_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dvc.utils import strictyaml
+    from dvc.utils.serialize import _yaml
+
+    parse = _yaml.parse_yaml
+    parsed: list[str] = []
+
+    def count(text: str, path: str, typ: str) -> Any:
+        parsed.append(text)
+        return parse(text, path, typ)
+
+    monkeypatch.setattr(_yaml, "parse_yaml", count)
+    monkeypatch.setattr(strictyaml, "parse_yaml", count)
+    (tmp_path / "dvc.lock").write_text("stages: {one: {cmd: echo}}")
+    parse_once()
+    contents = [strictyaml.load(str(tmp_path / "dvc.lock"))[0] for _ in range(2)]
+    contents[0]["stages"].clear()
+    assert contents[1] == {"stages": {"one": {"cmd": "echo"}}}
+    assert len(parsed) == 1
 
 
 def test_the_files_of_other_pipelines_are_not_parsed(

@@ -36,9 +36,9 @@ def environment() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
+def small(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Small:
     """A project whose source is a database of 40 reviews."""
-    made = Small(tmp_path_factory.mktemp("pull") / "p")
+    made = Small(tmp_path_factory.mktemp("pull") / "p", empty_store)
     (made.root / "dvc.yaml").write_text(DVC.replace("mine/rows.csv", SHOP), encoding="utf-8")
     (made.root / "work.py").write_text(
         WORK.replace("mine/rows.csv", f"{SHOP}/{sql_source.WATERMARK}"), encoding="utf-8"

@@ -49,8 +49,8 @@ def hook() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory, hook: str) -> Small:
-    made = Small(tmp_path_factory.mktemp("retrain") / "p")
+def small(empty_store: Path, tmp_path_factory: pytest.TempPathFactory, hook: str) -> Small:
+    made = Small(tmp_path_factory.mktemp("retrain") / "p", empty_store)
     made.edit("params.yaml", {"retrain": {"min_rows": 0.9, "webhook": hook}})
     made.commit()
     return made
