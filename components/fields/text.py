@@ -28,6 +28,8 @@ _RUN = re.compile(
 )
 _LONGEST_WORD = 30
 _GRAM = 3
+# Characters of texts whose grams are remembered in large numbers.
+_SHORT = 1000
 # Text that is escaped twice is common. A dozen times is an attack.
 _PASSES = 12
 # MinHash: a pair of Jaccard similarity 0.8 shares a band with a probability of
@@ -208,10 +210,21 @@ def _fully_cleaned(value: str) -> tuple[str, int]:
     raise Reject("not_text", "escaped many times over")
 
 
-# A text is compared with several others in a row.
-@lru_cache(maxsize=256)
 def _grams(value: str) -> NDArray[np.uint64]:
     """Return the different character 3-grams (grams,) of a text's content, in ascending order."""
+    return _grams_of_short(value) if len(value) <= _SHORT else _grams_of_long(value)
+
+
+# A text is compared with several others, and a template's rows with many: 8 bytes a character.
+@lru_cache(maxsize=1 << 13)
+def _grams_of_short(value: str) -> NDArray[np.uint64]:
+    """Return the grams of a text of at most `_SHORT` characters."""
+    return distinct(_gram_codes(value))
+
+
+@lru_cache(maxsize=1 << 6)
+def _grams_of_long(value: str) -> NDArray[np.uint64]:
+    """Return the grams of a longer text."""
     return distinct(_gram_codes(value))
 
 

@@ -45,8 +45,8 @@ class WordIds:
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._characters = _Characters(tokenizer)
-        self._words = _Words(tokenizer)
+        self._characters = _CharacterTable(tokenizer)
+        self._words = _WordTable(tokenizer)
         added = tokenizer.get_added_tokens_decoder().values()
         self._added = [token.content for token in added]
 
@@ -62,7 +62,7 @@ class WordIds:
         return list(chain.from_iterable(map(self._words.__getitem__, words)))
 
 
-class _Characters(dict[int, str]):
+class _CharacterTable(dict[int, str]):
     """Table for `str.translate`, after which words stand between spaces. It fills itself on use."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -80,7 +80,7 @@ class _Characters(dict[int, str]):
         return self[code]
 
 
-class _Words(dict[str, Sequence[int]]):
+class _WordTable(dict[str, Sequence[int]]):
     """Ids of normalized words. It fills itself on use."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
