@@ -68,7 +68,7 @@ def run(job: Job) -> None:
     shortened = _shortened(encoder, parts_of_source, losses)
     histogram = sorted(Counter(lengths.tolist()).items())
     # Without augmented rows: clients send no texts with masks in them.
-    described = sample(train, _PROFILE_ROWS, job.seed)
+    described = sample(train, _PROFILE_ROWS, seed=0)
     values = {name: described[name].to_pylist() for name in inputs}
     manifest = {
         "task": job.task,

@@ -24,8 +24,8 @@ from components.core.tables import sample
 from components.fields.base import Summary
 from components.fields.text import Text, Title
 from components.tasks.base import NO_INPUTS, Arrays, TargetInfo
+from components.tasks.shared.encode.text.word_ids import NORMALIZER, word_ids
 from components.tasks.text_classification.schema import MASK, TextClean
-from components.tasks.text_classification.word_ids import NORMALIZER, word_ids
 
 PAD, UNKNOWN = "[PAD]", "[UNK]"
 _INPUTS = ("text", "title")

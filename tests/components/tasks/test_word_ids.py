@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from components.tasks.text_classification import word_ids
+from components.tasks.shared.encode.text import word_ids
 from components.tasks.text_classification.encode import ENCODING, TextEncoder, TextTokenize
 from components.tasks.text_classification.schema import TextClean
 from tests.components.stage_runner import sentences
