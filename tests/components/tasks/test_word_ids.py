@@ -40,7 +40,12 @@ pieces = st.one_of(
 @example(["ΑΣ ΑΣ. ", "ǅ", "e\u0301", "\u200d", "ab\x00c", "a" * 200])
 def test_ids_are_those_of_the_tokenizer(parts: list[str]) -> None:
     text = "".join(parts)
-    assert WORDS.of(text) == TOKENIZER.encode(text).ids
+    ids = WORDS.of(text)
+    if any(name in text for name in ("[PAD]", "[UNK]", "[MASK]")):
+        # The tokenizer finds these before it divides a text into words.
+        assert ids is None
+    else:
+        assert ids == TOKENIZER.encode(text).ids
 
 
 @pytest.mark.parametrize("text", ["[MASK]", "好[MASK]的", "a [PAD]b", "[UNK]"])
