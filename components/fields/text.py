@@ -113,8 +113,8 @@ def comparable(text: str) -> str:
     return "".join(parts)
 
 
-# A row's text is checked, hashed and compared in a row.
-@lru_cache(maxsize=256)
+# Cleaning needs that of one text several times. Few are kept: a service answers long texts too.
+@lru_cache(maxsize=4)
 def _content(text: str) -> str:
     """Return the letters, digits, combining signs and symbols of a text.
 

@@ -159,12 +159,16 @@ class TextEncoder:
         lost = np.zeros(rows.num_rows, dtype=np.int64)
         full = np.flatnonzero(self.lengths(encoded) >= self.max_length)
         texts = _texts_of_table(rows.take(pa.array(full)))
+        left = {}
         for row, text in zip(full.tolist(), texts, strict=True):
             ids = self._word_ids.of(text) if self._word_ids else None
-            if ids is not None:
+            if ids is None:
+                left[row] = text
+            else:
                 lost[row] = len(ids) - self.max_length
-                continue
-            for part in self._tokenizer.encode(text).overflowing:
+        encodings = self._tokenizer.encode_batch(list(left.values()))
+        for row, encoding in zip(left, encodings, strict=True):
+            for part in encoding.overflowing:
                 lost[row] += len(part.ids) - sum(part.special_tokens_mask)
         return lost
 

@@ -78,3 +78,11 @@ def test_another_tokenizer_is_left_to_itself(part: str) -> None:
     assert word_ids.word_ids(other) is not None
     setattr(other, part, others[part])
     assert word_ids.word_ids(other) is None
+
+
+def test_an_added_token_that_is_searched_without_case_is_left_to_the_tokenizer() -> None:
+    from tokenizers import AddedToken, Tokenizer
+
+    other: Any = Tokenizer.from_str(ENCODER.files()["tokenizer.json"].decode())
+    other.add_tokens([AddedToken("Hotel", normalized=True)])
+    assert word_ids.word_ids(other) is None
