@@ -60,6 +60,8 @@ _STARTS = [start for start, _, _ in _BLOCKS]
 _SCRIPT_NAMES = sorted({OTHER, *(name for _, _, name in _BLOCKS)})
 _SIGN_OF = {name: chr(ord("a") + number) for number, name in enumerate(_SCRIPT_NAMES)}
 _NAME_OF = {sign: name for name, sign in _SIGN_OF.items()}
+# Characters whose sign is remembered.
+_MOST_SIGNS = 1 << 16
 # Japanese mixes kana with Han characters. Chinese has almost no kana.
 _JAPANESE = 0.2
 
@@ -82,6 +84,8 @@ class _ScriptSigns(dict[int, str | None]):
     """
 
     def __missing__(self, code: int) -> str | None:
+        if len(self) >= _MOST_SIGNS:
+            self.clear()
         char = chr(code)
         self[code] = _SIGN_OF[script_of(char)] if char.isalpha() else None
         return self[code]

@@ -28,6 +28,8 @@ _RUN = re.compile(
 )
 _LONGEST_WORD = 30
 _GRAM = 3
+# Characters of which it is remembered whether they are significant.
+_MOST_CHARACTERS = 1 << 16
 # Characters of texts whose grams are remembered in large numbers.
 _SHORT = 1000
 # Text that is escaped twice is common. A dozen times is an attack.
@@ -74,6 +76,8 @@ class _Significant(dict[int, str | None]):
         self._marks = marks
 
     def __missing__(self, code: int) -> str | None:
+        if len(self) >= _MOST_CHARACTERS:
+            self.clear()
         char = chr(code)
         stays = char in self._marks or _is_significant(char)
         self[code] = char if stays else None

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.fields import text
+from components.fields import scripts, text
 from components.fields.base import Change, Reject, Summary
 from components.fields.markup import without_tags
 from components.fields.scripts import main_script
@@ -352,6 +352,16 @@ def test_near_duplicates_share_a_band_and_strangers_do_not() -> None:
     assert sum(bool((one == two).any()) for one, two in signatures) >= 199
     strangers = [bool((signatures[i][0] == signatures[i + 2][0]).any()) for i in range(198)]
     assert sum(strangers) == 0
+
+
+def test_tables_of_characters_stay_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scripts, "_MOST_SIGNS", 50)
+    monkeypatch.setattr(text, "_MOST_CHARACTERS", 50)
+    han = "".join(map(chr, range(0x4E00, 0x4F00)))
+    for tables in (scripts._SCRIPT_SIGNS, text._FOR_EQUALITY):
+        tables.clear()
+    assert main_script(han) == "han" and comparable(han) == han
+    assert len(scripts._SCRIPT_SIGNS) <= 50 and len(text._FOR_EQUALITY) <= 50
 
 
 @pytest.mark.parametrize("length", [1, 3, 70, 128, 129, 5000])
