@@ -27,6 +27,8 @@ MOST_CARD_BYTES = 8 << 20
 # Bytes of all files together. The parts of a network are in memory more than once while it loads.
 MOST_BYTES = 2 << 30
 REMEDY = "dvc repro makes it anew; or take another version: gristmill status"
+# Steps of an origin after which a model computes in integers.
+_INTEGERS = frozenset({"int8", "int8-weights", "int4-weights"})
 _MOST_FILES = 64
 _DEEPEST = 16
 Runtime = Literal["torch", "onnx", "numpy"]
@@ -81,7 +83,7 @@ class Card:
     @property
     def quantized(self) -> bool:
         """Return whether the model computes in integers, so that small differences become steps."""
-        return "int8" in self.origin
+        return not _INTEGERS.isdisjoint(self.origin)
 
 
 def contained(name: str) -> str:

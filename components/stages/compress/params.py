@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from components.core.params import Strict, explain, nearest
 from components.tasks.base import Architecture
@@ -49,8 +49,13 @@ class Finetune(Strict):
 
 
 class Quantize(Strict):
-    """Static int8."""
+    """Integers in place of fp32: of weights and activations, or of weights alone."""
 
+    method: Literal["static", "weights"] = Field(
+        "static",
+        description="What becomes integers (weights: they alone, without calibration rows).",
+    )
+    bits: Literal[8, 4] = Field(8, description="Bits of a weight (4: for method weights).")
     calibration_rows: int = Field(
         256, ge=8, description="Train rows that calibrate the int8 ranges."
     )
@@ -63,6 +68,17 @@ class Quantize(Strict):
         description="Share of the metric lost above which sensitive operators stay fp32 "
         "(null: none).",
     )
+
+    @property
+    def origin(self) -> str:
+        """Return the name of the step in the card of a bundle."""
+        return "int8" if self.method == "static" else f"int{self.bits}-weights"
+
+    @model_validator(mode="after")
+    def _check_bits(self) -> Quantize:
+        if self.method == "static" and self.bits != 8:
+            raise ValueError(f"bits: {self.bits} needs method: weights; static has 8 bits")
+        return self
 
 
 class Distill(Strict):
@@ -136,7 +152,7 @@ class CompressParams(Strict):
         Finetune(), description="Fit of the network that the steps before made (null: skipped)."
     )
     quantize: Quantize | None = Field(
-        Quantize(), description="Static int8 quantization for ONNX Runtime (null: skipped)."
+        Quantize(), description="Quantization for ONNX Runtime (null: skipped)."
     )
     distill: Distill | None = Field(
         description="Smaller network that imitates the better fitted one (null: skipped)."

@@ -26,6 +26,7 @@ from components.stages.compress.quantize import (
     quantizable,
     sensitivities,
 )
+from components.stages.compress.quantize_weights import quantize_weights, weight_operators
 from components.tasks import base
 from components.tasks.base import Batch
 from components.training.batches import EncodedRows, load_encoder
@@ -284,15 +285,22 @@ def _train_rows(job: Job, task: str) -> EncodedRows:
 
 
 def _quantize(given: StepInput, params: Quantize) -> str:
-    """Export to ONNX and quantize."""
+    """Export to ONNX and quantize.
+
+    Returns:
+        Why nothing was quantized: there is no weight in a form that can be.
+    """
     card, _ = read_bundle(given.source)
-    content = quantized(given.job, card, _exported(given), params)
-    write_graph(given, given.source, content, ["int8"])
+    exported = _exported(given)
+    if params.method == "weights" and not weight_operators(exported):
+        return f"{card.architecture} has no matrix whose weights alone can be quantized"
+    content = quantized(given.job, card, exported, params)
+    write_graph(given, given.source, content, [params.origin])
     return ""
 
 
 def quantized(job: Job, card: Card, exported: bytes, params: Quantize) -> bytes:
-    """Return a graph in int8. Sensitive operators stay fp32 where the params ask for it.
+    """Return a graph in integers. Sensitive operators stay fp32 where the params ask for it.
 
     Args:
         job: compress.
@@ -303,7 +311,9 @@ def quantized(job: Job, card: Card, exported: bytes, params: Quantize) -> bytes:
     rows = _train_rows(job, card.task)
 
     def quantize(fp32: Sequence[str]) -> bytes:
-        """Return the graph in int8, without some operators."""
+        """Return the graph in integers, without some operators."""
+        if params.method == "weights":
+            return quantize_weights(exported, params.bits, fp32)
         count = params.calibration_rows
         return int8(exported, rows, count, job.seed, calibration=params.calibration, fp32=fp32)
 
@@ -323,7 +333,8 @@ def quantized(job: Job, card: Card, exported: bytes, params: Quantize) -> bytes:
 
     def ranking() -> list[str]:
         """Return the operators, the most sensitive first."""
-        return list(sensitivities(quantize, outputs, outputs(exported), quantizable(exported)))
+        find = weight_operators if params.method == "weights" else quantizable
+        return list(sensitivities(quantize, outputs, outputs(exported), find(exported)))
 
     content, fp32 = int8_within(quantize, drop, params.max_drop, ranking)
     if fp32:

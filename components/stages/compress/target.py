@@ -54,7 +54,7 @@ class Measured:
     """A network as a graph, with its speed, size and loss against its parent.
 
     Args:
-        form: "export" for fp32, "quantize" for int8.
+        form: "export" for fp32, "quantize" for integers.
         graph: bytes of the ONNX file.
         speedup: parent's seconds divided by its seconds.
         size_bytes: of the bundle.
@@ -141,16 +141,20 @@ class _Search:
         """Return how networks are cut."""
         return self.job.params.prune or Prune()
 
+    @property
+    def quantization(self) -> Quantize:
+        """Return how graphs are quantized."""
+        return self.job.params.quantize or Quantize()
+
     def exported(self, module: torch.nn.Module) -> bytes:
         """Return a network of the same architecture as a graph in fp32."""
         return export_bundle(self.job, self.given.source, module)
 
     def graph(self, form: str, exported: bytes) -> bytes:
-        """Return a graph in fp32 as it is, or in int8."""
+        """Return a graph in fp32 as it is, or quantized."""
         if form == "export":
             return exported
-        settings = self.job.params.quantize or Quantize()
-        return quantized(self.job, self.card, exported, settings)
+        return quantized(self.job, self.card, exported, self.quantization)
 
     def speedups(self, graphs: Mapping[str, bytes]) -> dict[str, float]:
         """Return how much faster graphs are than the network."""
@@ -179,8 +183,8 @@ class _Search:
             measured: the graph.
             network: bundle of the network that it was exported from.
         """
-        steps = ["export"] if measured.form == "export" else ["int8"]
-        write_graph(self.given, network, measured.graph, steps)
+        step = "export" if measured.form == "export" else self.quantization.origin
+        write_graph(self.given, network, measured.graph, [step])
 
     def cut_to(self, whole: Measured) -> tuple[bool, str]:
         """Cut the network until it has the speed and size, fit it, and write it as a graph.

@@ -71,6 +71,14 @@ def test_a_mapping_is_a_target() -> None:
             {"a": ["quantize", "prune"]},
             "compress.recipes.a[0]: quantize must be the last step: a graph cannot be fitted",
         ),
+        (
+            {"a": [{"quantize": {"bits": 4}}]},
+            "bits: 4 needs method: weights; static has 8 bits",
+        ),
+        (
+            {"a": [{"quantize": {"method": "weights", "bits": 2}}]},
+            "compress.recipes.a[0].quantize.bits",
+        ),
         ({"a": []}, "compress.recipes.a: has no steps; remove it, or name one of prune"),
         ({"a": [3]}, "compress.recipes.a[0]: 3 is not a step; write its name"),
         (

@@ -141,6 +141,37 @@ def test_steps_that_recipes_begin_with_in_common_run_once(
     assert str(job.state) not in (folder / stage.RECIPES).read_text()
 
 
+def test_weights_alone_are_quantized_without_calibration_rows(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "int8", lambda *_, **__: pytest.fail("calibrated"))
+    four_bits = {"method": "weights", "bits": 4, "max_drop": 0.5}
+    run(job, {"w8": [{"quantize": {"method": "weights"}}], "w4": [{"quantize": four_bits}]})
+    assert made(job) == ["w4", "w8"]
+    folder = job.outputs["compressed"]
+    cards = {name: read_bundle(folder / name)[0] for name in ("w8", "w4")}
+    assert cards["w8"].origin == ["train", "int8-weights"]
+    assert cards["w4"].origin == ["train", "int4-weights"]
+    assert all(card.quantized for card in cards.values())
+    network = job.inputs["trained"] / "network"
+    sizes = [bundle_bytes(bundle) for bundle in (folder / "w4", folder / "w8", network)]
+    assert sizes == sorted(sizes)
+    scores = [
+        evaluation.validation_score(bundle, job.inputs["tokens"])
+        for bundle in (folder / "w8", network)
+    ]
+    assert scores[0] == pytest.approx(scores[1], abs=0.05)
+
+
+def test_a_network_without_matrices_keeps_its_weights(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "weight_operators", lambda _: [])
+    rows = run(job, {"a": [{"quantize": {"method": "weights"}}]})
+    assert made(job) == []
+    assert rows["a"][0]["reason"] == ("textcnn has no matrix whose weights alone can be quantized")
+
+
 def test_a_step_that_makes_a_model_worse_and_no_cheaper_is_dropped(job: Job) -> None:
     rows = run(job, {"a": [{"finetune": ABSURD}], "b": [{"finetune": ABSURD}, "quantize"]})
     for name in ("a", "b"):
