@@ -23,6 +23,11 @@ class ChooseParams(Strict):
     size_mb: float | None = Field(
         None, gt=0, description="Budget: most megabytes of a bundle (null: no limit)."
     )
+    memory_mb: float | None = Field(
+        None,
+        gt=0,
+        description="Budget: most megabytes of a process that answers (null: no limit).",
+    )
     max_drop: float = Field(
         0.002,
         ge=0,

@@ -1,19 +1,23 @@
-"""Load time and peak memory of candidates, each in a process of its own."""
+"""Load time and peak memory of candidates, each in a process of its own.
+
+A candidate that ends its process, or does not answer, does not come into the process of the stage.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from threading import Event, Thread
+from types import TracebackType
 from typing import Any
 
-from components.core.errors import GristmillError
+from components.core.errors import EnvironmentFault
 from components.core.sandbox import SandboxedCall
 from components.inference.predictor import load
 
-# Time of one candidate. A candidate that takes longer has unknown costs.
-_SECONDS = 60.0
+# Time of one candidate.
+_SECONDS = 300.0
 # Bytes beyond those of the process at its start: the memory of no machine is measured beyond it.
 _MEMORY = 1 << 40
 _QUERIES = 32
@@ -32,39 +36,49 @@ class ProcessCosts:
     """
 
     def __init__(self, bundles: Mapping[str, Path], queries: Sequence[Any]) -> None:
-        self._bundles = bundles
-        self._queries = [query.model_dump_json() for query in queries[:_QUERIES]]
-        self._costs: dict[str, dict[str, Any]] = {}
-        self._stop = Event()
-        self._thread = Thread(target=self._measure_all, daemon=True)
-        self._thread.start()
+        asked = [query.model_dump_json() for query in queries[:_QUERIES]]
+        self._executor = ThreadPoolExecutor(max_workers=1)
+        self._costs: dict[str, Future[dict[str, Any]]] = {}
+        for name, folder in bundles.items():
+            self._costs[name] = self._executor.submit(_measure, folder, asked)
 
-    def collect(self, patience_s: float) -> dict[str, dict[str, Any]]:
-        """Return the costs of each candidate. No child runs afterwards.
+    def __enter__(self) -> ProcessCosts:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._executor.shutdown(cancel_futures=True)
+
+    def of(self, name: str) -> dict[str, Any]:
+        """Wait for the process of a candidate, and return its costs.
 
         Args:
-            patience_s: seconds after which no further candidate is measured.
+            name: of the candidate.
 
         Returns:
-            name -> {"load_ms": milliseconds to load the bundle with its libraries imported,
+            {"load_ms": milliseconds to load the bundle with its libraries imported,
             "peak_memory_bytes": most resident memory of a process that loaded it and answered}.
             What could not be measured is None.
-        """
-        self._thread.join(patience_s)
-        self._stop.set()
-        self._thread.join()
-        return {name: self._costs.get(name, dict(_UNKNOWN)) for name in self._bundles}
 
-    def _measure_all(self) -> None:
-        for name, folder in self._bundles.items():
-            if self._stop.is_set():
-                return
-            try:
-                with SandboxedCall(measure_bundle, _SECONDS, _MEMORY) as child:
-                    self._costs[name] = child.call(folder, str(folder), self._queries)
-            except GristmillError:
-                # Costs that are unknown stop nobody: the candidate itself is measured elsewhere.
-                continue
+        Raises:
+            GristmillError: the candidate does not load or answer, or ends its process.
+        """
+        return self._costs[name].result()
+
+
+def _measure(folder: Path, queries: Sequence[str]) -> dict[str, Any]:
+    """Return the costs of a candidate in a process of its own, see `ProcessCosts.of`."""
+    try:
+        with SandboxedCall(measure_bundle, _SECONDS, _MEMORY) as child:
+            costs: dict[str, Any] = child.call(folder, str(folder), queries)
+    except EnvironmentFault:
+        # The machine has no room for a process, which is not the candidate's fault.
+        return dict(_UNKNOWN)
+    return costs
 
 
 def measure_bundle(folder: str, queries: Sequence[str]) -> dict[str, Any]:

@@ -67,6 +67,7 @@ class ReportData:
             "test": {metric: value}, "test_interval": {metric: [low, high]}, "size_bytes",
             "parameters", "load_ms", "peak_memory_bytes", "latency_ms": {"p50", "p95", "p99"},
             "throughput_per_s", "winner", "baseline"}.
+        failed: rows {"name", "reason"} of the candidates that did not load or answer.
         data_details: (name, text) lines about the targets, for the foot of the page.
         test_cases: number of cases of the test split.
         confidence: of all intervals.
@@ -106,6 +107,7 @@ class ReportData:
     report_metric: Metric
     metrics: Sequence[Metric]
     leaderboard: Sequence[Row]
+    failed: Sequence[Mapping[str, str]] = ()
     data_details: Sequence[tuple[str, str]] = ()
     test_cases: int = 0
     confidence: float = 0.95

@@ -41,6 +41,7 @@ def gather(
     predict: Callable[[Sequence[Any]], Sequence[Any]],
     behavior: Sequence[BehaviorResult],
     bundle: Path,
+    failed: Sequence[Mapping[str, str]],
 ) -> ReportData:
     """Return the data of the report.
 
@@ -53,6 +54,7 @@ def gather(
         predict: queries -> answers of the winner.
         behavior: results of the winner in the behavior tests.
         bundle: of the winner.
+        failed: see `ReportData`.
     """
     evaluator = base.evaluator(job.task)
     clean = read_manifest(job.inputs["clean"])
@@ -81,6 +83,7 @@ def gather(
         report_metric=evaluator.report_metric,
         metrics=[by_name[name] for name in report.columns],
         leaderboard=rows,
+        failed=failed,
         data_details=report.data_details(targets),
         test_cases=len(cases),
         confidence=job.params.confidence,

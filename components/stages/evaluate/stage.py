@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from components.core import escaping
 from components.core.bundles import CARD, add_to_profile, read_bundle
+from components.core.errors import GristmillError
 from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job
 from components.core.tables import read_manifest, read_table, write_table
@@ -42,9 +43,6 @@ from components.stages.evaluate.report_data import gather
 from components.stages.evaluate.winner_choice import choose_winner
 from components.tasks import base
 
-# Seconds that wait for the processes of candidates after all else is measured.
-_PATIENCE_S = 8.0
-
 
 def run(job: Job) -> None:
     """Write the leaderboard, the winner, its metrics and answers, and the report."""
@@ -59,7 +57,7 @@ def run(job: Job) -> None:
     validation = list(evaluator.cases(read_table(clean, "validation"), inputs))
     test = list(evaluator.cases(read_table(clean, "test"), inputs))
     bundles = find_bundles({name: job.inputs[name] for name in ("trained", "tuned", "compressed")})
-    results = _results(job, bundles, validation, test)
+    results, failed = _results(job, bundles, validation, test)
     rows = _ranked_rows(job, metric, results)
     winner = rows[0]
     winner_bundle = bundles[winner["name"]]
@@ -83,6 +81,7 @@ def run(job: Job) -> None:
         predict=predict,
         behavior=behavior,
         bundle=winner_bundle,
+        failed=failed,
     )
     leaked = leaked_rows(job)
 
@@ -104,6 +103,7 @@ def run(job: Job) -> None:
         "leaked_rows": leaked,
         "behavior": [_behavior_row(result) for result in behavior],
         "candidates": rows,
+        "failed": failed,
     }
     write_atomic(job.outputs["leaderboard"], to_json(leaderboard))
     write_atomic(job.outputs["metrics"], to_json(metrics))
@@ -113,9 +113,9 @@ def run(job: Job) -> None:
     job.journal.result({"winner": winner["name"]}, _prefixed("test", winner["test"]))
     _log_winner(job, winner, leaked, leak)
     if behavior:
-        failed = sum(len(result.failed) for result in behavior)
+        failures = sum(len(result.failed) for result in behavior)
         cases = sum(result.cases for result in behavior)
-        job.journal.log(f"behavior tests: {failed} of {cases} cases failed")
+        job.journal.log(f"behavior tests: {failures} of {cases} cases failed")
 
 
 def _results(
@@ -123,33 +123,48 @@ def _results(
     bundles: Mapping[str, Path],
     validation: Sequence[base.Case[Any]],
     test: Sequence[base.Case[Any]],
-) -> dict[str, CandidateResult]:
+) -> tuple[dict[str, CandidateResult], list[dict[str, str]]]:
     """Return the results of each candidate with its costs, and log its validation metrics.
 
     Args:
         bundles: name -> folder of each candidate.
         validation: cases of validation.
         test: cases of test.
+
+    Returns:
+        name -> results, and rows {"name", "reason"} of the candidates that failed.
+
+    Raises:
+        GristmillError: the baseline failed, to which all are compared.
     """
     queries = [case.query for case in validation]
-    processes = ProcessCosts(bundles, queries)
     results = {}
-    for number, (name, bundle) in enumerate(bundles.items()):
-        job.journal.progress(number, len(bundles), f"candidates ({name})")
-        shown = str(bundle.relative_to(bundle.parents[2]))
-        result = measure_candidate(name, bundle, shown, validation, test, job.params, job.seed)
-        results[name] = result
-        metrics = _prefixed("validation", result.row["validation"])
-        job.journal.metrics(metrics, step=0, child=name)
+    process_costs = {}
+    failed = []
+    with ProcessCosts(bundles, queries) as processes:
+        for number, (name, bundle) in enumerate(bundles.items()):
+            job.journal.progress(number, len(bundles), f"candidates ({name})")
+            try:
+                process_costs[name] = processes.of(name)
+            except GristmillError as error:
+                if name == BASELINE:
+                    raise
+                failed.append({"name": name, "reason": error.what})
+                job.journal.log(f"{name}: failed, no candidate: {error.what}")
+                continue
+            shown = str(bundle.relative_to(bundle.parents[2]))
+            result = measure_candidate(name, bundle, shown, validation, test, job.params, job.seed)
+            results[name] = result
+            metrics = _prefixed("validation", result.row["validation"])
+            job.journal.metrics(metrics, step=0, child=name)
     job.journal.progress(len(bundles), len(bundles), "the cost of answers")
-    process_costs = processes.collect(_PATIENCE_S)
     predictors = {name: result.predictor for name, result in results.items()}
     costs = measure_costs(predictors, queries, job.params)
     for name, result in results.items():
         result.row.update(costs[name])
         result.row.update(process_costs[name])
         result.row["parameters"] = count_parameters(bundles[name])
-    return results
+    return results, failed
 
 
 def _prefixed(split: str, metrics: Mapping[str, float | None]) -> dict[str, float]:

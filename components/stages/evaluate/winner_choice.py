@@ -19,7 +19,7 @@ from components.stages.evaluate.params import ChooseParams, EvaluateParams
 from components.tasks import base
 
 _MB = 1e6
-_BUDGETS = ("latency_p95_ms", "throughput_per_s", "size_mb")
+_BUDGETS = ("latency_p95_ms", "throughput_per_s", "size_mb", "memory_mb")
 
 
 def choose_winner(
@@ -86,7 +86,15 @@ def _over_budget(row: Mapping[str, Any], budgets: ChooseParams) -> str:
         return f"{throughput:,.0f} per second, below throughput_per_s: {budgets.throughput_per_s:g}"
     if budgets.size_mb is not None and size > budgets.size_mb:
         return f"size of {size:.2f} MB, over size_mb: {budgets.size_mb:g}"
+    if budgets.memory_mb is not None and _memory_mb(row) > budgets.memory_mb:
+        return f"memory of {_memory_mb(row):.0f} MB, over memory_mb: {budgets.memory_mb:g}"
     return ""
+
+
+def _memory_mb(row: Mapping[str, Any]) -> float:
+    """Return the most megabytes of a process that answers; infinity where they are unknown."""
+    peak = row["peak_memory_bytes"]
+    return float("inf") if peak is None else peak / _MB
 
 
 def _no_candidate(rows: Sequence[Mapping[str, Any]], budgets: ChooseParams) -> InputError:
@@ -97,7 +105,8 @@ def _no_candidate(rows: Sequence[Mapping[str, Any]], budgets: ChooseParams) -> I
     asked = [name for name in _BUDGETS if getattr(budgets, name) is not None]
     return InputError(
         f"no candidate keeps all budgets. The lowest latency is {latency:.2f} ms, the highest "
-        f"throughput {throughput:,.0f} per second, the smallest size {size:.2f} MB",
+        f"throughput {throughput:,.0f} per second, the smallest size {size:.2f} MB, the least "
+        f"memory {min(map(_memory_mb, rows)):.0f} MB",
         where="evaluate.choose",
         remedy=f"loosen {' or '.join(asked)}",
     )

@@ -23,9 +23,8 @@ from components.inference.stated_intervals import KEY
 from components.registry.params import RegistryParams
 from components.registry.release.gates import GateParams, GateRules
 from components.serving.rollout.preflight import examined
-from components.stages.evaluate import stage
+from components.stages.evaluate import process_costs, stage
 from components.stages.evaluate.params import EvaluateParams
-from components.stages.evaluate.process_costs import ProcessCosts
 from components.stages.serve import stage as serve
 from components.stages.serve import version_description
 from components.tasks.shared.evaluator.regression.answer import NumberAnswer
@@ -93,7 +92,9 @@ def evaluated(root: Path, count: int, unit: float = 1.0) -> Job:
     (root / "out").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         # A child process does not know the task of the tests, and would measure nothing.
-        patch.setattr(ProcessCosts, "_measure_all", lambda _: None)
+        patch.setattr(
+            process_costs, "_measure", lambda *_: {"load_ms": None, "peak_memory_bytes": None}
+        )
         stage.run(job)
     return job
 

@@ -44,6 +44,7 @@ def candidate(
         "validation": {"score": float(scores.mean())},
         "test": {"score": more.pop("test", 0.5)},
         "size_bytes": 1_000_000,
+        "peak_memory_bytes": 100_000_000,
         "latency_ms": {"p50": 1.0, "p95": 2.0},
         "throughput_per_s": 100.0,
         "cpu_s_per_1000": {"weighted": [cost, cost - noise, cost + noise]},
@@ -119,6 +120,9 @@ def test_costs_that_cannot_be_told_apart_do_not_decide() -> None:
     ("budget", "big"),
     [
         ({"size_mb": 4}, {"size_bytes": 5_000_000}),
+        ({"memory_mb": 300}, {"peak_memory_bytes": 301_000_000}),
+        # Memory that could not be measured may be any.
+        ({"memory_mb": 300}, {"peak_memory_bytes": None}),
         ({"latency_p95_ms": 10}, {"latency_ms": {"p50": 1.0, "p95": 11.0}}),
         ({"throughput_per_s": 50}, {"throughput_per_s": 49.0}),
     ],
