@@ -26,8 +26,12 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, shown: str | None = None) -> dict[str, Any]:
     """Read a YAML 1.2 mapping, in which `1e-3` is a number.
+
+    Args:
+        path: of the file.
+        shown: how to call it in messages.
 
     Raises:
         ParamsError: missing file, malformed YAML, or not a mapping.
@@ -37,10 +41,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ParamsError(
             "there is no such params file",
-            where=str(path),
+            where=shown or str(path),
             remedy="gristmill new NAME --task T --data FILE",
         ) from None
-    return parse_yaml(content, path.name)
+    return parse_yaml(content, shown or path.name)
 
 
 def parse_yaml(content: bytes, source: str) -> dict[str, Any]:
@@ -60,7 +64,9 @@ def parse_yaml(content: bytes, source: str) -> dict[str, Any]:
     # An invalid date or number raises ValueError. Deep brackets exhaust the parser.
     except (YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise ParamsError(
-            f"is not readable YAML: {error}", where=source, remedy="mend the line named above"
+            f"is not readable YAML: {_yaml_mistake(error)}",
+            where=source,
+            remedy="mend the line named above",
         ) from None
     if not isinstance(tree, dict):
         raise ParamsError(
@@ -69,6 +75,17 @@ def parse_yaml(content: bytes, source: str) -> dict[str, Any]:
             remedy="compare it with the shipped params.yaml",
         )
     return tree
+
+
+def _yaml_mistake(error: Exception) -> str:
+    """Return what is wrong with a YAML file, with the line."""
+    from ruamel.yaml.constructor import DuplicateKeyError
+
+    if isinstance(error, DuplicateKeyError) and error.problem and error.problem_mark:
+        key = error.problem.removeprefix("found duplicate key ").split(" with value ")[0]
+        line = error.problem_mark.line + 1
+        return f"line {line}: the key {key} is there already; put its lines below the first one"
+    return str(error)
 
 
 @lru_cache(maxsize=32)

@@ -248,7 +248,7 @@ def load(path: Path, shown: str | None = None) -> Params:
         ParamsError: all mistakes at once.
     """
     source = shown or path.name
-    tree = read_yaml(path)
+    tree = read_yaml(path, shown)
     task = tree.get("task")
     if task not in base.tasks():
         raise ParamsError(

@@ -131,7 +131,19 @@ def test_what_is_no_yaml(kept: Project, text: str) -> None:
     (kept.root / PARAMS).write_text(text)
     done = kept.call("run", "kept")
     assert done.code == 2
-    assert done.error.startswith("error: params.yaml: ") and "\n  -> " in done.error
+    assert done.error.startswith(f"error: {PARAMS}: ") and "\n  -> " in done.error
+
+
+def test_a_section_that_was_pasted_a_second_time(kept: Project) -> None:
+    text = (kept.root / PARAMS).read_text()
+    (kept.root / PARAMS).write_text(f"{text}\nserve:\n  abstain: 0.1\n")
+    done = kept.call("run", "kept")
+    assert done.code == 2
+    line = len(text.splitlines()) + 2
+    assert done.error.startswith(
+        f'error: {PARAMS}: is not readable YAML: line {line}: the key "serve" is there already; '
+        "put its lines below the first one\n"
+    )
 
 
 def test_a_later_stage_that_refuses_leaves_the_earlier_ones_alone(kept: Project) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 import pyarrow as pa
 
 from components.core.errors import GristmillError
+from components.fields.base import Reject
+from components.fields.moment import guess_order, parse_moment
 from components.stages.ingest import source_files
 from components.stages.ingest.columns import Layout, nearest
 from components.stages.ingest.params import Files
@@ -44,6 +46,8 @@ _CONSTANT = 0.98
 _LEAK = 0.98
 # Length of an input column, as a share of the longest one.
 _INPUT_LENGTH = 0.7
+# The same of a column that may have been meant, and is named.
+_OTHER_LENGTH = 0.2
 # Columns that a message names.
 _SHOWN = 10
 _LISTED = 100
@@ -260,21 +264,34 @@ def _with_few_names(seen: SourceColumns, text: str | None) -> dict[str, ColumnSa
 
 
 def _likely(columns: Mapping[str, ColumnSample]) -> list[str]:
-    """Return the columns that hold no links, are mostly filled, and are not named as metadata.
+    """Return the columns that hold no links and no dates, are mostly filled and no metadata.
 
-    A rule that leaves no column is skipped.
+    Those with the fewest names come first. A rule that leaves no column is skipped.
     """
     rules: list[Callable[[ColumnSample], bool]] = [
         lambda column: not any(value.startswith(_LINKS) for value in column.values),
         lambda column: column.filled * 2 > fullest,
         lambda column: not _is_metadata(column),
+        lambda column: not _holds_dates(column),
     ]
     fullest = max((column.filled for column in columns.values()), default=0)
     remaining = dict(columns)
     for rule in rules:
         matches = {name: column for name, column in remaining.items() if rule(column)}
         remaining = matches or remaining
-    return list(remaining)
+    return sorted(remaining, key=lambda name: remaining[name].distinct)
+
+
+def _holds_dates(column: ColumnSample) -> bool:
+    """Return whether all values of a column are dates."""
+    if column.is_numeric:
+        return False
+    order, _ = guess_order(column.values)
+    try:
+        moments = [parse_moment(value, order) for value in column.values]
+    except Reject:
+        return False
+    return any(moment is not None for moment in moments)
 
 
 def _is_metadata(column: ColumnSample) -> bool:
@@ -295,6 +312,13 @@ def _inputs(seen: SourceColumns, wanted: Layout, used: Collection[str]) -> list[
         return [wanted.input.name]
     longest = max((column.mean for column in free.values()), default=0.0)
     long = [name for name, column in free.items() if column.mean > _INPUT_LENGTH * longest]
+    texts = [name for name in free if name not in long and not has_few_names(free[name])]
+    others = [name for name in texts if free[name].mean > _OTHER_LENGTH * longest]
+    if len(long) == 1 and others:
+        seen.notes.append(
+            f"{long[0]!r} has the longest texts and is taken for the {wanted.input.name}; "
+            f"--text COLUMN names another: {', '.join(map(repr, others))}"
+        )
     return sorted(long, key=lambda name: -free[name].mean)
 
 

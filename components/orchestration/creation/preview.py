@@ -11,7 +11,7 @@ from components.core.console import ValueConsole
 from components.core.escaping import one_line, terminal
 from components.orchestration.creation.clean_preview import DryClean
 from components.orchestration.creation.source_preview import Intake
-from components.stages.ingest.sample import SourceColumns
+from components.stages.ingest.sample import SourceColumns, UnitSample
 from components.stages.ingest.source_rows import RefusedRow, show
 from components.tasks.base import Setting
 
@@ -19,6 +19,8 @@ from components.tasks.base import Setting
 _CELL = 60
 # Most columns of the source in a table.
 _COLUMNS = 30
+# The usual delimiter of a format.
+_DELIMITERS = {"csv": ",", "tsv": "\t"}
 # Steps that a setting of null or 0 switches off, with a value that switches them on.
 _FORCED = {
     "tune.trials": "8",
@@ -29,16 +31,23 @@ _FORCED = {
 
 
 def head(name: str, seen: SourceColumns, encodings: Iterable[str]) -> str:
-    """Return the first line: name, format and encodings.
+    """Return the first line: name, format, an unusual delimiter, and encodings.
 
     Args:
         name: of the pipeline.
         seen: the columns of the source.
         encodings: of its text; none for binary data.
     """
-    formats = ", ".join(sorted({unit.format for unit in seen.units}))
+    formats = ", ".join(sorted({_format_of(unit) for unit in seen.units}))
     encoding = ", ".join(sorted(encodings)) or "binary"
     return f"{name}: {formats}, {encoding}"
+
+
+def _format_of(unit: UnitSample) -> str:
+    """Return the format of a unit, and its delimiter where it is not that of the format."""
+    if unit.delimiter in ("", _DELIMITERS.get(unit.format)):
+        return unit.format
+    return f"{unit.format} separated by {unit.delimiter!r}"
 
 
 def columns_table(
@@ -196,7 +205,8 @@ def skipped(settings: Sequence[Setting]) -> list[str]:
     lines = []
     for path, setting in _last_of_each_path(settings).items():
         force = _FORCED.get(path)
-        if force and setting.value in (None, 0):
+        # A setting without a reason is the person's.
+        if force and setting.reason and setting.value in (None, 0):
             reason = one_line(setting.reason.split("; --set")[0], 90)
             lines.append(f"skipped: {path} ({reason}). To switch it on: --set {path}={force}")
     return lines

@@ -72,7 +72,7 @@ def guess_task(source: Files, root: Path, target: str | None, ask: AskChoice) ->
     """
     seen = _scan(source, root)
     if target is not None and seen.is_table:
-        check_column(target, seen, "--target")
+        check_column(target, seen, "--target or --label")
     guess = _best(seen, target)
     if guess is not None:
         return guess

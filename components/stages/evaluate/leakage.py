@@ -56,8 +56,9 @@ def naive_claim(
             same model, and this one is fitted once.
 
     Returns:
-        {"honest", "naive": of the report metric, "leaked_rows", "test_rows"}. A leaked row is a
-        test row with an equal row in train; there is no number where these are cases of their own.
+        {"honest", "naive": of the report metric, "leaked_rows", "test_rows", "is_split": whether
+        the random split puts equal or similar rows on both sides}. A leaked row is a test row with
+        an equal row in train; there is no number where these are cases of their own.
     """
     test, validation, train = _random_split(job, _naive_rows(job, targets))
     predictor = _fit_baseline(job, train, validation, targets, fitted)
@@ -66,12 +67,19 @@ def naive_claim(
     answers = evaluation.answer(predictor, cases)
     metric = evaluator.report_metric
     stats = evaluation.per_example_stats(metric, answers, cases)
+    leaked = _rows_in_train(job, test, train)
     return {
         "honest": honest,
         "naive": metric.value(stats),
-        "leaked_rows": _rows_in_train(job, test, train),
+        "leaked_rows": leaked,
         "test_rows": len(cases),
+        "is_split": leaked != 0 or _has_similar_rows(job),
     }
+
+
+def _has_similar_rows(job: Job) -> bool:
+    """Return whether clean has found similar rows, which a random split may divide."""
+    return bool(read_manifest(job.inputs["clean"])["near_duplicate_pairs"])
 
 
 def _naive_rows(job: Job, targets: base.TargetInfo) -> pa.Table:

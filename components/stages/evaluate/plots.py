@@ -178,6 +178,11 @@ def tradeoff(
         _log_ticks(ax, [cost(row) for row in shown])
         ax.set_xlabel(unit)
         _set_ticks(ax.yaxis, scale)
+        if scale.metric.is_share:
+            # The margin may reach beyond 100%, where no value can be.
+            least, most = sorted((lower, upper))
+            ticks = ax.get_yticks()
+            ax.set_yticks([tick for tick in ticks if least <= tick <= min(most, 1.0)])
         ax.grid()
 
     margins = (50, min(breadth(names) + 22, 200), top, bottom)

@@ -92,8 +92,9 @@ class ReportData:
         slices: name -> {"n", "value", "interval": [low, high]} of the winner on test, by
             `report_metric`.
         worst: the cases that the winner answered worst.
-        leak: {"honest": metric, "naive": metric, "leaked_rows", "test_rows"} of the classical
-            baseline on the clean and on a naive split, by `report_metric`.
+        leak: {"honest": metric, "naive": metric, "leaked_rows", "test_rows", "is_split"} of the
+            classical baseline on the clean and on a naive split, by `report_metric`, see
+            `naive_claim`.
         behavior: results of the winner in the behavior tests.
         compression: rows {"name", "parent", "size", "latency", "metric"}, ratios to the parent.
         recipes: rows {"recipe", "step", "settings", "size_bytes", "outcome"} of compress.

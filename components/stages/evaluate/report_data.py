@@ -138,7 +138,10 @@ def _counts(clean: Mapping[str, Any], conflict_reason: str) -> dict[str, Any]:
 def _account(clean: Mapping[str, Any], tokens: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what clean and tokenize did to the rows, in order."""
     entries: list[dict[str, Any]] = []
-    entries.extend({"stage": "clean", **entry} for entry in clean["account"])
+    for entry in clean["account"]:
+        # They are counted in pairs, which have no share of the rows.
+        whole = None if entry["what"] == "near_duplicates" else entry["of"]
+        entries.append({"stage": "clean", **entry, "of": whole})
     entries.extend({"stage": "tokenize", **entry} for entry in tokens["account"])
     return entries
 

@@ -248,12 +248,12 @@ def _log_winner(
         f"winner: {winner['name']}, {winner['choice']['reason']}; "
         f"test {metric.name} {value} ({interval}), {leaked} leaked rows"
     )
-    naive = base.metric_text(evaluator.report_metric, leak["naive"])
     honest = base.metric_text(evaluator.report_metric, leak["honest"])
-    job.journal.log(
-        f"classical baseline: {evaluator.report_metric.name} {honest}. "
-        f"A random split of all rows would show {naive}"
-    )
+    line = f"classical baseline: {evaluator.report_metric.name} {honest}"
+    if leak["is_split"]:
+        naive = base.metric_text(evaluator.report_metric, leak["naive"])
+        line += f". A random split of all rows would show {naive}"
+    job.journal.log(line)
 
 
 def _abstention(

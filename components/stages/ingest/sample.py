@@ -69,6 +69,8 @@ class UnitSample:
     header: bool | None
     columns: tuple[str, ...]
     rows: int
+    # Between the fields of a table of text; "" for other formats.
+    delimiter: str = ""
 
 
 @dataclass
@@ -383,6 +385,7 @@ def _unit_sample(
         header=unit.dialect.header if unit.dialect else None,
         columns=columns,
         rows=rows,
+        delimiter=unit.dialect.delimiter if unit.dialect else "",
     )
 
 

@@ -365,7 +365,7 @@ def _network(measured: TextMeasurements) -> list[Setting]:
         Setting("tune.epochs", min(epochs, 8), "enough epochs to compare networks"),
         Setting("tune.trials", trials, f"{rows:,} rows"),
         Setting("tune.space", dict(_SPACE), "the params that the search varies"),
-        Setting("compress.prune", None, "counted has no part that can be pruned", _NETWORK),
+        Setting("compress.prune", None, "counted with fewer n-grams is hardly faster", _NETWORK),
         Setting(
             "compress.distill", None, "no student beat the linear model on the shipped reviews"
         ),

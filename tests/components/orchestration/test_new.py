@@ -233,6 +233,33 @@ def test_options_beat_guesses(root: Path, tmp_path: Path) -> None:
         create(root, "b", TEXT, data, target="categories")
 
 
+def test_exports_of_tickets_are_understood_or_their_guesses_named(
+    root: Path, tmp_path: Path
+) -> None:
+    """Dates repeat as classes do, and the longest text may be the answer to the one that is meant."""
+    data = tmp_path / "tickets.csv"
+    lines = ["opened;message;agent answer;queue;urgency"]
+    for row in range(120):
+        answer = f"We looked at it: {sentence(row)}, and {sentence(row + 7)}"
+        queue = ("billing", "login", "delivery", "other")[row % 4]
+        urgency = ("high", "low", "normal")[row % 3]
+        date = f"2026-01-{row % 28 + 1:02d}"
+        lines.append(f"{date};{sentence(row)};{answer};{queue};{urgency}")
+    data.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(GristmillError, match="the label could be 'urgency' or 'queue'"):
+        create(root, "a", TEXT, data)
+    shown = create(root, "a", TEXT, data, target="queue")
+    assert shown[0] == "a: csv separated by ';', utf-8"
+    assert made(root, "a")[0]["ingest"]["columns"]["text"] == "agent answer"
+    note = "'agent answer' has the longest texts and is taken for the text; --text COLUMN names "
+    assert any(f"{note}another: 'message'" in line for line in shown)
+    settings = ["tune.trials=0"]
+    options = NewOptions(settings=settings)
+    shown = create(root, "b", TEXT, data, text="message", target="queue", options=options)
+    assert not any(line.startswith("skipped: tune.trials") for line in shown)
+    assert not any("longest texts" in line for line in shown)
+
+
 def test_of_a_label_and_its_number_the_words_are_taken(root: Path, tmp_path: Path) -> None:
     names = ("sport", "money", "science")
     rows = [[sentence(row), row % 3, names[row % 3], "en"] for row in range(60)]

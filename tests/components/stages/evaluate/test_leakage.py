@@ -19,6 +19,9 @@ from components.stages.evaluate.leakage import leaked_rows, naive_claim
 from components.tasks import base
 from components.tasks.shared.baselines.classification.baselines import fit_linear
 
+# Texts that share no character.
+WORDS = [chr(0x4E00 + 7 * number) + chr(0x5E00 + 7 * number) for number in range(80)]
+
 
 def job(runner: StageRunner) -> Job:
     return runner.job("clean", ["clean", "audit"], [])
@@ -90,6 +93,17 @@ def test_the_naive_split_claims_more_and_says_how_many_rows_leaked(tmp_path: Pat
     assert claim["test_rows"] == 90
     assert claim["leaked_rows"] > 75
     assert claim["naive"] > 0.85
+    assert claim["is_split"]
+
+
+def test_different_rows_are_not_split(tmp_path: Path) -> None:
+    rows = [{"text": word * 4, "label": ("差评", "好评")[i % 2]} for i, word in enumerate(WORDS)]
+    runner = StageRunner.make(tmp_path, rows, train={"classical": {"min_documents": 1}}).clean()
+    assert runner.manifest()["near_duplicate_pairs"] == 0
+    classes = ["好评", "差评"]
+    claim = naive_claim(job(runner), {"classes": classes}, 0.5, fitted(runner, classes))
+    assert claim["leaked_rows"] == 0
+    assert not claim["is_split"]
 
 
 def test_the_naive_split_knows_merged_classes(tmp_path: Path) -> None:

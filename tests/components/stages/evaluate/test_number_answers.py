@@ -278,7 +278,7 @@ def page(results: dict[str, CandidateResult], folder: Path) -> str:
             worst.note,
             [ShownCase(EVALUATOR.show(answer.case), answer.verdict) for answer in worst.answers],
         ),
-        leak={"honest": 8.2, "naive": 6.1, "leaked_rows": 3, "test_rows": 40},
+        leak={"honest": 8.2, "naive": 6.1, "leaked_rows": 3, "test_rows": 40, "is_split": True},
         compression=_compression(rows, "rmse"),
     )
     write_report(folder / "report.html", data)

@@ -257,7 +257,13 @@ def reviews() -> ReportData:
             ("酒店位置很好 &lt;3 but the room was tiny", "差评", "好评", 0.987),
             ("没有想象中的那么差", "好评", "差评", 0.979),
         ),
-        leak={"honest": 0.8483, "naive": 0.9127, "leaked_rows": 1622, "test_rows": 3512},
+        leak={
+            "honest": 0.8483,
+            "naive": 0.9127,
+            "leaked_rows": 1622,
+            "test_rows": 3512,
+            "is_split": True,
+        },
         compression=[
             {
                 "name": "tuned-pruned",
@@ -588,10 +594,16 @@ def test_rows_left_out_by_time_are_a_step_of_their_own(tmp_path: Path) -> None:
 
 
 def test_equal_cases_are_no_leaked_rows(tmp_path: Path) -> None:
-    leak = {"honest": 0.5, "naive": 0.6, "leaked_rows": None, "test_rows": 90}
+    leak = {"honest": 0.5, "naive": 0.6, "leaked_rows": None, "test_rows": 90, "is_split": True}
     page = render(tmp_path, replace(lean(), leak=leak))
     assert "would have claimed" in page
     assert "test rows also stand in its train split" not in page
+
+
+def test_a_random_split_that_splits_no_rows_claims_nothing(tmp_path: Path) -> None:
+    leak = {"honest": 0.5, "naive": 0.6, "leaked_rows": 0, "test_rows": 90, "is_split": False}
+    page = render(tmp_path, replace(lean(), leak=leak))
+    assert "would have claimed" not in page
 
 
 @pytest.mark.parametrize(
