@@ -1,4 +1,4 @@
-"""Section "quantized in several ways": one network in fp32, in static int8, and with few-bit weights.
+"""Section "quantized in several ways": one network in fp32, in int8, and with few-bit weights.
 
     python benchmarks/quantization.py headlines    # after gristmill run headlines
 

@@ -45,6 +45,8 @@ ALLOWED = {
     },
     "components/orchestration/stage_files.py": {"confusion"},
     "components/serving/http/monitoring_routes.py": {"labels"},
+    # An argument of ONNX Runtime.
+    "components/stages/compress/quantize_weights.py": {"accuracy"},
     "components/serving/http/request_metrics.py": {"labels"},
     "components/stages/evaluate/stage.py": {"confusion"},
     "components/stages/ingest/dialects.py": {"class", "classes", "label", "labels"},

@@ -12,6 +12,7 @@ from components.orchestration.creation.named_input_columns import (
     check_column,
     first_names,
 )
+from components.stages.clean.cleaning import target_of
 from components.stages.ingest.params import Files
 from components.stages.ingest.sample import SourceColumns, scan_columns
 from components.tasks import base
@@ -72,7 +73,7 @@ def guess_task(source: Files, root: Path, target: str | None, ask: AskChoice) ->
     """
     seen = _scan(source, root)
     if target is not None and seen.is_table:
-        check_column(target, seen, "--target or --label")
+        check_column(target, seen, _target_options())
     guess = _best(seen, target)
     if guess is not None:
         return guess
@@ -83,6 +84,12 @@ def guess_task(source: Files, root: Path, target: str | None, ask: AskChoice) ->
         if guess is not None:
             return TaskGuess(guess.task, guess.reason, guess.others, target)
     raise _no_task(seen, target)
+
+
+def _target_options() -> str:
+    """Return the options that name the column to predict, as the tasks call it."""
+    roles = {target_of(base.schema(task)) for task in base.tasks()}
+    return " or ".join(f"--{role}" for role in sorted(roles))
 
 
 def _scan(source: Files, root: Path) -> SourceColumns:

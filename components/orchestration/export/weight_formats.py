@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -139,8 +136,11 @@ def write_weights(
         example: inputs of two rows of different lengths.
         folder: that exists.
     """
+    from components.stages.compress.quantize import export, quiet_exporters
+
     path = folder / FORMATS[name].file
-    with _quiet_exporters():
+    # Sizes that became constants are found by the test cases, which have several lengths.
+    with quiet_exporters():
         if isinstance(graph, bytes):
             content = graph
         elif name == "torchscript":
@@ -150,33 +150,11 @@ def write_weights(
             _write_torch_export(graph, example, path)
             return
         else:
-            content = _onnx(graph, example)
+            content = export(graph, dict(example))
         if name == "onnx":
             path.write_bytes(content)
         else:
             _write_openvino(content, path)
-
-
-@contextmanager
-def _quiet_exporters() -> Iterator[None]:
-    """Hide what exporters write to the log: deprecations, and libraries that are not needed.
-
-    Sizes that became constants are found by the test cases, which have several lengths.
-    """
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
-
-
-def _onnx(graph: Graph, example: Mapping[str, NDArray[Any]]) -> bytes:
-    from components.stages.compress.quantize import export
-
-    return export(graph, dict(example))
 
 
 def _write_openvino(content: bytes, path: Path) -> None:

@@ -5,7 +5,9 @@ Scales are fixed from train rows, so an answer does not depend on the rest of th
 
 from __future__ import annotations
 
+import logging
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -40,7 +42,7 @@ def export(graph: Graph, example: dict[str, NDArray[Any]]) -> bytes:
         axes[name] = {axis: dynamic for axis, size in enumerate(shape) if isinstance(size, str)}
     inputs = {name: torch.from_numpy(example[name]) for name in graph.inputs}
     # The exporter would trace a backward pass too, and then drop it.
-    with torch.no_grad():
+    with torch.no_grad(), quiet_exporters():
         program = torch.onnx.export(
             graph.module.eval(),
             (),
@@ -59,6 +61,19 @@ def export(graph: Graph, example: dict[str, NDArray[Any]]) -> bytes:
     _clear_metadata(model)
     content: bytes = model.SerializeToString()
     return content
+
+
+@contextmanager
+def quiet_exporters() -> Iterator[None]:
+    """Hide what exporters write to the log: deprecations, and libraries that are not needed."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
 
 
 @cache
