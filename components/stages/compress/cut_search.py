@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from components.models.base import PrunableDim
+from components.stages.compress.prune import units_that_stay
 
 _STEPS = 60
 
@@ -17,7 +19,7 @@ class Cut:
     """A cut of one group of dimensions.
 
     Args:
-        share: of the units that is cut.
+        share: of the units that is to be cut, before it is rounded.
         loss: summed scores of the units that are lost.
         saved: share of the whole network's time that is saved.
     """
@@ -37,30 +39,36 @@ def cuts_of(
     scores: Mapping[str, torch.Tensor],
     shares: Sequence[float],
     savings: Mapping[str, Mapping[float, float]],
+    multiple: int = 1,
 ) -> dict[str, list[Cut]]:
-    """Return the possible cuts of each group, from none on.
+    """Return the different cuts of each group, from none on.
 
     Args:
         dims: all dimensions.
         scores: name of a dimension -> (units,).
-        shares: that may be cut.
-        savings: group -> share -> share of the time that is saved.
+        shares: that may be cut, ascending.
+        savings: group -> share that is really cut -> share of the time that it saves. Between
+            these shares the time is interpolated.
+        multiple: to which the units that stay are rounded.
     """
     cuts: dict[str, list[Cut]] = {}
     for group in dict.fromkeys(map(group_of, dims)):
         members = [member for member in dims if group_of(member) == group]
-        options = [Cut(0.0, 0.0, 0.0)]
+        measured = dict(sorted(savings[group].items()))
+        options = {members[0].size: Cut(0.0, 0.0, 0.0)}
         for share in shares:
-            loss = sum(_lost(scores[member.name], share) for member in members)
-            options.append(Cut(share, loss, savings[group][share]))
-        cuts[group] = options
+            stay = units_that_stay(members[0], share, multiple)
+            saved = np.interp(1 - stay / members[0].size, list(measured), list(measured.values()))
+            loss = sum(_lost(scores[member.name], stay) for member in members)
+            # Of the shares that are rounded alike the first one counts.
+            options.setdefault(stay, Cut(share, loss, float(saved)))
+        cuts[group] = list(options.values())
     return cuts
 
 
-def _lost(scores: torch.Tensor, share: float) -> float:
-    """Return the summed scores of the units with the lowest ones."""
-    count = len(scores) - max(1, round(len(scores) * (1 - share)))
-    return float(scores.sort().values[:count].sum())
+def _lost(scores: torch.Tensor, stay: int) -> float:
+    """Return the summed scores of all units but the best ones."""
+    return float(scores.sort().values[: len(scores) - stay].sum())
 
 
 def cheapest_cut(cuts: Mapping[str, Sequence[Cut]], time_share: float) -> dict[str, float]:

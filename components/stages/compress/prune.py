@@ -117,14 +117,18 @@ def select(dim: PrunableDim, scores: torch.Tensor, share: float, multiple: int =
     Returns:
         (units that stay,) indices, ascending.
     """
+    return scores.topk(units_that_stay(dim, share, multiple)).indices.sort().values
+
+
+def units_that_stay(dim: PrunableDim, share: float, multiple: int = 1) -> int:
+    """Return how many units of a dimension stay after a cut, see `select`."""
     stay = dim.size * (1 - share)
     # A head, for example, has many elements. A unit has at least as many as its shortest slice.
     elements = min((width for _, _, _, width in dim.slices), default=1)
     step = multiple // math.gcd(multiple, elements)
     if share and dim.size > step:
         stay = max(1, round(stay / step)) * step
-    stay = min(max(round(stay), dim.minimum, 1), dim.size)
-    return scores.topk(stay).indices.sort().values
+    return min(max(round(stay), dim.minimum, 1), dim.size)
 
 
 def prune_network(

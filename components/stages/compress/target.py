@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from components.core.bundles import Card, bundle_bytes, read_bundle
@@ -23,7 +22,7 @@ from components.models.base import PrunableDim
 from components.stages.compress.cut_search import Cut, cheapest_cut, cuts_of, group_of
 from components.stages.compress.model_speed import seconds_per_row, speed_batches
 from components.stages.compress.params import Prune, Quantize, Target
-from components.stages.compress.prune import prune_network
+from components.stages.compress.prune import prune_network, units_that_stay
 from components.stages.compress.steps import (
     StepInput,
     cut,
@@ -197,7 +196,8 @@ class _Search:
         """
         form = whole.form
         scores = first_order_scores(self.job, self.card, self.module)
-        cuts = cuts_of(self.dims, scores, SHARES, self._savings(whole))
+        savings = self._savings(whole)
+        cuts = cuts_of(self.dims, scores, SHARES, savings, self.settings.multiple)
         shares, reached = self._shares(whole, cuts)
         if not reached.is_small_and_fast(self.target):
             return False, f"not reached: the largest cut is {reached}"
@@ -235,7 +235,7 @@ class _Search:
         is saved.
 
         Returns:
-            group -> share that is cut -> share of the whole network's time.
+            group -> share that is really cut -> share of the whole network's time.
         """
         state = self.module.state_dict()
         kinds: dict[str, list[PrunableDim]] = {}
@@ -243,18 +243,20 @@ class _Search:
             kinds.setdefault(kind_of(dim, state), []).append(dim)
         savings: dict[str, dict[float, float]] = {}
         for dims in kinds.values():
-            graphs = {"whole": whole.graph}
+            graphs = {0.0: whole.graph}
             for share in _TIMED:
-                shares = {dim.name: share for dim in dims}
-                graphs[str(share)] = self._unfitted(whole.form, shares)
-            speedups = self.speedups(graphs)
-            saved = [max(1 - speedups["whole"] / speedups[str(share)], 0.0) for share in _TIMED]
+                stay = units_that_stay(dims[0], share, self.settings.multiple)
+                cut_share = 1 - stay / dims[0].size
+                if cut_share not in graphs:
+                    shares = {dim.name: share for dim in dims}
+                    graphs[cut_share] = self._unfitted(whole.form, shares)
+            speedups = self.speedups({str(share): graph for share, graph in graphs.items()})
             groups = set(map(group_of, dims))
-            for share in SHARES:
-                part = float(np.interp(share, (0.0, *_TIMED), (0.0, *saved))) / len(groups)
+            for share in graphs:
+                saved = max(1 - speedups["0.0"] / speedups[str(share)], 0.0)
                 for group in groups:
                     of_group = savings.setdefault(group, {})
-                    of_group[share] = of_group.get(share, 0.0) + part
+                    of_group[share] = of_group.get(share, 0.0) + saved / len(groups)
         return savings
 
     def _shares(
@@ -269,22 +271,54 @@ class _Search:
         best: tuple[dict[str, float], Measured] | None = None
         cut_share = self._predicted_cut(whole)
         for _ in range(_ATTEMPTS):
-            shares = self._shares_of(cheapest_cut(cuts, 1 - cut_share))
-            reached = self._measure_unfitted(whole.form, shares)
+            chosen = cheapest_cut(cuts, 1 - cut_share)
+            reached = self._measure_unfitted(whole.form, chosen)
             if reached.is_small_and_fast(self.target, share=1.0):
-                best = shares, reached
+                best = chosen, reached
                 enough = cut_share
                 if self._is_close(reached):
                     break
             else:
                 too_small = cut_share
-                if set(shares.values()) == {SHARES[-1]}:
+                if all(chosen[group] == options[-1].share for group, options in cuts.items()):
                     break
             cut_share = (too_small + enough) / 2
         if best is None:
-            shares = {dim.name: SHARES[-1] for dim in self.dims}
-            return shares, self._measure_unfitted(whole.form, shares)
-        return best
+            largest = {group: options[-1].share for group, options in cuts.items()}
+            return self._by_dim(largest), self._measure_unfitted(whole.form, largest)
+        chosen, reached = self._less_cut(whole.form, cuts, *best)
+        return self._by_dim(chosen), reached
+
+    def _less_cut(
+        self,
+        form: str,
+        cuts: Mapping[str, Sequence[Cut]],
+        chosen: dict[str, float],
+        reached: Measured,
+    ) -> tuple[dict[str, float], Measured]:
+        """Return smaller cuts that still give the speed and size, and what they give.
+
+        A group with few sizes makes the network much faster at once. So each group in turn is cut
+        less, the one that loses the most first.
+
+        Args:
+            form: of the graphs.
+            cuts: group -> its cuts.
+            chosen: group -> share that is cut, which gives the speed and size.
+            reached: what it gives.
+        """
+        attempts = 0
+        for group in sorted(cuts, key=lambda name: -_loss(cuts[name], chosen[name])):
+            for less in _smaller(cuts[group], chosen[group]):
+                if self._is_close(reached) or attempts == _ATTEMPTS:
+                    return chosen, reached
+                attempts += 1
+                trial = {**chosen, group: less}
+                measured = self._measure_unfitted(form, trial)
+                if not measured.is_small_and_fast(self.target, share=1.0):
+                    break
+                chosen, reached = trial, measured
+        return chosen, reached
 
     def _predicted_cut(self, whole: Measured) -> float:
         """Return the share of the time that must go for the speed that is asked for."""
@@ -292,20 +326,33 @@ class _Search:
             return 0.5
         return max(1 - whole.speedup / self.target.speedup, 0.05)
 
-    def _shares_of(self, chosen: Mapping[str, float]) -> dict[str, float]:
+    def _by_dim(self, chosen: Mapping[str, float]) -> dict[str, float]:
         """Return the share of each dimension for those of the groups."""
         return {dim.name: chosen[group_of(dim)] for dim in self.dims}
 
-    def _measure_unfitted(self, form: str, shares: Mapping[str, float]) -> Measured:
-        """Return speed and size of the network after a cut, before it is fitted."""
-        graph = self._unfitted(form, shares)
+    def _measure_unfitted(self, form: str, chosen: Mapping[str, float]) -> Measured:
+        """Return speed and size of the network after a cut of the groups, before it is fitted."""
+        graph = self._unfitted(form, self._by_dim(chosen))
         speedup = self.speedups({form: graph})[form]
         return Measured(form, graph, speedup, len(graph) + self.rest_bytes, 0.0)
 
     def _is_close(self, reached: Measured) -> bool:
-        """Return whether a network is hardly faster than was asked for."""
-        wanted = self.target.speedup
-        return wanted is not None and reached.speedup <= _MOST_ABOVE * wanted
+        """Return whether a network is hardly faster or smaller than was asked for."""
+        speedup = self.target.speedup
+        if speedup is not None and reached.speedup <= _MOST_ABOVE * speedup:
+            return True
+        size_mb = self.target.max_size_mb
+        return size_mb is not None and _MOST_ABOVE * reached.size_bytes >= size_mb * _MB
+
+
+def _loss(options: Sequence[Cut], share: float) -> float:
+    """Return the loss of the cut of a share."""
+    return next(cut.loss for cut in options if cut.share == share)
+
+
+def _smaller(options: Sequence[Cut], share: float) -> list[float]:
+    """Return the shares of the smaller cuts, the largest first."""
+    return [cut.share for cut in reversed(options) if cut.share < share]
 
 
 def build_network(

@@ -56,5 +56,15 @@ def test_the_whole_time_cuts_nothing() -> None:
 def test_dimensions_of_a_group_are_cut_together() -> None:
     dims = [PrunableDim("a.0", 4, [], group="a"), PrunableDim("a.1", 4, [], group="a")]
     scores = {"a.0": torch.tensor([4.0, 1.0, 2.0, 3.0]), "a.1": torch.tensor([0.0, 8.0, 8.0, 8.0])}
-    cuts = cuts_of(dims, scores, (0.25, 0.5), {"a": {0.25: 0.1, 0.5: 0.2}})
+    cuts = cuts_of(dims, scores, (0.25, 0.5), {"a": {0.0: 0.0, 0.25: 0.1, 0.5: 0.2}})
     assert cuts == {"a": [Cut(0.0, 0.0, 0.0), Cut(0.25, 1.0, 0.1), Cut(0.5, 11.0, 0.2)]}
+
+
+def test_shares_that_are_rounded_alike_are_one_cut_that_costs_what_is_really_cut() -> None:
+    dim = PrunableDim("a", 32, [("a.weight", 0, 0, 1)])
+    scores = {"a": torch.arange(32.0)}
+    savings = {"a": {0.0: 0.0, 0.5: 0.4}}
+    cuts = cuts_of([dim], scores, (0.1, 0.2, 0.3, 0.5, 0.9), savings, multiple=16)
+    assert cuts == {"a": [Cut(0.0, 0.0, 0.0), Cut(0.3, 120.0, 0.4)]}
+    halfway = cuts_of([dim], scores, (0.25,), savings, multiple=8)
+    assert halfway == {"a": [Cut(0.0, 0.0, 0.0), Cut(0.25, 28.0, 0.2)]}
