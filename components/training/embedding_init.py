@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from components.models.base import HasTokenStates, HasTokenTable
+from components.models.ensemble.net import EnsembleNet
 
 _TOKENS_AT_ONCE = 512
 
@@ -25,7 +26,8 @@ def take_embeddings(
     where the teacher has states. Both parts have equal weight. The components keep the standard
     deviation that the student's embeddings had. Model2Vec (Tulkens and van Dongen 2024) reduces
     the states of sentence encoders in the same way. Where the student is wider, its further
-    columns stay as they are. Both networks read the same token ids.
+    columns stay as they are. Both networks read the same token ids. Of an ensemble, the first member
+    is taken.
 
     Args:
         student: changed in place.
@@ -35,6 +37,9 @@ def take_embeddings(
     Returns:
         Whether both have a table of as many tokens. If not, nothing is changed.
     """
+    if isinstance(teacher, EnsembleNet):
+        # The one with the largest weight.
+        teacher = teacher.members[0]
     if not (isinstance(student, HasTokenTable) and isinstance(teacher, HasTokenTable)):
         return False
     own = student.table().weight  # (v, w)

@@ -15,8 +15,9 @@ from components.core.errors import EnvironmentFault, GristmillError
 from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job
 from components.core.parallel_map import has_ray, parallel_map
+from components.stages.compress.ensemble_selection import build_ensemble
 from components.stages.compress.model_speed import sure_speedup
-from components.stages.compress.params import LAST, Distill, Step, Target
+from components.stages.compress.params import LAST, Distill, Ensemble, Step, Target
 from components.stages.compress.steps import StepInput, run_step
 from components.stages.compress.target import reach
 from components.training.evaluation import validation_score
@@ -37,7 +38,7 @@ class StepResult:
         settings: of the step.
         bundle: the result: a new bundle, or the source where the step was dropped.
         kept: whether the bundle is new.
-        reason: why it was dropped, or what a target reached.
+        reason: why it was dropped, what a target reached, or the members of an ensemble.
         value: the monitored metric on validation, larger is better. None: it failed.
         size_bytes: of the bundle.
     """
@@ -94,6 +95,7 @@ def run_recipes(
     total = sum(map(len, steps.values()))
     for depth in range(max(map(len, steps.values()))):
         nodes: dict[str, _Node] = {}
+        keys_before = dict(keys)
         for name, recipe_steps in steps.items():
             before = results[name]
             if depth >= len(recipe_steps) or (before and before[-1].value is None):
@@ -107,6 +109,9 @@ def run_recipes(
         for name in recipes:
             if keys[name] in done:
                 results[name].append(done[keys[name]])
+                if not results[name][-1].kept:
+                    # What follows is what it would be without this step.
+                    keys[name] = keys_before[name]
     for name, made in results.items():
         _publish(job, name, made)
     return results
@@ -183,6 +188,9 @@ def _result(job: Job, parent: Path, node: _Node, folder: Path) -> StepResult:
     if isinstance(node.step, Target):
         kept, reason = reach(given, node.step)
         settings = node.step.model_dump()
+    elif isinstance(node.step.params, Ensemble):
+        kept, reason = build_ensemble(given, node.step.params)
+        settings = node.step.params.model_dump()
     else:
         reason = run_step(node.step.name, given, node.step.params)
         settings = node.step.params.model_dump() if node.step.params else {}

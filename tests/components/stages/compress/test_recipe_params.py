@@ -64,8 +64,8 @@ def test_a_mapping_is_a_target() -> None:
     [
         (
             {"a": ["prone"]},
-            "compress.recipes.a[0]: 'prone' is not one of prune, finetune, quantize, distill, "
-            "export",
+            "compress.recipes.a[0]: 'prone' is not one of ensemble, prune, finetune, quantize, "
+            "distill, export",
         ),
         (
             {"a": ["quantize", "prune"]},
