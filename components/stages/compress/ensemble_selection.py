@@ -94,7 +94,7 @@ def _score_of(bundles: Sequence[Path], tokens: Path, task: str) -> Callable[[Cou
     rows = EncodedRows(tokens, "validation", load_encoder(tokens, task))
     answers = [torch.from_numpy(row_outputs(load_module(path), rows)) for path in bundles]
     outputs = torch.stack(answers)  # (m, n, d)
-    target = torch.from_numpy(rows.target)
+    target = torch.tensor(rows.target)
 
     def score(counts: Counts) -> float:
         picks = torch.tensor(counts)
