@@ -26,12 +26,11 @@ def take_embeddings(
     where the teacher has states. Both parts have equal weight. The components keep the standard
     deviation that the student's embeddings had. Model2Vec (Tulkens and van Dongen 2024) reduces
     the states of sentence encoders in the same way. Where the student is wider, its further
-    columns stay as they are. Both networks read the same token ids. Of an ensemble, the first member
-    is taken.
+    columns stay as they are. Both networks read the same token ids.
 
     Args:
         student: changed in place.
-        teacher: in evaluation mode; stays as it is.
+        teacher: in evaluation mode; stays as it is. Of an ensemble the first member counts.
         frame: token ids that the encoder puts before and after those of a row.
 
     Returns:

@@ -15,7 +15,6 @@ import torch
 from safetensors.torch import load, save
 
 from components.core.bundles import read_bundle, read_card
-from components.core.job import Job
 from components.inference.predictor import WEIGHTS, load_module
 from components.stages.compress.params import Ensemble
 from components.stages.compress.steps import StepInput, fit_and_save, fit_config, fitted_networks
@@ -42,15 +41,19 @@ def build_ensemble(given: StepInput, params: Ensemble) -> tuple[bool, str]:
     job = given.job
     library = {**fitted_networks(job), **_further_fits(given, params.fits)}
     bundles = list(library.values())
-    score = _score_of(bundles, given.tokens, read_card(given.source).card.task)
+    score = mean_scorer(bundles, given.tokens, job.task)
     counts = pick_members(score, len(library), params.picks)
     # The heaviest member first, of equal ones the earlier one.
     members = sorted(filter(counts.__getitem__, range(len(counts))), key=lambda i: -counts[i])
     names = list(library)
     if len(members) == 1:
         return False, f"no ensemble is better on validation than {names[members[0]]} alone"
-    _write(given, {bundles[i]: counts[i] / sum(counts) for i in members})
-    shares = [f"{names[i]} {counts[i] / sum(counts):.0%}" for i in members]
+    weights = {bundles[i]: counts[i] / sum(counts) for i in members}
+    config, content = combined(weights)
+    card = read_card(given.source).card
+    spec = replace(fit_config(job, card, given.state), architecture=ENSEMBLE, config=config)
+    save_torch(given.out, spec, content, job.tags["params_hash"], [*card.origin, "ensemble"])
+    shares = [f"{names[i]} {weights[bundles[i]]:.0%}" for i in members]
     return True, f"{', '.join(shares)} of the answers"
 
 
@@ -82,7 +85,7 @@ def pick_members(score: Callable[[Counts], float], members: int, most: int) -> l
     return best
 
 
-def _score_of(bundles: Sequence[Path], tokens: Path, task: str) -> Callable[[Counts], float]:
+def mean_scorer(bundles: Sequence[Path], tokens: Path, task: str) -> Callable[[Counts], float]:
     """Return a function from the picks of each bundle to the metric of their mean on validation.
 
     Args:
@@ -145,12 +148,11 @@ def _further_fits(given: StepInput, count: int) -> dict[str, Path]:
     return bundles
 
 
-def _write(given: StepInput, weights: Mapping[Path, float]) -> None:
-    """Write the bundle of an ensemble.
+def combined(weights: Mapping[Path, float]) -> tuple[dict[str, Any], bytes]:
+    """Return the config of an ensemble, and its weights as a safetensors file.
 
     Args:
-        given: where it is written.
-        weights: by the bundle of a member.
+        weights: in the mean, by the bundle of a member.
     """
     members = []
     tensors = {}
@@ -160,9 +162,4 @@ def _write(given: StepInput, weights: Mapping[Path, float]) -> None:
         members.append({**config, "weight": weight})
         for name, value in load(files[WEIGHTS]).items():
             tensors[f"members.{number}.{name}"] = value
-    job: Job = given.job
-    parent = read_card(given.source).card
-    spec = fit_config(job, parent, given.state)
-    spec = replace(spec, architecture=ENSEMBLE, config={"members": members})
-    origin = [*parent.origin, "ensemble"]
-    save_torch(given.out, spec, save(tensors), job.tags["params_hash"], origin)
+    return {"members": members}, save(tensors)

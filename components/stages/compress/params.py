@@ -67,7 +67,7 @@ class Quantize(Strict):
 
 
 class Distill(Strict):
-    """A smaller network that imitates the better of the two fitted ones."""
+    """A smaller network that imitates the better of the two fitted ones, or their ensemble."""
 
     architecture: str = Field(description="Architecture of the student, one of the task's.")
     nets: dict[str, dict[str, Any]] = Field(
@@ -163,7 +163,7 @@ class CompressParams(Strict):
         Quantize(), description="Static int8 quantization for ONNX Runtime (null: skipped)."
     )
     distill: Distill | None = Field(
-        description="Smaller network that imitates the better fitted one (null: skipped)."
+        description="Network that imitates the better fitted one or the ensemble (null: skipped)."
     )
 
 

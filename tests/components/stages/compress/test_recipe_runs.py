@@ -423,7 +423,7 @@ def test_an_ensemble_of_one_is_dropped_and_the_recipe_goes_on(
     job = with_little_fits(job)
     # The network alone is the best of all.
     monkeypatch.setattr(
-        ensemble_selection, "_score_of", lambda *_: lambda counts: counts[0] / sum(counts)
+        ensemble_selection, "mean_scorer", lambda *_: lambda counts: counts[0] / sum(counts)
     )
     fits = counted_fits(monkeypatch)
     student = {"distill": {"epochs": 1, "compare": False}}
