@@ -95,23 +95,23 @@ def run_recipes(
     total = sum(map(len, steps.values()))
     for depth in range(max(map(len, steps.values()))):
         nodes: dict[str, _Node] = {}
-        keys_before = dict(keys)
+        keys_here: dict[str, str] = {}
         for name, recipe_steps in steps.items():
             before = results[name]
             if depth >= len(recipe_steps) or (before and before[-1].value is None):
                 continue
             source = before[-1].bundle if before else str(parent)
             step = recipe_steps[depth]
-            keys[name] = _key(keys[name], step)
-            nodes.setdefault(keys[name], _Node(keys[name], source, step))
+            key = _key(keys[name], step)
+            keys_here[name] = key
+            nodes.setdefault(key, _Node(key, source, step))
         job.journal.progress(sum(map(len, results.values())), total, "steps")
         done = dict(zip(nodes, _run_nodes(job, parent, list(nodes.values())), strict=True))
-        for name in recipes:
-            if keys[name] in done:
-                results[name].append(done[keys[name]])
-                if not results[name][-1].kept:
-                    # What follows is what it would be without this step.
-                    keys[name] = keys_before[name]
+        for name, key in keys_here.items():
+            results[name].append(done[key])
+            # After a dropped step, what follows is what it would be without it.
+            if done[key].kept:
+                keys[name] = key
     for name, made in results.items():
         _publish(job, name, made)
     return results

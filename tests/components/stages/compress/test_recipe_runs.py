@@ -433,6 +433,7 @@ def test_an_ensemble_of_one_is_dropped_and_the_recipe_goes_on(
     assert [rows[name][0]["reason"] for name in ("a", "b")] == [reason, reason]
     assert made(job) == ["b", "c"]
     # Both students have the same teacher, so one fit makes both.
+    assert {name: len(steps_) for name, steps_ in rows.items()} == {"a": 1, "b": 2, "c": 1}
     assert sorted(fits) == ["distill", "ensemble"]
 
 
