@@ -157,7 +157,7 @@ Preset = Annotated[
         metavar="PRESET",
         help=(
             "fast: a short fit without a search. good: params.yaml without a preset. "
-            "best: a wide search. It is written into params.yaml."
+            "best: a wide search and an ensemble. It is written into params.yaml."
         ),
         show_default="the one in params.yaml",
     ),

@@ -22,6 +22,7 @@ from components.inference.abstention import threshold_of
 from components.inference.stated_intervals import intervals_of
 from components.tasks import base
 from components.tasks.base import Arrays, Scorer
+from components.tasks.shared.models.ensembles.models import bundle_architectures
 
 WEIGHTS = "weights.safetensors"
 GRAPH = "model.onnx"
@@ -194,7 +195,7 @@ def _predictor(card: Card, files: Mapping[str, bytes], folder: Path) -> Predicto
     _check_task(card, folder)
     if card.runtime == "numpy":
         return _baseline(card, files, folder)
-    architecture = _lookup(base.models(card.task).architectures, card, folder)
+    architecture = _lookup(bundle_architectures(card.task), card, folder)
     encoder = _encoder(card, files, folder)
     if card.runtime == "onnx":
         with _reading(folder / GRAPH):
@@ -251,7 +252,7 @@ def _module(card: Card, files: Mapping[str, bytes], folder: Path) -> Any:
     import torch
     from safetensors.torch import load as load_tensors
 
-    architecture = _lookup(base.models(card.task).architectures, card, folder)
+    architecture = _lookup(bundle_architectures(card.task), card, folder)
     encoder = _encoder(card, files, folder)
     with _reading(folder / CARD):
         module = architecture.build(architecture.Config.model_validate(dict(card.config)), encoder)

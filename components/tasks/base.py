@@ -674,6 +674,14 @@ class Learning(Protocol):
             weight: of the teacher against the true targets.
         """
 
+    def mean_output(self, outputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Return the output (n, d) of several networks together.
+
+        Args:
+            outputs: (m, n, d) of m networks.
+            weights: (m,) of the networks, positive, with sum 1.
+        """
+
     def transform(self, batch: Batch, rng: torch.Generator, options: BaseModel) -> Batch:
         """Return a train batch after random transforms on the fly."""
 

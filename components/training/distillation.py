@@ -10,18 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from components.core.files import write_atomic
 from components.inference.predictor import load_module
 from components.tasks import base
 from components.tasks.base import Batch
-from components.training.batches import TEACHER, EncodedRows, in_order, load_encoder
+from components.training.batches import TEACHER, EncodedRows, load_encoder
+from components.training.evaluation import row_outputs
 from components.training.fit_config import FitConfig
 from components.training.precision import Precision, resolve
 from components.training.train_step import LossFunction
-
-_ROWS_AT_ONCE = 128
 
 
 def distillation_loss(spec: FitConfig, learning: base.Learning) -> LossFunction:
@@ -66,17 +64,8 @@ def write_teacher_answers(spec: FitConfig, path: Path) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module = module.to(device)
     precision = Precision(resolve(spec.params.precision, module), device)
-    answers: NDArray[np.float32] | None = None
-    with torch.inference_mode(), precision.context():
-        for numbers in in_order(rows.lengths, _ROWS_AT_ONCE):
-            arrays = dict(rows.batch(numbers))
-            del arrays["target"]
-            inputs = {name: torch.from_numpy(value).to(device) for name, value in arrays.items()}
-            outputs = module(**inputs).float().cpu().numpy()
-            if answers is None:
-                answers = np.zeros((len(rows), *outputs.shape[1:]), np.float32)
-            answers[numbers] = outputs
-    assert answers is not None
+    with precision.context():
+        answers = row_outputs(module, rows, device)
     content = io.BytesIO()
     np.save(content, answers, allow_pickle=False)
     write_atomic(path, content.getvalue())

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from components.models.base import HasTokenStates, HasTokenTable
+from components.models.ensemble.net import EnsembleNet
 
 _TOKENS_AT_ONCE = 512
 
@@ -29,12 +30,15 @@ def take_embeddings(
 
     Args:
         student: changed in place.
-        teacher: in evaluation mode; stays as it is.
+        teacher: in evaluation mode; stays as it is. Of an ensemble the first member counts.
         frame: token ids that the encoder puts before and after those of a row.
 
     Returns:
         Whether both have a table of as many tokens. If not, nothing is changed.
     """
+    if isinstance(teacher, EnsembleNet):
+        # The one with the largest weight.
+        teacher = teacher.members[0]
     if not (isinstance(student, HasTokenTable) and isinstance(teacher, HasTokenTable)):
         return False
     own = student.table().weight  # (v, w)

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from components.inference.predictor import Predictor
 from components.metrics.bootstrap import PerExampleStats
 from components.tasks import base
 from components.tasks.base import Case, Metric
+
+_ROWS_AT_ONCE = 128
 
 
 def answer(predictor: Predictor, cases: Sequence[Case[Any]], batch: int = 64) -> list[Any]:
@@ -90,9 +93,46 @@ def module_score(module: Any, tokens: Path, task: str) -> float:
             batch = {name: torch.from_numpy(value) for name, value in arrays.items()}
             for name, value in learning.accumulate(module, batch).items():
                 totals[name] = totals[name] + value if name in totals else value
+    return monitored_score(task, totals)
+
+
+def monitored_score(task: str, totals: Mapping[str, Any]) -> float:
+    """Return the monitored metric of a task from sums over rows. Larger is better.
+
+    Args:
+        task: name of the task.
+        totals: name -> tensor, of `Learning.accumulate`.
+    """
+    learning = base.learning(task)
     metrics = learning.compute({name: value.numpy() for name, value in totals.items()})
     metric = metrics[learning.monitored_metric]
     return metric if learning.monitored_goal == "max" else -metric
+
+
+def row_outputs(module: Any, rows: Any, device: Any = "cpu") -> NDArray[np.float32]:
+    """Return the outputs (rows, ...) of a network for all rows, in their order.
+
+    Args:
+        module: the network, in evaluation mode, on the device.
+        rows: the `EncodedRows`.
+        device: that computes.
+    """
+    import torch
+
+    from components.training.batches import in_order
+
+    outputs: NDArray[np.float32] | None = None
+    with torch.inference_mode():
+        for numbers in in_order(rows.lengths, _ROWS_AT_ONCE):
+            arrays = dict(rows.batch(numbers))
+            del arrays["target"]
+            inputs = {name: torch.from_numpy(value).to(device) for name, value in arrays.items()}
+            answers = module(**inputs).float().cpu().numpy()
+            if outputs is None:
+                outputs = np.zeros((len(rows), *answers.shape[1:]), np.float32)
+            outputs[numbers] = answers
+    assert outputs is not None
+    return outputs
 
 
 def _finite(value: float) -> float | None:

@@ -5,13 +5,15 @@ So it can be sent to any worker, and it names the state that can be resumed.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from components.core.files import to_json, write_atomic
 from components.core.tables import read_manifest
 from components.tasks import base
 from components.training.batches import load_encoder
@@ -19,6 +21,8 @@ from components.training.params import FitParams
 
 # A file in the state folder of a fit that ran out of memory.
 MEMORY_FILE = "micro_batch_tokens.json"
+# The params of a search's best fit, beside the folder of its network.
+PARAMS_FILE = "fit.json"
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,34 @@ class FitResult:
                 text = f"{workers:.0f}"
             before = workers
         return text
+
+
+def save_params(spec: FitConfig, folder: Path) -> None:
+    """Write the params of a fit, which the card of its network does not have.
+
+    Args:
+        spec: the fit.
+        folder: that gets the file.
+    """
+    loss = spec.loss_params.model_dump(mode="json") if spec.loss_params else {}
+    tree = {"fit": spec.params.model_dump(mode="json"), "loss": loss}
+    write_atomic(folder / PARAMS_FILE, to_json(tree))
+
+
+def with_saved_params(spec: FitConfig, folder: Path) -> FitConfig:
+    """Return a fit with the params that `save_params` wrote; unchanged where it wrote none.
+
+    Args:
+        spec: the fit.
+        folder: that may have the file.
+    """
+    path = folder / PARAMS_FILE
+    if not path.is_file():
+        return spec
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    loss_params = base.models(spec.task).loss_params.model_validate(tree["loss"])
+    params = FitParams.model_validate(tree["fit"])
+    return replace(spec, params=params, loss_params=loss_params)
 
 
 def check(spec: FitConfig) -> None:

@@ -20,6 +20,7 @@ from components.core.job import Journal
 from components.models.base import AdapterModel
 from components.tasks import base
 from components.tasks.base import Arrays, Batch
+from components.tasks.shared.models.ensembles.models import bundle_architectures
 from components.training.allocator import keep_freed_memory
 from components.training.batches import (
     EncodedRows,
@@ -462,7 +463,7 @@ def _supports_packing(spec: FitConfig) -> bool:
     names = [spec.architecture]
     if spec.teacher:
         names.append(read_bundle(spec.teacher)[0].architecture)
-    architectures = base.models(spec.task).architectures
+    architectures = bundle_architectures(spec.task)
     return all(architectures[name].supports_packing for name in names)
 
 

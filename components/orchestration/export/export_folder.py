@@ -301,6 +301,7 @@ def _write_network(folder: Path, champion: _Champion, format_name: str) -> None:
     """Write the weights of a network in a format of another runtime."""
     from components.inference.predictor import GRAPH, bundled_encoder_files, load_module
     from components.tasks import base
+    from components.tasks.shared.models.ensembles.models import bundle_architectures
 
     card = champion.card
     if card.runtime == "onnx":
@@ -321,7 +322,8 @@ def _write_network(folder: Path, champion: _Champion, format_name: str) -> None:
             (verified / name).parent.mkdir(parents=True, exist_ok=True)
             (verified / name).write_bytes(content)
         module = load_module(verified)
-    graph = base.models(card.task).architectures[card.architecture].graphs(module)["forward"]
+    architecture = bundle_architectures(card.task)[card.architecture]
+    graph = architecture.graphs(module)["forward"]
     write_weights(format_name, graph, example, folder)
 
 

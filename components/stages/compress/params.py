@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from components.core.params import Strict, explain, nearest
+from components.models.ensemble.config import MOST_MEMBERS
 from components.tasks.base import Architecture
 
 
@@ -82,7 +83,7 @@ class Quantize(Strict):
 
 
 class Distill(Strict):
-    """A smaller network that imitates the better of the two fitted ones."""
+    """A smaller network that imitates the better of the two fitted ones, or their ensemble."""
 
     architecture: str = Field(description="Architecture of the student, one of the task's.")
     nets: dict[str, dict[str, Any]] = Field(
@@ -116,6 +117,23 @@ class Distill(Strict):
     )
 
 
+class Ensemble(Strict):
+    """Networks that answer together: those of train and tune, and further fits."""
+
+    fits: int = Field(
+        3,
+        ge=1,
+        le=MOST_MEMBERS - 2,
+        description="Fits of the better network with other seeds, beside those of train and tune.",
+    )
+    picks: int = Field(
+        10,
+        ge=2,
+        le=100,
+        description="Most picks of members, one network perhaps more than once, on validation.",
+    )
+
+
 class Target(Strict):
     """What a compressed network must reach, as a recipe."""
 
@@ -126,6 +144,7 @@ class Target(Strict):
 
 
 STEPS: Mapping[str, type[Strict] | None] = {
+    "ensemble": Ensemble,
     "prune": Prune,
     "finetune": Finetune,
     "quantize": Quantize,
@@ -134,6 +153,8 @@ STEPS: Mapping[str, type[Strict] | None] = {
 }
 # Their result is a graph, which cannot be fitted.
 LAST = ("quantize", "export")
+# They fit the network that they get, which an ensemble is too many for.
+_FITS_WHOLE = ("prune", "finetune")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _TAKEN = ("trained", "tuned", "network", "classical")
 
@@ -145,6 +166,9 @@ class CompressParams(Strict):
         {"pruned": ["prune"], "int8": ["quantize"], "distilled": ["distill"]},
         description="Name of a candidate: its steps in order, or a target that it must reach.",
     )
+    ensemble: Ensemble | None = Field(
+        Ensemble(), description="Networks that answer together (null: skipped)."
+    )
     prune: Prune | None = Field(
         Prune(), description="Structured pruning, then a short fit (null: skipped)."
     )
@@ -155,7 +179,7 @@ class CompressParams(Strict):
         Quantize(), description="Quantization for ONNX Runtime (null: skipped)."
     )
     distill: Distill | None = Field(
-        description="Smaller network that imitates the better fitted one (null: skipped)."
+        description="Network that imitates the better fitted one or the ensemble (null: skipped)."
     )
 
 
@@ -212,6 +236,7 @@ def _split(entry: Any) -> tuple[str, Mapping[str, Any]]:
 def _settings(params: CompressParams, name: str) -> Strict | None:
     """Return the settings of a step for all recipes; None: null, or the step has none."""
     settings: Mapping[str, Strict | None] = {
+        "ensemble": params.ensemble,
         "prune": params.prune,
         "finetune": params.finetune,
         "quantize": params.quantize,
@@ -299,8 +324,22 @@ def _step_mistakes(
             continue
         if name in LAST and number + 1 < len(recipe):
             mistakes.append(f"{where}: {name} must be the last step: a graph cannot be fitted")
+        if name == "ensemble" and number:
+            mistakes.append(
+                f"{where}: ensemble must be the first step: it takes the fitted networks"
+            )
+        if name in _FITS_WHOLE and number and _is_ensemble(recipe[number - 1]):
+            mistakes.append(
+                f"{where}: {name} cannot follow ensemble, which is no single network; "
+                "write distill between them"
+            )
         mistakes += _setting_mistakes(params, name, changes, where, architectures)
     return mistakes
+
+
+def _is_ensemble(entry: Any) -> bool:
+    """Return whether an entry of a recipe is the step `ensemble`."""
+    return entry == "ensemble" or (isinstance(entry, dict) and set(entry) == {"ensemble"})
 
 
 def _setting_mistakes(

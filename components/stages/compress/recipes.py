@@ -15,8 +15,9 @@ from components.core.errors import EnvironmentFault, GristmillError
 from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job
 from components.core.parallel_map import has_ray, parallel_map
+from components.stages.compress.ensemble_selection import build_ensemble
 from components.stages.compress.model_speed import sure_speedup
-from components.stages.compress.params import LAST, Distill, Step, Target
+from components.stages.compress.params import LAST, Distill, Ensemble, Step, Target
 from components.stages.compress.steps import StepInput, run_step
 from components.stages.compress.target import reach
 from components.training.evaluation import validation_score
@@ -37,7 +38,7 @@ class StepResult:
         settings: of the step.
         bundle: the result: a new bundle, or the source where the step was dropped.
         kept: whether the bundle is new.
-        reason: why it was dropped, or what a target reached.
+        reason: why it was dropped, what a target reached, or the members of an ensemble.
         value: the monitored metric on validation, larger is better. None: it failed.
         size_bytes: of the bundle.
     """
@@ -94,19 +95,23 @@ def run_recipes(
     total = sum(map(len, steps.values()))
     for depth in range(max(map(len, steps.values()))):
         nodes: dict[str, _Node] = {}
+        keys_here: dict[str, str] = {}
         for name, recipe_steps in steps.items():
             before = results[name]
             if depth >= len(recipe_steps) or (before and before[-1].value is None):
                 continue
             source = before[-1].bundle if before else str(parent)
             step = recipe_steps[depth]
-            keys[name] = _key(keys[name], step)
-            nodes.setdefault(keys[name], _Node(keys[name], source, step))
+            key = _key(keys[name], step)
+            keys_here[name] = key
+            nodes.setdefault(key, _Node(key, source, step))
         job.journal.progress(sum(map(len, results.values())), total, "steps")
         done = dict(zip(nodes, _run_nodes(job, parent, list(nodes.values())), strict=True))
-        for name in recipes:
-            if keys[name] in done:
-                results[name].append(done[keys[name]])
+        for name, key in keys_here.items():
+            results[name].append(done[key])
+            # After a dropped step, what follows is what it would be without it.
+            if done[key].kept:
+                keys[name] = key
     for name, made in results.items():
         _publish(job, name, made)
     return results
@@ -183,6 +188,9 @@ def _result(job: Job, parent: Path, node: _Node, folder: Path) -> StepResult:
     if isinstance(node.step, Target):
         kept, reason = reach(given, node.step)
         settings = node.step.model_dump()
+    elif isinstance(node.step.params, Ensemble):
+        kept, reason = build_ensemble(given, node.step.params)
+        settings = node.step.params.model_dump()
     else:
         reason = run_step(node.step.name, given, node.step.params)
         settings = node.step.params.model_dump() if node.step.params else {}

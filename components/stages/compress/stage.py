@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # What each recipe did, for the report of evaluate.
 RECIPES = "recipes.json"
 _EXAMPLES = {
+    "ensemble": "compress.ensemble: {fits: 3}",
     "prune": "compress.prune: {share: 0.5}",
     "finetune": "compress.finetune: {epochs: 2}",
     "quantize": "compress.quantize: {calibration_rows: 256}",
@@ -75,10 +76,10 @@ def _parent(job: Job) -> Path:
 
     It is the better on validation of those of train and tune.
     """
+    from components.stages.compress.steps import fitted_networks
     from components.training.evaluation import validation_score
 
-    fitted = [job.inputs[name] / "network" for name in ("trained", "tuned")]
-    networks = [network for network in fitted if (network / CARD).is_file()]
+    networks = list(fitted_networks(job).values())
     parent = networks[0]
     reason = ""
     if len(networks) > 1:

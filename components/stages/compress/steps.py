@@ -29,6 +29,7 @@ from components.stages.compress.quantize import (
 from components.stages.compress.quantize_weights import quantize_weights, weight_operators
 from components.tasks import base
 from components.tasks.base import Batch
+from components.tasks.shared.models.ensembles.models import bundle_architectures
 from components.training.batches import EncodedRows, load_encoder
 from components.training.bundle_writer import save_onnx, save_torch
 from components.training.distillation import write_teacher_answers
@@ -84,6 +85,16 @@ def run_step(name: str, given: StepInput, params: Any) -> str:
         Why no bundle was written; "" if one was.
     """
     return STEP_FUNCTIONS[name](given, params)
+
+
+def fitted_networks(job: Job) -> dict[str, Path]:
+    """Return the bundles of the networks of train and tune, by the names of their candidates.
+
+    Args:
+        job: compress.
+    """
+    fitted = {name: job.inputs[name] / "network" for name in ("trained", "tuned")}
+    return {name: network for name, network in fitted.items() if (network / CARD).is_file()}
 
 
 def fit_config(job: Job, card: Card, state: str, **changes: Any) -> FitConfig:
@@ -174,7 +185,7 @@ def cut(
     if teacher_weight:
         spec = replace(spec, temperature=2.0, teacher_weight=teacher_weight)
         spec = _taught(given, spec, given.first)
-    _fit_and_save(given.job, spec, out, [*card.origin, "prune"])
+    fit_and_save(given.job, spec, out, [*card.origin, "prune"])
 
 
 def first_order_scores(job: Job, card: Card, module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -216,7 +227,7 @@ def _finetune(given: StepInput, params: Finetune) -> str:
     if params.weight:
         spec = replace(spec, temperature=params.temperature, teacher_weight=params.weight)
         spec = _taught(given, spec, given.first)
-    _fit_and_save(given.job, spec, given.out, [*card.origin, "finetune"])
+    fit_and_save(given.job, spec, given.out, [*card.origin, "finetune"])
     return ""
 
 
@@ -269,7 +280,7 @@ def export_bundle(job: Job, bundle: Path, module: torch.nn.Module | None = None)
     """
     card, _ = read_bundle(bundle)
     rows = _train_rows(job, card.task)
-    architecture = base.models(card.task).architectures[card.architecture]
+    architecture = bundle_architectures(card.task)[card.architecture]
     network = load_module(bundle) if module is None else module
     graph = architecture.graphs(network)["forward"]
     # The longest and the shortest row: an example with padding in it, so that no axis looks
@@ -419,11 +430,11 @@ def _is_better(value: float, other: float, task: str) -> bool:
     return value < other
 
 
-def _fit_and_save(
+def fit_and_save(
     job: Job,
     spec: FitConfig,
     out: Path,
-    origin: list[str],
+    origin: Sequence[str],
 ) -> None:
     """Fit a network and write its bundle."""
     _save(job, spec, fit_distributed(spec, job.journal), out, origin)
@@ -434,7 +445,7 @@ def _save(
     spec: FitConfig,
     result: FitResult,
     out: Path,
-    origin: list[str],
+    origin: Sequence[str],
 ) -> None:
     save_torch(out, spec, result.weights.read_bytes(), job.tags["params_hash"], origin)
 

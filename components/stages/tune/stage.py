@@ -24,7 +24,7 @@ from components.stages.tune.study import MonitoredMetric, Study, Trial
 from components.stages.tune.warm_start import before, first_tried
 from components.tasks import base
 from components.training.bundle_writer import save_torch
-from components.training.fit_config import FitConfig, FitResult, check
+from components.training.fit_config import FitConfig, FitResult, check, save_params
 from components.training.params import FitParams
 from components.training.ray_fit import fit_distributed
 
@@ -93,6 +93,7 @@ def _search(job: Job) -> None:
     weights = fitted.weights.read_bytes()
     network = job.outputs["tuned"] / "network"
     save_torch(network, spec, weights, job.tags["params_hash"], origin)
+    save_params(spec, job.outputs["tuned"])
     record = account(trials, params, metric, ended_by, population)
     write_atomic(job.outputs["trials"], table(shown, metric))
     write_atomic(job.outputs["search"], to_json(record))

@@ -22,7 +22,12 @@ from components.tasks.shared.defaults.classification.defaults import (
     check_classes,
     describe_classes,
 )
-from components.tasks.shared.defaults.preset_values import Presets, with_search, without_search
+from components.tasks.shared.defaults.preset_values import (
+    Presets,
+    with_ensemble,
+    with_search,
+    without_search,
+)
 
 # Images whose pixels are read, evenly distributed. The sizes of all images are read.
 _DECODED = 500
@@ -312,7 +317,7 @@ class ImageDefaults(ClassDefaults):
     @property
     def presets(self) -> Presets:
         """Return the presets."""
-        return {"fast": _fast, "best": with_search}
+        return {"fast": _fast, "best": _best}
 
     def fit(self, source: SourceStats, target: str | None) -> Fit:  # noqa: ARG002
         """Return whether the source holds pictures."""
@@ -405,6 +410,11 @@ def _fast(params: Mapping[str, Any]) -> list[Setting]:
         *without_search(params, epochs=3),
         Setting("train.classical.rows", rows, "rows of the linear model"),
     ]
+
+
+def _best(params: Mapping[str, Any]) -> list[Setting]:
+    """Return the settings of a wide search, and of an ensemble of networks."""
+    return [*with_search(params), with_ensemble(params)]
 
 
 def _pixels(measured: ImageMeasurements) -> list[Setting]:

@@ -20,7 +20,12 @@ from components.tasks.shared.defaults.classification.defaults import (
     check_classes,
     describe_classes,
 )
-from components.tasks.shared.defaults.preset_values import Presets, with_search, without_search
+from components.tasks.shared.defaults.preset_values import (
+    Presets,
+    with_ensemble,
+    with_search,
+    without_search,
+)
 
 # Columns beside texts, at most, of a source whose texts are the input.
 _FEW_COLUMNS = 4
@@ -276,12 +281,11 @@ def _fast(params: Mapping[str, Any]) -> list[Setting]:
 
 
 def _best(params: Mapping[str, Any]) -> list[Setting]:
-    """Return the settings of a wide search, with a student of the best network."""
-    recipes = {**params["compress"]["recipes"], "distilled": [{"distill": dict(_STUDENT)}]}
-    return [
-        *with_search(params),
-        Setting("compress.recipes", recipes, "a student of the best network"),
-    ]
+    """Return the settings of a wide search, with an ensemble, and students of it and the best."""
+    ensemble = with_ensemble(params)
+    recipes = {**ensemble.value, "distilled": [{"distill": dict(_STUDENT)}]}
+    reason = f"a student of the best network, {ensemble.reason}"
+    return [*with_search(params), Setting("compress.recipes", recipes, reason)]
 
 
 def is_text(column: ColumnStats) -> bool:

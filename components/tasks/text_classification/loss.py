@@ -89,6 +89,10 @@ class MaskedTokens:
         """Raise NotImplementedError: pretraining has no teacher."""
         raise NotImplementedError
 
+    def mean_output(self, outputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Raise NotImplementedError: pretraining has no ensembles."""
+        raise NotImplementedError
+
     def transform(
         self,
         batch: Batch,

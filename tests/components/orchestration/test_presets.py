@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from new_checkout import make_checkout
@@ -64,6 +65,24 @@ def test_a_preset_gives_valid_params_and_good_gives_the_earlier_ones(
     again = load(file)
     assert again.digest(SECTIONS) == before.digest(SECTIONS) != after.digest(SECTIONS)
     assert again.preset == before.preset
+
+
+@each_shipped
+def test_best_has_an_ensemble_that_teaches_the_network_of_train(path: Path, tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(with_preset(path.read_text(encoding="utf-8"), "best", path.name).text)
+    params = load(file)
+    train: Any = params.sections["train"]
+    compress: Any = params.sections["compress"]
+    assert compress.recipes["ensemble"] == ["ensemble"]
+    first, second = compress.recipes["ensemble_student"]
+    student = second["distill"]
+    network = getattr(train.nets, train.architecture).model_dump(mode="json")
+    assert (first, student["architecture"]) == ("ensemble", train.architecture)
+    assert student["nets"] == {train.architecture: network}
+    # A pipeline without a preset pays for no ensemble.
+    shipped: Any = load(path).sections["compress"]
+    assert "ensemble" not in str(shipped.recipes)
 
 
 def test_the_other_values_and_all_comments_of_a_person_stay(file: Path) -> None:

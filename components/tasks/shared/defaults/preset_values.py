@@ -27,6 +27,30 @@ def without_search(params: Mapping[str, Any], epochs: int) -> list[Setting]:
     ]
 
 
+def with_ensemble(params: Mapping[str, Any]) -> Setting:
+    """Return the recipes with an ensemble of networks, and with the network that it teaches.
+
+    The student is the network of train, so that it is as fast as a network that was fitted alone.
+
+    Args:
+        params: the tree.
+    """
+    train = params["train"]
+    architecture = train["architecture"]
+    student = {
+        "architecture": architecture,
+        "nets": {architecture: train["nets"][architecture]},
+        "epochs": train["epochs"],
+        "learning_rate": train["learning_rate"],
+    }
+    recipes = {
+        **params["compress"]["recipes"],
+        "ensemble": ["ensemble"],
+        "ensemble_student": ["ensemble", {"distill": student}],
+    }
+    return Setting("compress.recipes", recipes, "an ensemble of networks, and a student of it")
+
+
 def with_search(params: Mapping[str, Any]) -> list[Setting]:
     """Return the settings of a wide search.
 

@@ -54,6 +54,11 @@ def test_settings_in_a_recipe_bring_back_a_step_that_is_null() -> None:
     assert skipped == {}
 
 
+def test_a_student_of_an_ensemble_may_be_cut() -> None:
+    given = params(recipes={"a": ["ensemble", "distill", "prune", "finetune", "quantize"]})
+    assert check_recipes(given, ARCHITECTURES) == []
+
+
 def test_a_mapping_is_a_target() -> None:
     recipes, _ = resolved_recipes(params(recipes={"fast": {"speedup": 8, "max_drop": 0.02}}))
     assert recipes == {"fast": Target(speedup=8.0, max_drop=0.02)}
@@ -64,8 +69,8 @@ def test_a_mapping_is_a_target() -> None:
     [
         (
             {"a": ["prone"]},
-            "compress.recipes.a[0]: 'prone' is not one of prune, finetune, quantize, distill, "
-            "export",
+            "compress.recipes.a[0]: 'prone' is not one of ensemble, prune, finetune, quantize, "
+            "distill, export",
         ),
         (
             {"a": ["quantize", "prune"]},
@@ -79,7 +84,7 @@ def test_a_mapping_is_a_target() -> None:
             {"a": [{"quantize": {"method": "weights", "bits": 2}}]},
             "compress.recipes.a[0].quantize.bits",
         ),
-        ({"a": []}, "compress.recipes.a: has no steps; remove it, or name one of prune"),
+        ({"a": []}, "compress.recipes.a: has no steps; remove it, or name one of ensemble"),
         ({"a": [3]}, "compress.recipes.a[0]: 3 is not a step; write its name"),
         (
             {"../a": ["prune"]},
@@ -100,6 +105,28 @@ def test_a_mapping_is_a_target() -> None:
             {"a": [{"distill": {"architecture": "lstm"}}]},
             "compress.recipes.a[0].distill.architecture: 'lstm' is not one of",
         ),
+        (
+            {"a": ["distill", "ensemble"]},
+            "compress.recipes.a[1]: ensemble must be the first step: it takes the fitted networks",
+        ),
+        (
+            {"a": ["ensemble", "prune"]},
+            "compress.recipes.a[1]: prune cannot follow ensemble, which is no single network; "
+            "write distill between them",
+        ),
+        (
+            {"a": [{"ensemble": {"fits": 2}}, {"finetune": {"epochs": 1}}]},
+            "compress.recipes.a[1]: finetune cannot follow ensemble",
+        ),
+        (
+            {"a": [{"ensemble": {"fits": 0}}]},
+            "compress.recipes.a[0].ensemble.fits: 0: input should be greater than or equal to 1",
+        ),
+        (
+            {"a": [{"ensemble": {"fits": 31}}]},
+            "compress.recipes.a[0].ensemble.fits: 31: input should be less than or equal to 30",
+        ),
+        ({"a": [{"ensemble": {"picks": 1}}]}, "compress.recipes.a[0].ensemble.picks: 1"),
         ({"a": {"max_drop": 0.1}}, "asks for nothing; give it speedup or max_size_mb"),
         (
             {"a": {"speedup": 0.5}},

@@ -22,14 +22,15 @@ from components.core.errors import EnvironmentFault, InputError
 from components.core.job import Job
 from components.inference.graph_module import GraphModule, load_network
 from components.inference.predictor import load
+from components.stages.compress import ensemble_selection, recipes, stage, steps, target
 from components.stages.compress import params as compress_params
-from components.stages.compress import recipes, stage, steps, target
 from components.stages.compress.params import CompressParams, Target, resolved_recipes
 from components.stages.compress.quantize import export
+from components.stages.compress.steps import fit_config
 from components.tasks.base import Graph
 from components.training import evaluation
 from components.training.bundle_writer import save_torch
-from components.training.fit_config import FitConfig, FitResult
+from components.training.fit_config import FitConfig, FitResult, save_params
 from components.training.loop import fit
 from tests.structure.import_graph import ROOT
 
@@ -336,6 +337,135 @@ class KeptGraph(GraphModule):
 def quickly_exported_parent(job: Job, bundle: Path) -> bytes:
     """Return the graph of a TextCNN bundle."""
     return exported_quickly(job, bundle, load_network(bundle))
+
+
+# -- ensembles
+# A fit that knows little, so that members differ.
+LITTLE = {"epochs": 2, "learning_rate": 2e-3}
+
+
+def with_little_fits(job: Job) -> Job:
+    """Return a job whose further fits are short."""
+    train = job.sections["train"]
+    short = type(train).model_validate({**train.model_dump(), **LITTLE})
+    return replace(job, sections={**job.sections, "train": short})
+
+
+def weak_network(job: Job, reviews: StageRunner) -> Job:
+    """Return a job whose network is a short fit, which an ensemble is better than."""
+    folder = job.state.parent / "weak"
+    spec = reviews.spec(folder / "state", **LITTLE)
+    save_torch(folder / "network", spec, fit(spec).weights.read_bytes(), "0" * 64, ["train"])
+    return replace(with_little_fits(job), inputs={**job.inputs, "trained": folder})
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_an_ensemble_is_a_candidate_and_teaches_a_student(
+    job: Job, reviews: StageRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = weak_network(job, reviews)
+    fits = counted_fits(monkeypatch)
+    teachers: list[str] = []
+    write = steps.write_teacher_answers
+
+    def noted(spec: FitConfig, path: Path) -> None:
+        assert spec.teacher is not None
+        teachers.append(read_bundle(spec.teacher)[0].architecture)
+        write(spec, path)
+
+    monkeypatch.setattr(steps, "write_teacher_answers", noted)
+    student = {"distill": {"epochs": 1, "compare": False}}
+    rows = run(
+        job,
+        {
+            "ensemble": ["ensemble"],
+            "onnx": ["ensemble", "export"],
+            "student": ["ensemble", student, {"quantize": {"calibration_rows": 16}}],
+        },
+    )
+    assert sorted(fits) == ["distill", "ensemble", "ensemble", "ensemble"]
+    assert teachers == ["ensemble"]
+    folder = job.outputs["compressed"]
+    assert made(job) == ["ensemble", "onnx", "student"]
+    card = read_bundle(folder / "ensemble")[0]
+    assert (card.title, card.runtime) == ("ensemble (train + ensemble)", "torch")
+    assert read_bundle(folder / "onnx")[0].title == "ensemble (train + ensemble + export)"
+    origin = ["train", "ensemble", "distill", "int8"]
+    assert read_bundle(folder / "student")[0].origin == origin
+    # It is better than the network alone, and the graph answers as it does.
+    tokens = job.inputs["tokens"]
+    parent = evaluation.validation_score(job.inputs["trained"] / "network", tokens)
+    values = [evaluation.validation_score(folder / name, tokens) for name in ("ensemble", "onnx")]
+    assert values[0] == values[1] > parent
+    # The report and the log name the members with their weights.
+    reason = rows["ensemble"][0]["reason"]
+    weights = [f"{member['weight']:.0%}" for member in card.config["members"]]
+    assert re.findall(r"(?:trained|seed \d+) (\d+%)", reason) == weights
+    assert rows["ensemble"][0]["kept"]
+    assert f"ensemble: {reason}" in job.journal.path.read_text()
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_further_fits_have_other_seeds_and_the_params_of_the_better_network(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs: list[FitConfig] = []
+
+    def noted(spec: FitConfig, journal: Any) -> FitResult:
+        specs.append(spec)
+        return fit(spec, journal)
+
+    monkeypatch.setattr(steps, "fit_distributed", noted)
+    job = with_little_fits(job)
+    tuned = fit_config(job, read_bundle(job.inputs["trained"] / "network")[0], "any")
+    changed = tuned.params.model_copy(update={"learning_rate": 3e-3})
+    save_params(replace(tuned, params=changed), job.inputs["trained"])
+    run(job, {"ensemble": [{"ensemble": {"fits": 2}}]})
+    assert [spec.seed for spec in specs] == [job.seed + 1, job.seed + 2]
+    assert {spec.params.learning_rate for spec in specs} == {3e-3}
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_fits_of_an_ensemble_are_not_repeated_after_a_kill(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = with_little_fits(job)
+    fits: list[int] = []
+
+    def killed_in_the_second(spec: FitConfig, journal: Any) -> FitResult:
+        if not spec.done.exists():
+            fits.append(spec.seed - job.seed)
+            if fits == [1, 2]:
+                raise KeyboardInterrupt
+        return fit(spec, journal)
+
+    monkeypatch.setattr(steps, "fit_distributed", killed_in_the_second)
+    wanted = {"ensemble": ["ensemble"]}
+    with pytest.raises(KeyboardInterrupt):
+        run(job, wanted)
+    run(job, wanted)
+    assert fits == [1, 2, 2, 3]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_an_ensemble_of_one_is_dropped_and_the_recipe_goes_on(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = with_little_fits(job)
+    # The network alone is the best of all.
+    monkeypatch.setattr(
+        ensemble_selection, "mean_scorer", lambda *_: lambda counts: counts[0] / sum(counts)
+    )
+    fits = counted_fits(monkeypatch)
+    student = {"distill": {"epochs": 1, "compare": False}}
+    recipes_ = {"a": ["ensemble"], "b": ["ensemble", student], "c": [student]}
+    rows = run(job, recipes_, ensemble={"fits": 1})
+    reason = "no ensemble is better on validation than trained alone"
+    assert [rows[name][0]["reason"] for name in ("a", "b")] == [reason, reason]
+    assert made(job) == ["b", "c"]
+    # Both students have the same teacher, so one fit makes both.
+    assert {name: len(steps_) for name, steps_ in rows.items()} == {"a": 1, "b": 2, "c": 1}
+    assert sorted(fits) == ["distill", "ensemble"]
 
 
 PAGE = re.compile(r"<!-- add to: (\w+)\.py -->\n```python\n(.*?)```", re.DOTALL)

@@ -25,7 +25,12 @@ from components.tasks.shared.defaults.classification.defaults import (
     check_classes,
     describe_classes,
 )
-from components.tasks.shared.defaults.preset_values import Presets, with_search, without_search
+from components.tasks.shared.defaults.preset_values import (
+    Presets,
+    with_ensemble,
+    with_search,
+    without_search,
+)
 from components.tasks.shared.defaults.tables.column_kinds import (
     ColumnValues,
     Guess,
@@ -476,10 +481,11 @@ def _fast(params: Mapping[str, Any]) -> list[Setting]:
 
 
 def _best(params: Mapping[str, Any]) -> list[Setting]:
-    """Return the settings of a wide search, and of a large ensemble of trees."""
+    """Return the settings of a wide search, and of large ensembles of networks and of trees."""
     classical = params["train"]["classical"]
     return [
         *with_search(params),
+        with_ensemble(params),
         Setting(
             "train.classical.folds", max(classical["folds"], 10), "more models, more rows each"
         ),

@@ -126,6 +126,17 @@ class ClassificationLearning:
         row_weights = batch.get("weight", torch.ones_like(losses))
         return Loss((losses * row_weights).sum(), row_weights.sum())
 
+    def mean_output(self, outputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Return the logarithm (n, c) of the weighted mean of the probabilities.
+
+        Its softmax is that mean.
+
+        Args:
+            outputs: logits (m, n, c) of m networks.
+            weights: (m,) of the networks, positive, with sum 1.
+        """
+        return (outputs.log_softmax(2) + weights.log()[:, None, None]).logsumexp(0)
+
     def transform(
         self,
         batch: Batch,

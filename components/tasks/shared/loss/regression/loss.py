@@ -103,6 +103,15 @@ class RegressionLearning:
         hard = (student[:, 0] - target).square()  # (n,)
         return _weighted(weight * soft + (1 - weight) * hard, batch)
 
+    def mean_output(self, outputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Return the weighted mean (n, 1) of the answers.
+
+        Args:
+            outputs: (m, n, 1) of m networks.
+            weights: (m,) of the networks, positive, with sum 1.
+        """
+        return (outputs * weights[:, None, None]).sum(0)
+
     def transform(
         self,
         batch: Batch,

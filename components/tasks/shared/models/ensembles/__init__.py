@@ -1,0 +1,1 @@
+"""The architecture of ensembles, which all tasks have."""
