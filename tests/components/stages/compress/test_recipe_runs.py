@@ -587,6 +587,26 @@ def test_a_cut_that_loses_more_than_is_allowed_is_refused(small_job: Job) -> Non
     assert made(job) == []
 
 
+def test_a_cut_has_the_form_in_which_it_is_fast(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks of pictures are faster in int8 as a whole, and in fp32 when they are cut."""
+    network = job.inputs["trained"] / "network"
+    given = steps.StepInput(job, network, network, "state", job.state / "out")
+    search = target._Search(given, Target(speedup=4))
+    forms = [
+        target.Measured("quantize", b"", speedup=2.9, size_bytes=1, drop=0.0),
+        target.Measured("export", b"", speedup=2.5, size_bytes=1, drop=0.0),
+    ]
+    cut = {"quantize": 4.5, "export": 7.3}
+
+    def measured(_: object, form: str, chosen: Mapping[str, float]) -> target.Measured:
+        assert set(chosen.values()) == {0.5}
+        return target.Measured(form, b"", cut[form], size_bytes=1, drop=0.0)
+
+    monkeypatch.setattr(target._Search, "_measure_unfitted", measured)
+    assert search.fastest_cut(forms).form == "export"
+    assert search.fastest_cut(forms[:1]).form == "quantize"
+
+
 def test_a_target_that_the_whole_network_meets_cuts_nothing(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
