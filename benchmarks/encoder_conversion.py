@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -22,9 +23,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from news import raw_rows
 from numpy.typing import NDArray
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.news import raw_rows
 from components.models.pretrained.e5.convert import convert
 
 PREFIX = "query: "
