@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from components.core.files import to_json, write_atomic
 from components.core.pretrained_files import CONFIG, TOKENIZER
 from components.models.pretrained.e5.charsmap import charsmap
-from components.models.pretrained.e5.packed_file import PackedFile, Vocabulary, read
+from components.models.pretrained.e5.packed_file import PackedFile, PackedVocabulary, read
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -67,7 +67,7 @@ def convert(path: Path, folder: Path) -> list[Path]:
     return [folder / name for name in files]
 
 
-def tokenizer(vocabulary: Vocabulary) -> Tokenizer:
+def tokenizer(vocabulary: PackedVocabulary) -> Tokenizer:
     """Return the unigram tokenizer of XLM-RoBERTa (Conneau et al. 2020, arXiv:1911.02116)."""
     from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
     from tokenizers.processors import TemplateProcessing

@@ -58,7 +58,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class PackedVocabulary:
     """Pieces of a unigram tokenizer.
 
     Args:
@@ -87,7 +87,7 @@ class PackedFile:
     """
 
     shape: Shape
-    vocabulary: Vocabulary
+    vocabulary: PackedVocabulary
     content: memoryview = field(repr=False)
     where: str
     entries: Mapping[str, tuple[int, tuple[int, ...], int]] = field(repr=False)
@@ -223,7 +223,7 @@ def _shape(reader: _Reader) -> Shape:
     return shape
 
 
-def _vocabulary(reader: _Reader, shape: Shape) -> Vocabulary:
+def _vocabulary(reader: _Reader, shape: Shape) -> PackedVocabulary:
     """Return the tokenizer's pieces.
 
     Raises:
@@ -248,7 +248,7 @@ def _vocabulary(reader: _Reader, shape: Shape) -> Vocabulary:
         raise reader.error("has a piece that is no UTF-8") from None
     if len(set(pieces)) < count:
         raise reader.error("has a piece twice")
-    return Vocabulary(pieces, scores.astype(np.float32), special, dict(_characters(reader)))
+    return PackedVocabulary(pieces, scores.astype(np.float32), special, dict(_characters(reader)))
 
 
 def _characters(reader: _Reader) -> Iterator[tuple[str, str]]:
