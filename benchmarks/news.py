@@ -10,12 +10,16 @@ The three pickles hold lists of strings. They are read by an unpickler that refu
 rows go through clean, which keeps the canonical test and validation rows and drops train rows that
 are equal or similar to one of them. n-grams, C and the text's weight are chosen on validation. Test
 is used once.
+
+`--write FOLDER` only writes the rows as train.jsonl, validation.jsonl and test.jsonl, which the
+pipeline headlines_zh reads.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import json
 import pickle
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -26,6 +30,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from components.core.files import write_atomic
 from components.core.job import Job
 from components.core.tables import read_manifest, read_table, write_table
 from components.fields.text import comparable
@@ -73,6 +78,18 @@ def raw_rows(data: Path) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def write_rows(data: Path, folder: Path) -> None:
+    """Write the titles, texts and labels of each split as a file of JSON lines."""
+    for split in SPLITS:
+        lines = []
+        for row in raw_rows(data):
+            if row["split"] == split:
+                values = {name: row[name] for name in ("title", "text", "label")}
+                lines.append(json.dumps(values, ensure_ascii=False) + "\n")
+        write_atomic(folder / f"{split}.jsonl", "".join(lines))
+        print(f"wrote {len(lines):,} rows to {folder / split}.jsonl")
 
 
 def clean_rows(root: Path, data: Path) -> dict[str, pa.Table]:
@@ -192,4 +209,9 @@ def show(titles: NDArray[np.bool_], both: NDArray[np.bool_]) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    main(parser.parse_args().data)
+    parser.add_argument("--write", type=Path)
+    options = parser.parse_args()
+    if options.write:
+        write_rows(options.data, options.write)
+    else:
+        main(options.data)

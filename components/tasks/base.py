@@ -498,9 +498,22 @@ class BorrowsVocabulary(Protocol):
     """An Encoding that can take the vocabulary of a pretrained network instead of fitting one."""
 
     def pretrained_files(self, options: BaseModel, root: Path) -> Mapping[str, Path]:
-        """Return the network's files by name, or none where the vocabulary is fitted.
+        """Return the network's files by name, or none where the vocabulary is fitted."""
 
-        They are copied to the tokens folder, below pretrained/.
+    def write_pretrained(
+        self,
+        files: Mapping[str, Path],
+        rows: Iterator[pa.RecordBatch],
+        options: BaseModel,
+        folder: Path,
+    ) -> Mapping[str, Path]:
+        """Write the network's files to a folder, and return them by name.
+
+        Args:
+            files: by name.
+            rows: of train, by which a vocabulary is cut where the params say so.
+            options: params of tokenize.
+            folder: in the tokens folder.
         """
 
     def load_vocabulary(

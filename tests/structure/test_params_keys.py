@@ -188,6 +188,8 @@ def others(value: Any) -> Iterator[Any]:
             "fsdp",
             "quarantine",
             "random",
+            "all",
+            "auto",
         } - {value}
     elif value is None:
         yield from (1, 2, 0.5, "somewhere", {}, {"count": 5, "number": 1})

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from components.core.files import copy, sha256, to_json, write_atomic
+from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job
 from components.core.parallel_map import parallel_map
 from components.core.tables import (
@@ -85,8 +85,6 @@ def run(job: Job) -> None:
         manifest["pretrained"] = {name: sha256(path) for name, path in pretrained.items()}
     for name, content in files.items():
         write_atomic(job.outputs["tokens"] / "encoder" / name, content)
-    for name, path in pretrained.items():
-        copy(path, job.outputs["tokens"] / PRETRAINED / name)
     write_table(job.outputs["tokens"], parts, manifest)
     _report(job, len(lengths), manifest["lengths"], shortened)
 
@@ -118,16 +116,19 @@ def _encoder(
         targets: of clean.
 
     Returns:
-        The encoder; and the files of the pretrained network by name, none without one.
+        The encoder; and the files of the pretrained network by name, none without one. They are
+        in the tokens folder.
     """
     encoding = base.encoding(job.task)
     clean = job.sections["clean"]
+    batches = iter(train.to_batches(max_chunksize=1000))
     if isinstance(encoding, base.BorrowsVocabulary):
-        pretrained = encoding.pretrained_files(job.params, job.root)
-        if pretrained:
+        source = encoding.pretrained_files(job.params, job.root)
+        if source:
+            folder = job.outputs["tokens"] / PRETRAINED
+            pretrained = encoding.write_pretrained(source, batches, job.params, folder)
             encoder = encoding.load_vocabulary(pretrained, targets, job.params, clean)
             return encoder, pretrained
-    batches = iter(train.to_batches(max_chunksize=1000))
     return encoding.fit(batches, targets, job.params, clean, schema.chosen), {}
 
 

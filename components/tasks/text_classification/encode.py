@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from components.core.errors import InputError, ParamsError
-from components.core.files import to_json
+from components.core.files import copy, to_json
 from components.core.params import Strict
 from components.core.pretrained_files import CONFIG, TOKENIZER, digest, files_of
 from components.core.tables import sample
 from components.fields.base import Summary
 from components.fields.text import Text, Title
 from components.tasks.base import NO_INPUTS, Arrays, TargetInfo
+from components.tasks.shared.encode.text.cut_vocabulary import write_cut
 from components.tasks.shared.encode.text.word_ids import NORMALIZER, word_ids
 from components.tasks.text_classification.schema import MASK, TextClean
 
@@ -53,6 +54,14 @@ class TextTokenize(Strict):
     )
     pretrained_sha256: str | None = Field(
         None, description="SHA-256 of the encoder's files; the first run prints it."
+    )
+    # Params without it have the hash that they had before.
+    pretrained_vocabulary: Literal["all", "used"] = Field(
+        "all",
+        exclude_if=lambda chosen: chosen == "all",
+        description=(
+            "Tokens of the encoder that stay (used: those of train rows, and single characters)."
+        ),
     )
 
 
@@ -333,6 +342,25 @@ class TextEncoding:
                 remedy = f"write below tokenize: pretrained_sha256: {actual}"
             raise ParamsError(what, where="tokenize.pretrained_sha256", remedy=remedy)
         return files
+
+    def write_pretrained(
+        self,
+        files: Mapping[str, Path],
+        rows: Iterator[pa.RecordBatch],
+        options: BaseModel,
+        folder: Path,
+    ) -> Mapping[str, Path]:
+        """Write the network's files to a folder, and return them by name.
+
+        Raises:
+            InputError: the vocabulary is to be cut, and is not of a kind that can be.
+        """
+        assert isinstance(options, TextTokenize)
+        if options.pretrained_vocabulary == "used":
+            return write_cut(files, _texts_of_batches(rows), folder)
+        for name, path in files.items():
+            copy(path, folder / name)
+        return {name: folder / name for name in files}
 
     def load_vocabulary(
         self,
