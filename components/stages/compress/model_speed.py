@@ -56,15 +56,16 @@ def speed_batches(tokens: Path, task: str, batch: int) -> list[Batch]:
 
 
 def seconds_per_row(
-    networks: Mapping[str, torch.nn.Module], batches: Sequence[Batch]
+    networks: Mapping[str, torch.nn.Module], batches: Sequence[Batch], rounds: int = _ROUNDS
 ) -> dict[str, float]:
     """Return the seconds that each network takes for a row: the median of the rounds.
 
     Args:
         networks: name -> network in evaluation mode.
         batches: inputs, without targets.
+        rounds: how often all are measured.
     """
-    seconds = round_seconds(networks, batches)
+    seconds = round_seconds(networks, batches, rounds)
     return {name: float(np.median(values)) for name, values in seconds.items()}
 
 

@@ -43,6 +43,9 @@ SHARES = tuple(tenths / 10 for tenths in range(1, 10))
 _MET = 0.9
 _MOST_ABOVE = 1.1
 _ATTEMPTS = 6
+# Rounds in which a cut of the search is timed, and those of a result, which decide.
+_ROUNDS = 15
+_ROUNDS_OF_RESULT = 45
 # Weight of the answers of the first network when a cut one is fitted.
 _TEACHER_WEIGHT = 0.5
 _MB = 1e6
@@ -155,12 +158,12 @@ class _Search:
             return exported
         return quantized(self.job, self.card, exported, self.quantization)
 
-    def speedups(self, graphs: Mapping[str, bytes]) -> dict[str, float]:
+    def speedups(self, graphs: Mapping[str, bytes], rounds: int = _ROUNDS) -> dict[str, float]:
         """Return how much faster graphs are than the network."""
         networks: dict[str, torch.nn.Module] = {"": self.module}
         for name, graph in graphs.items():
             networks[name] = GraphModule(graph)
-        seconds = seconds_per_row(networks, self.batches)
+        seconds = seconds_per_row(networks, self.batches, rounds)
         return {name: seconds[""] / seconds[name] for name in graphs}
 
     def measure(self, form: str, exported: bytes) -> Measured:
@@ -170,7 +173,7 @@ class _Search:
         return Measured(
             form=form,
             graph=graph,
-            speedup=self.speedups({form: graph})[form],
+            speedup=self.speedups({form: graph}, _ROUNDS_OF_RESULT)[form],
             size_bytes=len(graph) + self.rest_bytes,
             drop=lost_share(self.value, score),
         )

@@ -515,7 +515,7 @@ def small_job(job: Job, one_kernel: Path) -> Job:
     return replace(job, inputs={**job.inputs, "trained": one_kernel})
 
 
-def filters_as_seconds(networks: Mapping[str, torch.nn.Module], _: Any) -> dict[str, float]:
+def filters_as_seconds(networks: Mapping[str, torch.nn.Module], *_: Any) -> dict[str, float]:
     """Return the number of weights of the convolutions of each network as its seconds."""
     seconds = {}
     for name, network in networks.items():
@@ -528,7 +528,7 @@ def filters_as_seconds(networks: Mapping[str, torch.nn.Module], _: Any) -> dict[
     return seconds
 
 
-def twice_as_fast(networks: Mapping[str, torch.nn.Module], _: Any) -> dict[str, float]:
+def twice_as_fast(networks: Mapping[str, torch.nn.Module], *_: Any) -> dict[str, float]:
     """Return 2 seconds for the network of a recipe and 1 for each graph."""
     return {name: 1.0 if name else 2.0 for name in networks}
 
