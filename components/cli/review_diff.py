@@ -80,7 +80,7 @@ def _champion_number(snapshot: RegistrySnapshot, version: Version) -> int:
         return number
     reason = f"version {number} is the champion itself"
     if number is None:
-        reason = "there is no champion yet"
+        reason = "there is no champion to compare with"
     raise InputError(
         f"{reason}, so there is nothing to compare with",
         where="registry",

@@ -270,7 +270,7 @@ def _against_baseline(
 
 def _against_champion(champion: ChampionResults | None, cases: Cases, rules: GateRules) -> Gate:
     if champion is None:
-        return Gate("champion", None, detail="there is no champion yet")
+        return Gate("champion", None, detail="there was no champion to compare with")
     count = len(cases.ids)
     version = champion.version
     note = f"; {champion.note}" if champion.note else ""
