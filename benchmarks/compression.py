@@ -13,10 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -42,7 +44,10 @@ def main() -> None:
     metric = leaderboard["deciding_metric"]
     test = {row["name"]: row["test"][metric] for row in leaderboard["candidates"]}
     print(f"{name}, {processor_name()}; parent: {rows['parent'].parent.name}")
-    speeds = {batch: speedups(rows, data / "tokens", batch) for batch in BATCHES}
+    task = read_card(rows["parent"]).card.task
+    networks = {name: load_network(bundle) for name, bundle in rows.items()}
+    tokens = data / "tokens"
+    speeds = {batch: speedups(networks, "parent", tokens, task, batch) for batch in BATCHES}
     print(f"| candidate | size | smaller | batch 1 | batch 32 | test {metric} |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     whole = bundle_bytes(rows["parent"])
@@ -68,20 +73,23 @@ def candidates(data: Path) -> dict[str, Path]:
     return {"parent": parents[0], **{path.name: path for path in compressed}}
 
 
-def speedups(rows: dict[str, Path], tokens: Path, batch: int) -> dict[str, str]:
-    """Return how much faster each candidate is than the parent, with the range of half the rounds.
+def speedups(
+    networks: Mapping[str, torch.nn.Module], first: str, tokens: Path, task: str, batch: int
+) -> dict[str, str]:
+    """Return how much faster each network is than one, with the range of half of the rounds.
 
     Args:
-        rows: name -> bundle.
+        networks: name -> network in evaluation mode.
+        first: name of the one that they are compared with.
         tokens: folder of encoded tables.
+        task: name of the task.
         batch: rows at a time.
     """
-    networks = {name: load_network(bundle) for name, bundle in rows.items()}
-    task = read_card(rows["parent"]).card.task
-    seconds: dict[str, Any] = round_seconds(networks, speed_batches(tokens, task, batch), rounds=45)
+    batches = speed_batches(tokens, task, batch)
+    seconds: dict[str, Any] = round_seconds(networks, batches, rounds=45)
     shown = {}
     for name, values in seconds.items():
-        ratios = np.array(seconds["parent"]) / np.array(values)
+        ratios = np.array(seconds[first]) / np.array(values)
         low, middle, high = np.percentile(ratios, [25, 50, 75])
         shown[name] = f"{middle:.2f}x ({low:.2f} to {high:.2f})"
     return shown

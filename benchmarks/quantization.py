@@ -15,29 +15,24 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.compression import ROOT, candidates
+from benchmarks.compression import BATCHES, ROOT, candidates, speedups
 from benchmarks.processor import processor_name
 from components.core.bundles import read_card
 from components.inference.graph_module import GraphModule
 from components.inference.predictor import load_module
-from components.stages.compress.model_speed import round_seconds, speed_batches
 from components.stages.compress.quantize import export, int8
 from components.stages.compress.quantize_weights import quantize_weights
 from components.tasks import base
 from components.training.batches import EncodedRows, load_encoder
 from components.training.evaluation import module_score
 
-BATCHES = (1, 32)
 SEED = 7
 CALIBRATION_ROWS = 256
-ROUNDS = 45
 
 
 def main() -> None:
@@ -51,7 +46,7 @@ def main() -> None:
     tokens = data / "tokens"
     graphs = quantized(parent, tokens, task)
     networks = {way: GraphModule(graph) for way, graph in graphs.items()}
-    speeds = {batch: speedups(networks, tokens, task, batch) for batch in BATCHES}
+    speeds = {batch: speedups(networks, "fp32", tokens, task, batch) for batch in BATCHES}
     rows = validation_inputs(tokens, task)
     with torch.inference_mode():
         exact = networks["fp32"](**rows)
@@ -127,20 +122,6 @@ def moved_by_batch(network: torch.nn.Module, rows: Mapping[str, torch.Tensor]) -
         together = network(**rows)[:1]
         alone = network(**{name: value[:1] for name, value in rows.items()})
     return float((together - alone).abs().max())
-
-
-def speedups(
-    networks: Mapping[str, torch.nn.Module], tokens: Path, task: str, batch: int
-) -> dict[str, str]:
-    """Return how much faster each graph is than fp32, with the range of half of the rounds."""
-    batches = speed_batches(tokens, task, batch)
-    seconds: dict[str, Any] = round_seconds(networks, batches, rounds=ROUNDS)
-    shown = {}
-    for way, values in seconds.items():
-        ratios = np.array(seconds["fp32"]) / np.array(values)
-        low, middle, high = np.percentile(ratios, [25, 50, 75])
-        shown[way] = f"{middle:.2f}x ({low:.2f} to {high:.2f})"
-    return shown
 
 
 if __name__ == "__main__":

@@ -452,7 +452,7 @@ def onnx_scorer(graph: bytes, threads: int = 1) -> Scorer:
         graph,
         options,
         providers=["CPUExecutionProvider"],
-        # On a CPU the fused operator takes three times as long as the two that it replaces.
+        # On a CPU the fused operator takes longer than the two that it replaces.
         disabled_optimizers=["SkipLayerNormFusion"],
     )
     names = [item.name for item in session.get_inputs()]

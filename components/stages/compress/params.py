@@ -54,7 +54,7 @@ class Quantize(Strict):
 
     method: Literal["static", "weights"] = Field(
         "static",
-        description="What becomes integers (weights: they alone, without calibration rows).",
+        description="What becomes integers (static: weights and inputs; weights: weights alone).",
     )
     bits: Literal[8, 4] = Field(8, description="Bits of a weight (4: for method weights).")
     calibration_rows: int = Field(
@@ -153,7 +153,7 @@ STEPS: Mapping[str, type[Strict] | None] = {
 }
 # Their result is a graph, which cannot be fitted.
 LAST = ("quantize", "export")
-# They fit the network that they get, which an ensemble is too many for.
+# They fit one network, and an ensemble is several.
 _FITS_WHOLE = ("prune", "finetune")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _TAKEN = ("trained", "tuned", "network", "classical")

@@ -139,7 +139,7 @@ def _account(clean: Mapping[str, Any], tokens: Mapping[str, Any]) -> list[dict[s
     """Return what clean and tokenize did to the rows, in order."""
     entries: list[dict[str, Any]] = []
     for entry in clean["account"]:
-        # They are counted in pairs, which have no share of the rows.
+        # The message has their number: pairs are no rows.
         whole = None if entry["what"] == "near_duplicates" else entry["of"]
         entries.append({"stage": "clean", **entry, "of": whole})
     entries.extend({"stage": "tokenize", **entry} for entry in tokens["account"])

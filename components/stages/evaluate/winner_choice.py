@@ -87,7 +87,7 @@ def _over_budget(row: Mapping[str, Any], budgets: ChooseParams) -> str:
     if budgets.size_mb is not None and size > budgets.size_mb:
         return f"size of {size:.2f} MB, over size_mb: {budgets.size_mb:g}"
     if budgets.memory_mb is not None and _memory_mb(row) > budgets.memory_mb:
-        return f"memory of {_memory_mb(row):.0f} MB, over memory_mb: {budgets.memory_mb:g}"
+        return f"memory {_memory_text(row)}, over memory_mb: {budgets.memory_mb:g}"
     return ""
 
 
@@ -95,6 +95,11 @@ def _memory_mb(row: Mapping[str, Any]) -> float:
     """Return the most megabytes of a process that answers; infinity where they are unknown."""
     peak = row["peak_memory_bytes"]
     return float("inf") if peak is None else peak / _MB
+
+
+def _memory_text(row: Mapping[str, Any]) -> str:
+    """Return the memory of a process that answers, for a person."""
+    return "unknown" if row["peak_memory_bytes"] is None else f"{_memory_mb(row):.0f} MB"
 
 
 def _no_candidate(rows: Sequence[Mapping[str, Any]], budgets: ChooseParams) -> InputError:
@@ -106,7 +111,7 @@ def _no_candidate(rows: Sequence[Mapping[str, Any]], budgets: ChooseParams) -> I
     return InputError(
         f"no candidate keeps all budgets. The lowest latency is {latency:.2f} ms, the highest "
         f"throughput {throughput:,.0f} per second, the smallest size {size:.2f} MB, the least "
-        f"memory {min(map(_memory_mb, rows)):.0f} MB",
+        f"memory {_memory_text(min(rows, key=_memory_mb))}",
         where="evaluate.choose",
         remedy=f"loosen {' or '.join(asked)}",
     )

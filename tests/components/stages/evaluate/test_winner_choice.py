@@ -142,6 +142,14 @@ def test_budgets_that_nobody_keeps_are_refused_with_what_was_reached() -> None:
     assert "size_mb" in str(refused.value.remedy)
 
 
+@pytest.mark.parametrize(("peak", "shown"), [(301_000_000, "301 MB"), (None, "unknown")])
+def test_memory_is_named_where_no_candidate_keeps_its_budget(peak: int | None, shown: str) -> None:
+    candidates = [candidate(name, shares(300), 1.0, peak_memory_bytes=peak) for name in ("a", "b")]
+    with pytest.raises(InputError, match=f"the least memory {shown}") as refused:
+        choose(candidates, params(memory_mb=300))
+    assert refused.value.remedy == "loosen memory_mb"
+
+
 def test_a_metric_that_is_not_defined_still_has_a_winner_and_no_interval() -> None:
     undefined = np.full(CASES, np.nan)
     candidates = [candidate("a", undefined, 2.0), candidate("b", undefined, 1.0)]
