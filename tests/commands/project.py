@@ -8,7 +8,6 @@ import hashlib
 import io
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -261,13 +260,6 @@ def _merge(tree: Any, changes: Mapping[str, Any]) -> None:
             _merge(tree[key], value)
         else:
             tree[key] = value
-
-
-def free_port() -> int:
-    """A port of loopback on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def reviews(count: int = 60, labels: Sequence[str] = ("pos", "neg")) -> list[tuple[str, str]]:

@@ -15,8 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.commands.project import SMALL, Done, Project, free_port
+from tests.commands.project import SMALL, Done, Project
 from tests.docs.test_files_page import uncovered
+from tests.ports import free_port
 
 pytestmark = pytest.mark.pipeline
 STAGES = (

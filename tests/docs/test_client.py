@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from tests.commands.project import free_port
+from tests.ports import free_port
 
 CLIENT = Path(__file__).parents[2] / "docs" / "examples" / "client.py"
 MODEL = {"name": "default", "version": "3", "data_hash": "d"}

@@ -99,7 +99,7 @@ def _is_loopback(host: str) -> bool:
 def claim(host: str, port: int) -> int:
     """Return a port that is free; for 0 any free one.
 
-    The port is released again, so Serve can still lose it. Then Serve reports that itself.
+    The port is released again, so another process can take it before Serve does.
 
     Raises:
         EnvironmentFault: the port is taken.
@@ -125,12 +125,17 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise EnvironmentFault(
-            f"cannot listen on {host}:{port}: {error.strerror}",
-            where="--port",
-            remedy="choose another with --port N, or --port 0 for any free one",
-        ) from None
+        raise cannot_listen(host, port, str(error.strerror)) from None
     return listener
+
+
+def cannot_listen(host: str, port: int, reason: str) -> EnvironmentFault:
+    """Return the fault of an address that cannot be bound."""
+    return EnvironmentFault(
+        f"cannot listen on {host}:{port}: {reason}",
+        where="--port",
+        remedy="choose another with --port N, or --port 0 for any free one",
+    )
 
 
 def reachable(host: str) -> str:

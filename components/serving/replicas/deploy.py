@@ -6,6 +6,7 @@ import logging
 import re
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,15 @@ from components.serving.http.client import healthy
 from components.serving.http.keyring import Keyring
 from components.serving.http.messages import ModelInfo, ModelRef
 from components.serving.params import Scale, ServeParams
-from components.serving.replicas.address import check_key, claim, inner, public, reachable, url_of
+from components.serving.replicas.address import (
+    cannot_listen,
+    check_key,
+    claim,
+    inner,
+    public,
+    reachable,
+    url_of,
+)
 from components.serving.rollout.plan import ServedVersion
 
 if TYPE_CHECKING:
@@ -25,6 +34,10 @@ _START_TIMEOUT_S = 180.0
 # how long a dead replica may go unnoticed
 _HEALTH_S = 2.0
 _STOP_TIMEOUT_S = 30.0
+# how often a free port is chosen anew when another process takes it first
+_BIND_ATTEMPTS = 3
+# from ray/serve/_private/http_util.py
+_PORT_TAKEN = "Failed to bind to address"
 _QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 _ERROR = re.compile(r"^\s*(?:[\w.]+\.)?(\w*(?:Error|Exception|Fault|Interrupt): .+)$", re.MULTILINE)
 # the cluster on which this process started Serve
@@ -110,32 +123,55 @@ def remove(app_name: str) -> None:
 def _shut_down() -> None:
     """Stop Serve, and return when the port is free again.
 
-    `serve.shutdown()` waits for a call that dies with the controller, and Ray reports that on every
-    console as a failed task. The proxy dies a moment after the controller.
+    The proxy dies a moment after the controller.
 
     Raises:
         EnvironmentFault: Serve did not stop in time.
+    """
+    from ray.serve.context import _get_global_client
+
+    client: Any = _get_global_client()
+    address = (reachable(public(client.http_config.host)), client.http_config.port)
+    _stop_controller()
+    _wait_for_stop(lambda: not _listens(address))
+
+
+def _stop_controller() -> None:
+    """Stop the controller of Serve, and return when it is gone.
+
+    `serve.shutdown()` waits for a call that dies with the controller, and Ray reports that on every
+    console as a failed task.
+
+    Raises:
+        EnvironmentFault: the controller did not stop in time.
     """
     import ray
     from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
     from ray.serve.context import _disconnect, _get_global_client
 
     client: Any = _get_global_client()
-    address = (reachable(public(client.http_config.host)), client.http_config.port)
     client.shutdown_cached_handles()
     controller = ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
     ray.get(controller.graceful_shutdown.remote(wait=False), timeout=_STOP_TIMEOUT_S)
     _disconnect()
+    _wait_for_stop(lambda: not _has_controller())
+
+
+def _wait_for_stop(is_done: Callable[[], bool]) -> None:
+    """Wait until a part of Serve has stopped.
+
+    Raises:
+        EnvironmentFault: it did not stop in time.
+    """
     deadline = time.monotonic() + _STOP_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if not _has_controller() and not _listens(address):
-            return
+    while not is_done():
+        if time.monotonic() > deadline:
+            raise EnvironmentFault(
+                f"Ray Serve did not stop within {_STOP_TIMEOUT_S:.0f} s",
+                where="serve",
+                remedy="gristmill down",
+            )
         time.sleep(0.1)
-    raise EnvironmentFault(
-        f"Ray Serve did not stop within {_STOP_TIMEOUT_S:.0f} s",
-        where="serve",
-        remedy="gristmill down",
-    )
 
 
 def _has_controller() -> bool:
@@ -229,7 +265,6 @@ def _start(
         The host where it listens, and the URL of its proxy.
     """
     global _started_on
-    from ray import serve
 
     # nothing public tells the proxy's host and port
     from ray.serve.context import _get_global_client
@@ -238,16 +273,39 @@ def _start(
     if client is not None:
         return _join(client.http_config, port, keyed)
     check_key(host, keyed)
-    port = claim(host, port or 0)
+    for attempts_left in reversed(range(_BIND_ATTEMPTS)):
+        free_port = claim(host, port or 0)
+        if _start_proxy(inner(host), free_port, params):
+            break
+        if port or not attempts_left:
+            raise cannot_listen(host, free_port, "another process took the port first")
+    _started_on = _cluster()
+    return host, url_of(host, free_port)
+
+
+def _start_proxy(host: str, port: int, params: ServeParams) -> bool:
+    """Start Serve and its HTTP proxy.
+
+    Returns:
+        False: another process took the port since it was free. Serve is stopped again.
+    """
+    from ray import serve
+    from ray.exceptions import RayTaskError
+
     options = {
-        "host": inner(host),
+        "host": host,
         "port": port,
         # the app gives up first, with a better answer
         "request_timeout_s": params.request_timeout_s + 10,
     }
-    serve.start(proxy_location="HeadOnly", http_options=options, logging_config=_QUIET)
-    _started_on = _cluster()
-    return host, url_of(host, port)
+    try:
+        serve.start(proxy_location="HeadOnly", http_options=options, logging_config=_QUIET)
+    except RayTaskError as error:
+        _stop_controller()
+        if _PORT_TAKEN in str(error):
+            return False
+        raise
+    return True
 
 
 def _join(running: Any, port: int | None, keyed: bool) -> tuple[str, str]:

@@ -28,7 +28,8 @@ from components.registry.release.retrain_record import RetrainRecord, retrains
 from components.registry.versions.model_versions import fetch
 from components.registry.versions.reader import read_snapshot
 from components.stages.serve.stage import info
-from tests.commands.project import Project, free_port
+from tests.commands.project import Project
+from tests.ports import free_port
 
 ITEMS = 4  # texts of a request
 _TRIES = 5  # of a label that cannot be taken yet

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -31,6 +30,7 @@ from components.orchestration.processes import family, wait_until
 from components.registry.release.promotion import release, rollback
 from components.registry.store.tracking_store import client, database
 from components.registry.versions.model_versions import Version, register, verify
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[3]
 CLASSES = ["差评", "好评"]
@@ -98,9 +98,7 @@ class Served:
             self._register(f"b{number}", *words)
             for number, words in enumerate((("很好", "太差"), ("太差", "很好"), ("好吃", "难吃")))
         ]
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
     def _register(self, name: str, good: str, bad: str) -> Version:

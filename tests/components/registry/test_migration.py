@@ -24,7 +24,7 @@ from components.registry.store import tracking_store
 from components.registry.store.artifact_upload import upload_artifacts
 from components.registry.store.migration import SERVED, move
 from components.registry.versions.model_versions import champion, fetch, register
-from tests.commands.project import free_port
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 ADMIN = ("admin", "correct horse battery")

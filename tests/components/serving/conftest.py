@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ from stub import MODEL, Stub, Stuck
 from components.serving.http.app import build_app
 from components.serving.http.messages import ModelInfo
 from components.serving.params import ServeParams
+from tests.ports import free_port
 
 
 @pytest.fixture
@@ -51,6 +51,4 @@ def client() -> Callable[..., TestClient]:
 @pytest.fixture
 def unused_port() -> int:
     """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()

@@ -23,6 +23,7 @@ from components.serving.http.client import ask, healthy
 from components.serving.http.keyring import KEY_VARIABLE, Key, Keyring
 from components.serving.http.messages import ModelInfo
 from components.serving.params import ServeParams
+from components.serving.replicas import address
 from components.serving.replicas.deploy import deploy, remove
 from tests.components.small_ray import small_ray
 
@@ -145,6 +146,31 @@ def test_refusals_before_anything_starts(cluster, bundle):
         with pytest.raises(EnvironmentFault, match="cannot listen") as fault:
             deploy(bundle, **options("1", port=other.getsockname()[1]))
     assert "--port N" in fault.value.remedy
+
+
+def test_a_port_that_another_process_takes_first(cluster, bundle, monkeypatch):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        free = [address.claim("127.0.0.1", 0)]
+
+        def lose_the_first(host: str, port: int) -> int:
+            claims.append(port)
+            return taken if len(claims) == 1 else free[0]
+
+        monkeypatch.setattr("components.serving.replicas.deploy.claim", lose_the_first)
+        # a port that was asked for is refused, and nothing stays behind
+        claims: list[int] = []
+        with pytest.raises(EnvironmentFault, match=f"cannot listen on 127.0.0.1:{taken}: another"):
+            deploy(bundle, **options("1", port=taken))
+        assert claims == [taken]
+        # for any port, the next one is tried
+        claims = []
+        url = deploy(bundle, **options("1"))
+        assert url == f"http://127.0.0.1:{free[0]}/reviews" and claims == [0, 0]
+        assert ask(url, [{"text": "很好"}])["model"]["version"] == "1"
+        remove("reviews")
 
 
 def test_the_life_of_a_deployment(cluster, bundle, tmp_path):

@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -38,9 +39,7 @@ class Nodes:
             and _ip("link", "set", self.name, "up")
             and self._space(1)
         )
-        with socket.socket() as one:
-            one.bind(("", 0))
-            self.port = one.getsockname()[1]
+        self.port = free_port()
         clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         quick = {
             "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
