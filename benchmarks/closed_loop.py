@@ -167,15 +167,10 @@ def distinct(texts: Sequence[Text]) -> list[Text]:
     field = Field()
     values = [field.clean(text.text) for text in texts]
     clusters = UnionFind(len(values))
-    positions = []
-    signatures = []
-    for position, value in enumerate(values):
-        signature = field.lsh_bands(value)
-        if signature is not None:
-            positions.append(position)
-            signatures.append(signature)
+    bands = field.lsh_bands(values)
+    assert bands is not None, "texts have signatures"
     lsh_pairs(
-        {"text": (np.array(positions), np.stack(signatures))},
+        {"text": (np.arange(len(values)), bands)},
         lambda _, one, other: field.similar(values[one], values[other]) >= 0.8,
         clusters,
     )

@@ -70,7 +70,7 @@ def raw_rows(data: Path) -> list[dict[str, Any]]:
                 {
                     "id": f"{name}-{number}",
                     "origin": f"{name}:{number}",
-                    "text": text if len(comparable(text)) > 1 else title,
+                    "text": text if len(comparable([text])[0]) > 1 else title,
                     "title": title,
                     "label": str(label),
                     "split": split,

@@ -67,7 +67,7 @@ def news(path: Path, seen: set[str]) -> list[str]:
             text = Text(min_characters=8).clean("".join(words))
         except Reject:
             continue
-        key = comparable(text)
+        (key,) = comparable([text])
         if key not in seen:
             sentences.setdefault(key, text)
     return list(sentences.values())
@@ -98,9 +98,7 @@ def prepare(
     encoder = load_encoder(tokens, TASK)
     seen: set[str] = set()
     for split in SPLITS:
-        seen |= {
-            comparable(text) for text in read_table(clean, split, ["text"])["text"].to_pylist()
-        }
+        seen |= set(comparable(read_table(clean, split, ["text"])["text"].to_pylist()))
     texts = news(source, seen)
     table = pa.table(
         {

@@ -129,11 +129,11 @@ class Field(Protocol):
         It names the param that changes it.
         """
 
-    def key(self, value: Any) -> str:
-        """Return a key of a cleaned value. Values that count as the same have equal keys."""
+    def keys(self, values: Sequence[Any]) -> list[str]:
+        """Return the keys of cleaned values. Values that count as the same have equal keys."""
 
-    def lsh_bands(self, value: Any) -> NDArray[np.uint64] | None:
-        """Return locality-sensitive bands (b,) of which similar values share one.
+    def lsh_bands(self, values: Sequence[Any]) -> NDArray[np.uint64] | None:
+        """Return locality-sensitive bands (n, b) of values; similar ones share one of the b.
 
         None: only exact duplicates are searched.
         """

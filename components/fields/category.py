@@ -46,11 +46,11 @@ class Category:
         """Return the kind of change and its rows."""
         return f"{summary.rows_of_all('names')}: {change}"
 
-    def key(self, value: Any) -> str:
-        """Return the name."""
-        return str(value)
+    def keys(self, values: Sequence[Any]) -> list[str]:
+        """Return the names."""
+        return [str(value) for value in values]
 
-    def lsh_bands(self, value: Any) -> NDArray[np.uint64] | None:  # noqa: ARG002
+    def lsh_bands(self, values: Sequence[Any]) -> NDArray[np.uint64] | None:  # noqa: ARG002
         """Return None: names have no near-duplicates."""
         return None
 

@@ -415,16 +415,24 @@ class Image:
             origin = f"from {sizes[0]} "
         return f"{pictures} {change} {origin}to {self.size} x {self.size}: clean.size"
 
-    def key(self, value: Any) -> str:
-        """Return a hash of the pixels."""
-        return hashlib.sha256(decode(value, self.channels).tobytes()).hexdigest()
+    def keys(self, values: Sequence[Any]) -> list[str]:
+        """Return a hash of the pixels of each image."""
+        pixels = (decode(value, self.channels) for value in values)
+        return [hashlib.sha256(each.tobytes()).hexdigest() for each in pixels]
 
-    def lsh_bands(self, value: Any) -> NDArray[np.uint64] | None:
-        """Return bands (4,), one per quarter of the image: its coarse gray levels.
+    def lsh_bands(self, values: Sequence[Any]) -> NDArray[np.uint64] | None:
+        """Return bands (n, 4), one per quarter of an image: its coarse gray levels.
 
         Args:
-            value: PNG bytes of a clean image.
+            values: PNG bytes of n clean images.
         """
+        bands = np.empty((len(values), 4), dtype=np.uint64)
+        for row, value in enumerate(values):
+            bands[row] = self._quarters(value)
+        return bands
+
+    def _quarters(self, value: bytes) -> NDArray[np.uint64]:
+        """Return the bands (4,) of one image."""
         pixels = decode(value, self.channels).mean(axis=2)
         # A border that does not fill a cell is not part of the coarse view.
         cut = self.size // _GRID * _GRID

@@ -106,11 +106,11 @@ class Moment:
         """Return the kind of change and its rows."""
         return f"{summary.rows_of_all('times')}: {change}"
 
-    def key(self, value: Any) -> str:
-        """Return the moment in seconds, or "" for a missing one."""
-        return "" if value is None else repr(float(value))
+    def keys(self, values: Sequence[Any]) -> list[str]:
+        """Return each moment in seconds, or "" for a missing one."""
+        return ["" if value is None else repr(float(value)) for value in values]
 
-    def lsh_bands(self, value: Any) -> NDArray[np.uint64] | None:  # noqa: ARG002
+    def lsh_bands(self, values: Sequence[Any]) -> NDArray[np.uint64] | None:  # noqa: ARG002
         """Return None: moments have no near-duplicates."""
         return None
 
@@ -380,9 +380,9 @@ class MomentText(Moment):
 
     clean = normalize  # type: ignore[assignment]
 
-    def key(self, value: Any) -> str:
-        """Return the text, or "" for a missing one."""
-        return "" if value is None else str(value)
+    def keys(self, values: Sequence[Any]) -> list[str]:
+        """Return the texts, or "" for a missing one."""
+        return ["" if value is None else str(value) for value in values]
 
     def profile(self, value: Any) -> Mapping[str, float | str]:
         """Return weekday and hour, or that the value is missing."""

@@ -141,11 +141,11 @@ class Number:
         """Return the kind of change and its rows."""
         return f"{summary.rows_of_all('numbers')}: {change}"
 
-    def key(self, value: Any) -> str:
-        """Return the shortest text that states the number, or "" for a missing one."""
-        return "" if value is None else repr(float(value) + 0.0)
+    def keys(self, values: Sequence[Any]) -> list[str]:
+        """Return the shortest text that states each number, or "" for a missing one."""
+        return ["" if value is None else repr(float(value) + 0.0) for value in values]
 
-    def lsh_bands(self, value: Any) -> NDArray[np.uint64] | None:  # noqa: ARG002
+    def lsh_bands(self, values: Sequence[Any]) -> NDArray[np.uint64] | None:  # noqa: ARG002
         """Return None: numbers have no near-duplicates."""
         return None
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import html
 import re
+import sys
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,8 @@ from components.fields.base import Change, Reject, Summary
 from components.fields.markup import without_tags
 from components.fields.scripts import SIGNS, main_script
 
-_SPACE = re.compile(r"\s+")
+# A letter or a digit.
+_LETTER = re.compile(r"[^\W_]")
 _HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 # Han characters, or a word of another script.
 _RUN = re.compile(
@@ -28,8 +31,10 @@ _RUN = re.compile(
 )
 _LONGEST_WORD = 30
 _GRAM = 3
-# Characters of which it is remembered whether they are significant.
-_MOST_CHARACTERS = 1 << 16
+# Of a character of which it is not known yet whether it is significant.
+_UNKNOWN = -1
+# Between texts that are folded together.
+_SEPARATOR = ord("\n")
 # Characters of texts whose grams are remembered in large numbers.
 _SHORT = 1000
 # Text that is escaped twice is common. A dozen times is an attack.
@@ -38,13 +43,13 @@ _PASSES = 12
 # 1 - (1 - 0.8^4)^32 > 0.9999.
 _BANDS = 32
 _ROWS = 4
-_PRIME_BITS = np.uint64(61)
-_PRIME = np.uint64((1 << 61) - 1)
-# Their hashes fit the fast caches of a processor.
-_GRAMS_AT_ONCE = 128
+_MIXER = np.uint64(0x9E3779B97F4A7C15)
+# (hashes, 2): an odd multiplier, and an offset.
 _HASHES = np.random.default_rng(20261122).integers(
-    1, 1 << 31, size=(2, _BANDS * _ROWS), dtype=np.uint64
-)
+    0, 1 << 32, size=(_BANDS * _ROWS, 2), dtype=np.uint32
+) | np.array([1, 0], dtype=np.uint32)
+# Bounds the memory of one pass over many texts.
+_CHARACTERS_AT_ONCE = 1 << 20
 
 _NON_JOINER = "\u200c"
 _JOINER = "\u200d"
@@ -64,24 +69,27 @@ _MARKS_THAT_COUNT = "!?#%+"
 _SYMBOLS_THAT_DO_NOT = "~`^|"
 
 
-class _Significant(dict[int, str | None]):
-    """Table for `str.translate` that removes insignificant characters. It fills itself on use.
+class _Significant:
+    """Table of the characters that are significant. It fills itself on use.
 
     Args:
-        marks: punctuation that stays.
+        marks: punctuation that is significant, too.
     """
 
     def __init__(self, marks: str) -> None:
-        super().__init__()
         self._marks = marks
+        self._table = np.full(sys.maxunicode + 1, _UNKNOWN, np.int8)
 
-    def __missing__(self, code: int) -> str | None:
-        if len(self) >= _MOST_CHARACTERS:
-            self.clear()
-        char = chr(code)
-        stays = char in self._marks or _is_significant(char)
-        self[code] = char if stays else None
-        return self[code]
+    def of(self, codes: NDArray[np.uint32]) -> NDArray[np.bool_]:
+        """Return (n,) whether each of the code points (n,) is significant."""
+        stays = self._table[codes]
+        if (stays == _UNKNOWN).any():
+            for code in distinct(codes[stays == _UNKNOWN]).tolist():
+                char = chr(code)
+                self._table[code] = char in self._marks or _is_significant(char)
+            stays = self._table[codes]
+        is_significant: NDArray[np.bool_] = stays == 1
+        return is_significant
 
 
 def _is_significant(char: str) -> bool:
@@ -102,30 +110,49 @@ _FOR_EQUALITY = _Significant(_MARKS_THAT_COUNT)
 _FOR_SIMILARITY = _Significant("")
 
 
-def comparable(text: str) -> str:
-    """Return the form of a text by which texts are compared for equality.
+def comparable(texts: Sequence[str]) -> list[str]:
+    """Return the forms of texts by which these are compared for equality.
 
     Entities, width and case are folded. White space and plain punctuation are dropped. Emoji,
     emoticons, question and exclamation marks stay, because they change the meaning.
     """
-    folded = unicodedata.normalize("NFKC", html.unescape(text)).lower()
     # Between digits the point distinguishes 3.5 from 35. U+2396 does not occur in texts.
-    folded = _DECIMAL_POINT.sub("\u2396", folded)
-    # Every second part is an emoticon, and stays as it is.
-    parts = _EMOTICON.split(folded)
-    parts[::2] = [part.translate(_FOR_EQUALITY) for part in parts[::2]]
-    return "".join(parts)
+    folded = _DECIMAL_POINT.sub("\u2396", _folded(texts))
+    codes = _codes(folded)
+    stays = _FOR_EQUALITY.of(codes)
+    stays |= codes == _SEPARATOR
+    for emoticon in _EMOTICON.finditer(folded):
+        stays[emoticon.start() : emoticon.end()] = True
+    return _text_of(codes[stays]).split("\n")[: len(texts)]
 
 
-# Cleaning needs that of one text several times. Few are kept: a service answers long texts too.
-@lru_cache(maxsize=4)
-def _content(text: str) -> str:
-    """Return the letters, digits, combining signs and symbols of a text.
+def _folded(texts: Sequence[str]) -> str:
+    """Return texts as one, with entities, width and case folded. A line feed separates them.
 
-    Similarity is measured on them.
+    They are folded together, which costs a fraction of folding each.
     """
-    folded = unicodedata.normalize("NFKC", html.unescape(text)).lower()
-    return folded.translate(_FOR_SIMILARITY)
+    lines = [html.unescape(text).replace("\n", " ") for text in texts]
+    return unicodedata.normalize("NFKC", "\n".join(lines)).lower()
+
+
+def _codes(text: str) -> NDArray[np.uint32]:
+    """Return the code points (n,) of a text."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+
+
+def _text_of(codes: NDArray[np.uint32]) -> str:
+    """Return the text of code points (n,)."""
+    return codes.tobytes().decode("utf-32-le", "surrogatepass")
+
+
+def _content(texts: Sequence[str]) -> NDArray[np.uint32]:
+    """Return the letters, digits, combining signs and symbols of texts, as code points.
+
+    Similarity is measured on them. `_SEPARATOR` separates the texts.
+    """
+    codes = _codes(_folded(texts))
+    content: NDArray[np.uint32] = codes[_FOR_SIMILARITY.of(codes) | (codes == _SEPARATOR)]
+    return content
 
 
 def _has_content(text: str, least: int) -> bool:
@@ -133,24 +160,20 @@ def _has_content(text: str, least: int) -> bool:
 
     One emoji or emoticon is enough.
     """
-    content = _content(text)
-    left = least
     # Nearly every text has enough of them in its first characters.
-    for char in content:
-        if unicodedata.category(char)[0] in "LNM":
-            left -= 1
-            if left <= 0:
-                return True
-    if least <= 0 or _EMOTICON.search(text):
+    if sum(1 for _ in islice(_LETTER.finditer(text), least)) >= least:
         return True
-    return any(unicodedata.category(char) == "So" for char in content)
+    categories = [unicodedata.category(char) for char in _text_of(_content([text]))]
+    if sum(category[0] in "LNM" for category in categories) >= least:
+        return True
+    return "So" in categories or _EMOTICON.search(text) is not None
 
 
 def _readable(text: str) -> tuple[str, int]:
     """Return a text cleaned once, and the number of tags that were removed."""
     untagged, tags = without_tags(html.unescape(text))
     printable = _without_controls(unicodedata.normalize("NFKC", untagged))
-    return _SPACE.sub(" ", printable).strip(), tags
+    return " ".join(printable.split()), tags
 
 
 def _without_controls(text: str) -> str:
@@ -195,6 +218,21 @@ def _is_spelling(char: str, before: str, after: str) -> bool:
     return char == _JOINER and is_emoji and unicodedata.category(after) == "So"
 
 
+def _is_plain(text: str, before: str) -> bool:
+    """Return whether cleaning surely changes no more of a text.
+
+    Without markup there is no entity and no tag. Where nothing but white space is unprintable,
+    nothing was removed between characters that can be composed.
+
+    Args:
+        text: cleaned once.
+        before: the text before that.
+    """
+    if "<" in text or "&" in text or "&" in before:
+        return False
+    return before.isprintable() or "".join(before.split()).isprintable()
+
+
 def _fully_cleaned(value: str) -> tuple[str, int]:
     """Return a text cleaned until it no longer changes, and the number of removed tags.
 
@@ -209,7 +247,7 @@ def _fully_cleaned(value: str) -> tuple[str, int]:
         before = text
         text, tags = _readable(text)
         count += tags
-        if text == before:
+        if text == before or _is_plain(text, before):
             return text, count
     raise Reject("not_text", "escaped many times over")
 
@@ -223,38 +261,89 @@ def _grams(value: str) -> NDArray[np.uint64]:
 @lru_cache(maxsize=1 << 13)
 def _grams_of_short(value: str) -> NDArray[np.uint64]:
     """Return the grams of a text of at most `_SHORT` characters."""
-    return distinct(_gram_codes(value))
+    return distinct(_gram_codes([value])[0])
 
 
 @lru_cache(maxsize=1 << 6)
 def _grams_of_long(value: str) -> NDArray[np.uint64]:
     """Return the grams of a longer text."""
-    return distinct(_gram_codes(value))
+    return distinct(_gram_codes([value])[0])
 
 
-def _gram_codes(value: str) -> NDArray[np.uint64]:
-    """Return the character 3-grams (grams,) of a text's content, as numbers."""
-    content = _content(value) or comparable(value)
-    codes = np.frombuffer(content.encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
-    if len(codes) <= _GRAM:
-        codes = np.pad(codes, (0, _GRAM - len(codes) + 1))
-    grams: NDArray[np.uint64] = (
-        codes[:-2] * np.uint64(1 << 42) ^ codes[1:-1] * np.uint64(1 << 21) ^ codes[2:]
-    )
-    return grams
+def _gram_codes(values: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return the character 3-grams of the contents of texts.
 
+    A content of fewer than four characters is padded with zeros.
 
-def _modulo_prime(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the remainders of numbers divided by `_PRIME`, in place.
+    Args:
+        values: n texts, at least one.
 
-    The prime is 2^61 - 1, so the bits above the lower 61 are added to these. What is then less
-    than the prime becomes a large number when the prime is subtracted.
+    Returns:
+        (grams,) as numbers, text by text; (n,) where those of each text begin.
     """
-    above = numbers >> _PRIME_BITS
-    numbers &= _PRIME
-    numbers += above
-    np.minimum(numbers, numbers - _PRIME, out=numbers)
-    return numbers
+    content = _content(values)
+    lines = _lengths(content)
+    if not lines.all():
+        # Texts of nothing but punctuation are compared by that.
+        contents = _text_of(content).split("\n")
+        forms = [line or form for line, form in zip(contents, comparable(values), strict=True)]
+        content = _codes("\n".join(forms))
+        lines = _lengths(content)
+    lengths = np.maximum(lines, _GRAM + 1)
+    ends = np.cumsum(lengths)
+    codes = np.zeros(ends[-1], np.uint64)
+    shifts = (ends - lengths) - (np.cumsum(lines) - lines)
+    codes[np.arange(lines.sum()) + np.repeat(shifts, lines)] = content[content != _SEPARATOR]
+    grams = codes[:-2] * np.uint64(1 << 42) ^ codes[1:-1] * np.uint64(1 << 21) ^ codes[2:]
+    # Those that begin in the last two places of a text would reach into the next one.
+    is_gram = np.ones(len(codes), dtype=bool)
+    is_gram[ends - 1] = False
+    is_gram[ends - 2] = False
+    counts = lengths - _GRAM + 1
+    return grams[is_gram[:-2]], np.cumsum(counts) - counts
+
+
+def _lengths(content: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Return (n,) the numbers of code points of the n texts of a content."""
+    ends = np.append(np.flatnonzero(content == _SEPARATOR), len(content))
+    lengths: NDArray[np.int64] = np.diff(ends, prepend=-1) - 1
+    return lengths
+
+
+def _batches(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield texts in batches of a bounded number of characters, which bounds the memory."""
+    start = 0
+    characters = 0
+    for stop, value in enumerate(values, 1):
+        characters += len(value)
+        if characters >= _CHARACTERS_AT_ONCE:
+            yield values[start:stop]
+            start = stop
+            characters = 0
+    if start < len(values):
+        yield values[start:]
+
+
+def _minhash(grams: NDArray[np.uint64], starts: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Return the MinHash bands (n, `_BANDS`) of n texts (Broder 1997).
+
+    The hashes are multiplications modulo 2^32 of a number into which a gram is hashed
+    (Dietzfelbinger et al. 1997). The upper bits, which decide the least one, depend on all bits.
+
+    Args:
+        grams: (grams,) of all texts; one that occurs twice has the same least hashes.
+        starts: (n,) where those of each text begin.
+    """
+    mixed = (grams * _MIXER >> np.uint64(32)).astype(np.uint32)
+    hashed = np.empty_like(mixed)
+    bands = np.zeros((_BANDS, len(starts)), dtype=np.uint64)
+    for number, (multiplier, offset) in enumerate(_HASHES):
+        np.multiply(mixed, multiplier, out=hashed)
+        hashed += offset
+        band = bands[number // _ROWS]
+        band *= np.uint64(1_000_003)
+        band += np.minimum.reduceat(hashed, starts)
+    return np.ascontiguousarray(bands.T)
 
 
 class Text:
@@ -331,26 +420,17 @@ class Text:
             "their text stays"
         )
 
-    def key(self, value: Any) -> str:
-        """Return the key of a text, which equal texts share (see `comparable`)."""
-        return comparable(value)
+    def keys(self, values: Sequence[Any]) -> list[str]:
+        """Return the keys of texts, which equal texts share (see `comparable`)."""
+        keys: list[str] = []
+        for batch in _batches(values):
+            keys += comparable(batch)
+        return keys
 
-    def lsh_bands(self, value: Any) -> NDArray[np.uint64] | None:
-        """Return MinHash bands (32,) over character 3-grams (Broder 1997)."""
-        # A gram that occurs twice has the same hashes, and so the same least ones.
-        grams = _gram_codes(value)
-        least = np.full(_BANDS * _ROWS, _PRIME)
-        for start in range(0, len(grams), _GRAMS_AT_ONCE):
-            part = grams[start : start + _GRAMS_AT_ONCE, None]
-            # (grams, hashes). The products wrap around, which is as good for hashing.
-            hashed = part * _HASHES[0]
-            hashed += _HASHES[1]
-            np.minimum(least, _modulo_prime(hashed).min(axis=0), out=least)
-        bands = least.reshape(_BANDS, _ROWS)
-        mixed = np.zeros(_BANDS, dtype=np.uint64)
-        for row in range(_ROWS):
-            mixed = mixed * np.uint64(1_000_003) + bands[:, row]
-        return mixed
+    def lsh_bands(self, values: Sequence[Any]) -> NDArray[np.uint64] | None:
+        """Return MinHash bands (n, 32) over character 3-grams."""
+        parts = [_minhash(*_gram_codes(batch)) for batch in _batches(values)]
+        return np.concatenate([np.empty((0, _BANDS), np.uint64), *parts])
 
     def similar(self, a: Any, b: Any) -> float:
         """Return the Jaccard similarity of the character 3-grams."""
@@ -409,7 +489,7 @@ class Title(Text):
         """Return the changes of a title that is not empty."""
         return super().changes(value, cleaned) if cleaned else {}
 
-    def lsh_bands(self, value: Any) -> NDArray[np.uint64] | None:  # noqa: ARG002
+    def lsh_bands(self, values: Sequence[Any]) -> NDArray[np.uint64] | None:  # noqa: ARG002
         """Return None: the texts alone decide whether two rows are near-duplicates."""
         return None
 

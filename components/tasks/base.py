@@ -379,12 +379,20 @@ def input_names(schema: Schema) -> list[str]:
     return [role.name for role in schema.roles if role.role == "input"]
 
 
-def row_key(fields: Mapping[str, Field], inputs: Sequence[str], row: Mapping[str, Any]) -> str:
-    """Return a key that is equal for rows whose inputs count as the same.
+def row_keys(fields: Mapping[str, Field], columns: Mapping[str, Sequence[Any]]) -> list[str]:
+    """Return keys that are equal for rows whose inputs count as the same.
 
-    Optional inputs that are missing at the end do not change it.
+    Optional inputs that are missing at the end do not change a key.
+
+    Args:
+        fields: of the inputs.
+        columns: input -> its cleaned values, in the order of the inputs.
+
+    Returns:
+        (rows,) keys.
     """
-    return "\x1f".join(fields[name].key(row[name]) for name in inputs).rstrip("\x1f")
+    keys = [fields[name].keys(values) for name, values in columns.items()]
+    return ["\x1f".join(parts).rstrip("\x1f") for parts in zip(*keys, strict=True)]
 
 
 # -- encode: rows to arrays

@@ -14,7 +14,7 @@ from components.core.cache import Cache
 from components.core.errors import InputError
 from components.stages.clean.cleaning import (
     USABLE,
-    clean_row,
+    clean_contents,
     row_wise,
     target_of,
     target_role,
@@ -175,15 +175,14 @@ def clean_rows(first: FirstRows, schema: base.Schema, params: CleanParams, seed:
         params: the section `clean`.
         seed: of the pipeline.
     """
-    fields = schema.fields(params)
     target = target_of(schema)
     dry = DryClean(len(first.rows), first.whole, compared=first.size <= _COMPARED_BYTES)
     dry.keeps_all = schema.targets.conflicts(params) == "keep_all"
     row_params = row_wise(schema, params)
     if not dry.compared:
         row_params = _uncompared(row_params)
-    for row in first.rows:
-        cleaned = clean_row(row, fields, schema, row_params, seed)
+    table = clean_contents(first.rows, schema, row_params, seed)
+    for row, cleaned in zip(first.rows, table.to_pylist(), strict=True):
         if cleaned["fate"] == USABLE:
             _add_usable(dry, row, cleaned)
         elif row[target] is not None:

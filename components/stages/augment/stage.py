@@ -90,11 +90,11 @@ def _new_rows(
     fields = schema.fields(job.sections["clean"])
     inputs = base.input_names(schema)
     parts = [read_table(job.inputs["clean"], part) for part in ("train", "validation", "test")]
-    rows = pa.concat_tables(parts).select(inputs).to_pylist()
-    keys = {base.row_key(fields, inputs, row) for row in rows}
+    rows = pa.concat_tables(parts).select(inputs)
+    keys = set(base.row_keys(fields, rows.to_pydict()))
+    columns = {name: [row[name] for row in variants] for name in inputs}
     new = []
-    for row in variants:
-        key = base.row_key(fields, inputs, row)
+    for row, key in zip(variants, base.row_keys(fields, columns), strict=True):
         if key not in keys:
             keys.add(key)
             new.append(row)

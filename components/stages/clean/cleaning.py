@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from components.core.cache import cache_key
 from components.fields.base import Field, NoValue, Reject
@@ -29,6 +31,8 @@ _SPLIT_NAMES = {
     "dev": "validation",
     "test": "test",
 }
+# Columns of cleaned contents that one row decides alone, beside its values.
+_ROW_COLUMNS = ("fate", "detail", "changes", "target", "split")
 # Params that concern all rows together, beside those of the rules for the target.
 _OF_ALL_ROWS = (
     "boilerplate",
@@ -151,58 +155,75 @@ def clean_piece(piece: CleanInput) -> pa.Table:
         A row of `unique_rows_schema` without `content` for each, in their order.
     """
     schema = base.schema(piece.task).with_inputs(piece.inputs)
+    return clean_contents(piece.rows.to_pylist(), schema, piece.params, piece.seed)
+
+
+def clean_contents(
+    rows: Sequence[Mapping[str, Any]],
+    schema: base.Schema,
+    params: CleanParams,
+    seed: int,
+) -> pa.Table:
+    """Return a row of `unique_rows_schema` without `content` for each raw row.
+
+    Args:
+        rows: with the columns of `content`.
+        schema: of the pipeline.
+        params: of `row_wise`.
+        seed: of the split.
+    """
     columns = [field for field in unique_rows_schema(schema) if field.name != "content"]
-    fields = schema.fields(piece.params)
-    cleaned = []
-    for row in piece.rows.to_pylist():
-        cleaned.append(clean_row(row, fields, schema, piece.params, piece.seed))
-    return pa.Table.from_pylist(cleaned, schema=pa.schema(columns))
+    fields = schema.fields(params)
+    inputs = base.input_names(schema)
+    names = [*(f"value.{name}" for name in inputs), *_ROW_COLUMNS]
+    cleaned: dict[str, list[Any]] = {name: [] for name in names}
+    for row in rows:
+        values = _clean_row(row, fields, schema, params)
+        for name, column in cleaned.items():
+            column.append(values.get(name))
+    fates = np.array(cleaned["fate"], dtype=object)
+    has_values = np.flatnonzero(np.isin(fates, [USABLE, UNLABELLED]))
+    values_of = {name: _take(cleaned[f"value.{name}"], has_values) for name in inputs}
+    cleaned |= _keys(fields, values_of, has_values, len(fates), seed)
+    arrays = {name: pa.array(values, _type_of(columns, name)) for name, values in cleaned.items()}
+    usable = np.flatnonzero(fates == USABLE)
+    for name in inputs:
+        bands = None
+        if near_duplicate_threshold(params) < 1:
+            bands = fields[name].lsh_bands(_take(cleaned[f"value.{name}"], usable))
+        arrays[f"bands.{name}"] = _as_binary(bands, usable, len(fates))
+    return pa.table([arrays[field.name] for field in columns], schema=pa.schema(columns))
 
 
-def clean_row(
+def _clean_row(
     row: Mapping[str, Any],
     fields: Mapping[str, Any],
     schema: base.Schema,
     params: CleanParams,
-    seed: int,
 ) -> dict[str, Any]:
-    """Return a row of `unique_rows_schema` without `content`.
+    """Return what `unique_rows_schema` has of one row alone; a column without a value is left out.
 
     Args:
         row: of the columns of `content`.
         fields: of all columns.
         schema: of the task.
         params: of `row_wise`.
-        seed: of the split.
     """
     inputs = base.input_names(schema)
     target = target_of(schema)
     try:
         values = {name: fields[name].clean(row[name]) for name in inputs}
+        cleaned = {"fate": USABLE, "changes": _changes(row, values, fields)}
+        cleaned |= {f"value.{name}": value for name, value in values.items()}
         try:
-            value = fields[target].clean(row[target])
+            cleaned["target"] = fields[target].clean(row[target])
         except NoValue:
             if params.unlabelled != "keep" or not is_for_training(row["split"]):
                 raise
-            return {
-                "fate": UNLABELLED,
-                "changes": _changes(row, values, fields),
-                **_values_and_key(values, fields, seed),
-            }
-        split = _own_split(row["split"])
+            return cleaned | {"fate": UNLABELLED}
+        cleaned["split"] = _own_split(row["split"])
     except Reject as error:
         return {"fate": error.reason, "detail": error.detail}
-    cleaned = {
-        "fate": USABLE,
-        "changes": _changes(row, values, fields),
-        **_values_and_key(values, fields, seed),
-        "target": value,
-        "split": split,
-    }
-    if near_duplicate_threshold(params) < 1:
-        for name in inputs:
-            bands = fields[name].lsh_bands(values[name])
-            cleaned[f"bands.{name}"] = None if bands is None else bands.tobytes()
     return cleaned
 
 
@@ -222,20 +243,63 @@ def _changes(
     return json.dumps(changes, sort_keys=True) if changes else None
 
 
-def _values_and_key(
-    values: Mapping[str, Any],
-    fields: Mapping[str, Any],
+def _keys(
+    fields: Mapping[str, Field],
+    values: Mapping[str, Sequence[Any]],
+    rows: NDArray[np.int64],
+    count: int,
     seed: int,
-) -> dict[str, Any]:
-    """Return the columns of the values, the key and the group of a row."""
-    key = hashlib.sha256(base.row_key(fields, list(values), values).encode())
-    group = key.hexdigest()[:16]
-    return {
-        **{f"value.{name}": value for name, value in values.items()},
-        "key": key.digest(),
-        "group": group,
-        "draw": draw(group, seed),
-    }
+) -> dict[str, list[Any]]:
+    """Return the columns of the keys, the groups and the draws of rows.
+
+    Args:
+        fields: of the inputs.
+        values: input -> the cleaned values of the rows that have them.
+        rows: positions of these rows.
+        count: of all rows; the others have no key.
+        seed: of the split.
+    """
+    columns: dict[str, list[Any]] = {name: [None] * count for name in ("key", "group", "draw")}
+    for row, text in zip(rows.tolist(), base.row_keys(fields, values), strict=True):
+        key = hashlib.sha256(text.encode())
+        group = key.hexdigest()[:16]
+        columns["key"][row] = key.digest()
+        columns["group"][row] = group
+        columns["draw"][row] = draw(group, seed)
+    return columns
+
+
+def _as_binary(
+    bands: NDArray[np.uint64] | None,
+    rows: NDArray[np.int64],
+    count: int,
+) -> pa.Array:
+    """Return signatures as a column of bytes.
+
+    Args:
+        bands: (n, bands) of some rows; None: no row has a signature.
+        rows: (n,) ascending positions of these rows.
+        count: of all rows; the others have none.
+    """
+    if bands is None:
+        return pa.nulls(count, pa.large_binary())
+    has_bands = np.zeros(count, dtype=bool)
+    has_bands[rows] = True
+    offsets = np.zeros(count + 1, np.int64)
+    np.cumsum(has_bands * (bands.shape[1] * bands.itemsize), out=offsets[1:])
+    validity = pa.array(has_bands).buffers()[1]
+    buffers = [validity, pa.py_buffer(offsets), pa.py_buffer(bands)]
+    return pa.Array.from_buffers(pa.large_binary(), count, buffers)
+
+
+def _take(values: Sequence[Any], rows: NDArray[np.int64]) -> list[Any]:
+    """Return the values at some positions."""
+    return [values[row] for row in rows.tolist()]
+
+
+def _type_of(columns: Sequence[pa.Field], name: str) -> pa.DataType:
+    """Return the type of a column."""
+    return next(field.type for field in columns if field.name == name)
 
 
 def _own_split(name: str | None) -> str | None:

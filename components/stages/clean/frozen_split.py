@@ -92,16 +92,13 @@ def freeze(clean: Path, task: str, params: CleanParams, folder: Path) -> Path:
     inputs = base.input_names(schema)
     rows: list[dict[str, str]] = []
     for part in _PARTS:
-        for row in read_table(clean, part, ["id", *inputs, "group"]).to_pylist():
-            key = hashlib.sha256(base.row_key(fields, inputs, row).encode()).hexdigest()
-            rows.append(
-                {
-                    "key": key[:_KEY_DIGITS],
-                    "id": row["id"],
-                    "split": part,
-                    "group": row["group"],
-                }
-            )
+        table = read_table(clean, part, ["id", *inputs, "group"])
+        keys = base.row_keys(fields, table.select(inputs).to_pydict())
+        ids = table["id"].to_pylist()
+        groups = table["group"].to_pylist()
+        for name, key, group in zip(ids, keys, groups, strict=True):
+            digest = hashlib.sha256(key.encode()).hexdigest()
+            rows.append({"key": digest[:_KEY_DIGITS], "id": name, "split": part, "group": group})
     draft = folder / "split.part"
     with atomic(draft) as stream:
         pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), stream, compression="zstd")

@@ -35,7 +35,7 @@ def leaked_rows(job: Job) -> int:
         if by_group:
             keys = table["group"].to_pylist()
         else:
-            keys = [base.row_key(fields, inputs, row) for row in table.to_pylist()]
+            keys = base.row_keys(fields, table.to_pydict())
         leaked += sum(key in seen for key in keys)
         seen.update(keys)
     return leaked
@@ -138,10 +138,9 @@ def _rows_in_train(job: Job, test: pa.Table, train: pa.Table) -> int | None:
     schema = _schema(job)
     fields = schema.fields(job.sections["clean"])
     inputs = base.input_names(schema)
-    train_rows = train.select(inputs).to_pylist()
-    train_keys = {base.row_key(fields, inputs, row) for row in train_rows}
-    test_rows = test.select(inputs).to_pylist()
-    return sum(base.row_key(fields, inputs, row) in train_keys for row in test_rows)
+    train_keys = set(base.row_keys(fields, train.select(inputs).to_pydict()))
+    test_keys = base.row_keys(fields, test.select(inputs).to_pydict())
+    return sum(key in train_keys for key in test_keys)
 
 
 def _rows_are_cases(job: Job) -> bool:

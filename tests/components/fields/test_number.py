@@ -108,9 +108,8 @@ def test_each_float_is_read_as_itself(value: float) -> None:
 
 def test_equal_numbers_have_one_key() -> None:
     number = Number()
-    assert number.key(number.normalize("1,000")) == number.key(1000) == "1000.0"
-    assert number.key(-0.0) == number.key(0.0)
-    assert number.key(None) == ""
+    values = [number.normalize("1,000"), 1000, -0.0, 0.0, None]
+    assert number.keys(values) == ["1000.0", "1000.0", "0.0", "0.0", ""]
 
 
 @pytest.mark.parametrize(

@@ -319,7 +319,8 @@ def test_no_text_of_a_client_takes_long(hostile: str) -> None:
     ],
 )
 def test_comparable(a: str, b: str, equal: bool) -> None:
-    assert (comparable(a) == comparable(b)) is equal
+    one, other = comparable([a, b])
+    assert (one == other) is equal
 
 
 def variations(count: int) -> list[tuple[str, str]]:
@@ -339,7 +340,7 @@ def variations(count: int) -> list[tuple[str, str]]:
         for at in rng.choice(len(other), int(rng.integers(1, 4)), replace=False):
             other[at] = "x"
         if (
-            comparable(text) != comparable("".join(other))
+            len(set(comparable([text, "".join(other)]))) == 2
             and field.similar(text, "".join(other)) >= 0.85
         ):
             pairs.append((text, "".join(other)))
@@ -348,47 +349,76 @@ def variations(count: int) -> list[tuple[str, str]]:
 
 def test_near_duplicates_share_a_band_and_strangers_do_not() -> None:
     field, pairs = Text(), variations(200)
-    signatures = [tuple(np.asarray(field.lsh_bands(text)) for text in pair) for pair in pairs]
+    signatures = [np.asarray(field.lsh_bands(pair)) for pair in pairs]
     assert sum(bool((one == two).any()) for one, two in signatures) >= 199
     strangers = [bool((signatures[i][0] == signatures[i + 2][0]).any()) for i in range(198)]
     assert sum(strangers) == 0
 
 
-def test_tables_of_characters_stay_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_of_scripts_stays_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scripts, "_MOST_SIGNS", 50)
-    monkeypatch.setattr(text, "_MOST_CHARACTERS", 50)
-    han = "".join(map(chr, range(0x4E00, 0x4F00)))
-    for tables in (scripts._SCRIPT_SIGNS, text._FOR_EQUALITY):
-        tables.clear()
-    assert main_script(han) == "han" and comparable(han) == han
-    assert len(scripts._SCRIPT_SIGNS) <= 50 and len(text._FOR_EQUALITY) <= 50
+    scripts._SCRIPT_SIGNS.clear()
+    assert main_script("".join(map(chr, range(0x4E00, 0x4F00)))) == "han"
+    assert len(scripts._SCRIPT_SIGNS) <= 50
 
 
-@pytest.mark.parametrize("length", [1, 3, 70, 128, 129, 5000])
-def test_signatures_are_least_remainders_of_hashes_of_all_grams(length: int) -> None:
-    letters = np.random.default_rng(length).choice(list("abcdefgh很好酒店"), length)
-    codes = [ord(letter) for letter in letters] + [0] * max(0, 4 - length)
-    wrap, bands = 1 << 64, []
-    multipliers, offsets = text._HASHES.tolist()
-    for multiplier, offset in zip(multipliers, offsets, strict=True):
-        remainders = []
-        for a, b, c in zip(codes, codes[1:], codes[2:], strict=False):
-            gram = (a << 42) ^ (b << 21) ^ c
-            remainders.append((gram * multiplier + offset) % wrap % (2**61 - 1))
-        bands.append(min(remainders))
-    expected = []
-    for start in range(0, len(bands), text._ROWS):
+def bands_by_hand(value: str) -> list[int]:
+    """The least hashes of all grams, mixed by fours, computed with whole numbers of Python."""
+    codes = [ord(letter) for letter in value] + [0] * max(0, 4 - len(value))
+    grams = [
+        (a << 42) ^ (b << 21) ^ c for a, b, c in zip(codes, codes[1:], codes[2:], strict=False)
+    ]
+    numbers = [(gram * int(text._MIXER) % (1 << 64)) >> 32 for gram in grams]
+    least = [
+        min((number * multiplier + offset) % (1 << 32) for number in numbers)
+        for multiplier, offset in text._HASHES.tolist()
+    ]
+    bands = []
+    for start in range(0, len(least), text._ROWS):
         mixed = 0
-        for least in bands[start : start + text._ROWS]:
-            mixed = (mixed * 1_000_003 + least) % wrap
-        expected.append(mixed)
-    assert np.asarray(Text().lsh_bands("".join(letters))).tolist() == expected
+        for one in least[start : start + text._ROWS]:
+            mixed = (mixed * 1_000_003 + one) % (1 << 64)
+        bands.append(mixed)
+    return bands
+
+
+def test_signatures_are_the_least_hashes_of_all_grams_in_any_company(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(5)
+    values = [
+        "".join(rng.choice(list("abcdefgh很好酒店"), length))
+        for length in (1, 2, 3, 4, 70, 1, 129, 5000)
+    ]
+    expected = [bands_by_hand(value) for value in values]
+    assert np.asarray(Text().lsh_bands(values)).tolist() == expected
+    monkeypatch.setattr(text, "_CHARACTERS_AT_ONCE", 100)
+    assert np.asarray(Text().lsh_bands(values)).tolist() == expected
+    assert np.asarray(Text().lsh_bands([])).shape == (0, 32)
+
+
+def test_texts_of_nothing_but_marks_are_compared_by_these() -> None:
+    marks, dots, others = np.asarray(Text().lsh_bands(["!?!?!?", "!? ... !?!?", "?????"]))
+    assert (marks == dots).all() and (marks != others).any()
+    assert Text().similar("!?!?!?", "!? ... !?!?") == 1
+
+
+@given(st.lists(ANYTHING, max_size=8))
+def test_keys_do_not_depend_on_the_texts_beside_them(texts: list[str]) -> None:
+    together = Text().keys(texts)
+    assert together == [Text().keys([each])[0] for each in texts]
+
+
+@given(st.lists(ANYTHING, min_size=1, max_size=8))
+def test_signatures_do_not_depend_on_the_texts_beside_them(texts: list[str]) -> None:
+    together = np.asarray(Text().lsh_bands(texts))
+    alone = np.concatenate([np.asarray(Text().lsh_bands([each])) for each in texts])
+    np.testing.assert_array_equal(together, alone)
 
 
 def test_a_signature_is_of_the_content_not_of_its_dress() -> None:
-    np.testing.assert_array_equal(
-        Text().lsh_bands("Very good, 很好!"), Text().lsh_bands("very GOOD 很 好")
-    )
+    one, other = np.asarray(Text().lsh_bands(["Very good, 很好!", "very GOOD 很 好"]))
+    np.testing.assert_array_equal(one, other)
 
 
 @settings(max_examples=60, deadline=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from components.fields.base import Reject
@@ -65,13 +65,13 @@ class CategoryValue(Category):
 
     clean = normalize  # type: ignore[assignment]
 
-    def key(self, value: Any) -> str:
-        """Return the name, or "" where it is missing."""
-        return "" if value is None else str(value)
+    def keys(self, values: Sequence[Any]) -> list[str]:
+        """Return the names, or "" where one is missing."""
+        return ["" if value is None else str(value) for value in values]
 
     def profile(self, value: Any) -> Mapping[str, float | str]:
         """Return the name, which is empty where it is missing."""
-        return {"value": self.key(value)}
+        return {"value": "" if value is None else str(value)}
 
     def show(self, value: Any) -> str:
         """Return the name escaped for HTML, or a dash where it is missing."""

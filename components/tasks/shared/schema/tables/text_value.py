@@ -50,11 +50,11 @@ class TextValue(Text):
             return f"{summary.rows_of_all(self.noun)} cut at {LONGEST_TEXT:,} characters"
         return super().describe_change(change, summary)
 
-    def key(self, value: Any) -> str:
-        """Return the key of a text, or "" where it is missing."""
-        return "" if value is None else super().key(value)
+    def keys(self, values: Sequence[Any]) -> list[str]:
+        """Return the keys of texts, or "" where one is missing."""
+        return super().keys([value or "" for value in values])
 
-    def lsh_bands(self, value: Any) -> NDArray[np.uint64] | None:  # noqa: ARG002
+    def lsh_bands(self, values: Sequence[Any]) -> NDArray[np.uint64] | None:  # noqa: ARG002
         """Return None: rows of a table with similar texts are no copies."""
         return None
 
