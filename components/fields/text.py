@@ -261,19 +261,38 @@ def _grams(value: str) -> NDArray[np.uint64]:
 @lru_cache(maxsize=1 << 13)
 def _grams_of_short(value: str) -> NDArray[np.uint64]:
     """Return the grams of a text of at most `_SHORT` characters."""
-    return distinct(_gram_codes([value])[0])
+    return distinct(_gram_codes(value))
 
 
 @lru_cache(maxsize=1 << 6)
 def _grams_of_long(value: str) -> NDArray[np.uint64]:
     """Return the grams of a longer text."""
-    return distinct(_gram_codes([value])[0])
+    return distinct(_gram_codes(value))
 
 
-def _gram_codes(values: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Return the character 3-grams of the contents of texts.
+def _gram_codes(value: str) -> NDArray[np.uint64]:
+    """Return the character 3-grams (grams,) of a text's content, as numbers.
 
     A content of fewer than four characters is padded with zeros.
+    """
+    content = _content([value])
+    if not len(content):
+        content = _codes(comparable([value])[0])
+    padded = np.zeros(max(len(content), _GRAM + 1), np.uint64)
+    padded[: len(content)] = content
+    return _numbers(padded)
+
+
+def _numbers(codes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return (n - 2,) a number for each three adjacent code points of n."""
+    grams: NDArray[np.uint64] = (
+        codes[:-2] * np.uint64(1 << 42) ^ codes[1:-1] * np.uint64(1 << 21) ^ codes[2:]
+    )
+    return grams
+
+
+def _all_gram_codes(values: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return what `_gram_codes` returns of texts, computed together.
 
     Args:
         values: n texts, at least one.
@@ -294,7 +313,7 @@ def _gram_codes(values: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.i
     codes = np.zeros(ends[-1], np.uint64)
     shifts = (ends - lengths) - (np.cumsum(lines) - lines)
     codes[np.arange(lines.sum()) + np.repeat(shifts, lines)] = content[content != _SEPARATOR]
-    grams = codes[:-2] * np.uint64(1 << 42) ^ codes[1:-1] * np.uint64(1 << 21) ^ codes[2:]
+    grams = _numbers(codes)
     # Those that begin in the last two places of a text would reach into the next one.
     is_gram = np.ones(len(codes), dtype=bool)
     is_gram[ends - 1] = False
@@ -429,7 +448,7 @@ class Text:
 
     def lsh_bands(self, values: Sequence[Any]) -> NDArray[np.uint64] | None:
         """Return MinHash bands (n, 32) over character 3-grams."""
-        parts = [_minhash(*_gram_codes(batch)) for batch in _batches(values)]
+        parts = [_minhash(*_all_gram_codes(batch)) for batch in _batches(values)]
         return np.concatenate([np.empty((0, _BANDS), np.uint64), *parts])
 
     def similar(self, a: Any, b: Any) -> float:
