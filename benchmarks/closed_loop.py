@@ -162,6 +162,23 @@ def _lists(value: Any) -> list[list[str]]:
     return lists
 
 
+class Comparison:
+    """Comparison of values by a field."""
+
+    def __init__(self, field: Field, values: Sequence[str]) -> None:
+        self.field, self.values = field, values
+        self.results: dict[tuple[int, int], bool] = {}
+
+    def compare(self, column: str, pairs: Sequence[tuple[int, int]]) -> None:  # noqa: ARG002
+        """Compare pairs."""
+        similar = self.field.similarities(self.values, pairs) >= 0.8
+        self.results |= dict(zip(pairs, similar.tolist(), strict=True))
+
+    def is_similar(self, column: str, one: int, other: int) -> bool | None:  # noqa: ARG002
+        """Return whether two values are similar; None: they were not compared."""
+        return self.results.get((one, other))
+
+
 def distinct(texts: Sequence[Text]) -> list[Text]:
     """Return the texts without those that clean would drop as duplicates."""
     field = Field()
@@ -169,11 +186,7 @@ def distinct(texts: Sequence[Text]) -> list[Text]:
     clusters = UnionFind(len(values))
     bands = field.lsh_bands(values)
     assert bands is not None, "texts have signatures"
-    lsh_pairs(
-        {"text": (np.arange(len(values)), bands)},
-        lambda _, one, other: field.similar(values[one], values[other]) >= 0.8,
-        clusters,
-    )
+    lsh_pairs({"text": (np.arange(len(values)), bands)}, Comparison(field, values), clusters)
     return [text for position, text in enumerate(texts) if clusters.find(position) == position]
 
 

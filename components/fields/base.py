@@ -138,8 +138,15 @@ class Field(Protocol):
         None: only exact duplicates are searched.
         """
 
-    def similar(self, a: Any, b: Any) -> float:
-        """Return the similarity of two values in [0, 1]. It confirms a pair that shares a band."""
+    def similarities(
+        self, values: Sequence[Any], pairs: Sequence[tuple[int, int]]
+    ) -> NDArray[np.float64]:
+        """Return the similarities (pairs,) of values in [0, 1]. They confirm what bands propose.
+
+        Args:
+            values: each once.
+            pairs: positions in `values`.
+        """
 
     def profile(self, value: Any) -> Mapping[str, float | str]:
         """Return statistics for drift and slices: length, script, brightness, ..."""

@@ -446,18 +446,24 @@ class Image:
         bands: NDArray[np.uint64] = (quarters * weights).sum(axis=1) + numbers
         return bands
 
-    def similar(self, a: Any, b: Any) -> float:
+    def similarities(
+        self, values: Sequence[Any], pairs: Sequence[tuple[int, int]]
+    ) -> NDArray[np.float64]:
         """Return one minus the mean absolute difference, in units of the images' contrast.
 
-        So unrelated images are near zero.
+        So unrelated images are near zero, and equal pixels give 1.
 
         Args:
-            a: PNG bytes of a clean image.
-            b: PNG bytes of another one of the same size.
+            values: PNG bytes of clean images of one size.
+            pairs: positions in `values`.
 
         Returns:
-            A number 0-1: 1 for equal pixels.
+            (pairs,) numbers 0-1.
         """
+        return np.array([self._similarity(values[one], values[other]) for one, other in pairs])
+
+    def _similarity(self, a: bytes, b: bytes) -> float:
+        """Return the similarity of two images."""
         first, first_contrast = _levels(a, self.channels)
         second, second_contrast = _levels(b, self.channels)
         scale = max((first_contrast + second_contrast) / 2, 1.0)

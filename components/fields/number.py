@@ -149,9 +149,11 @@ class Number:
         """Return None: numbers have no near-duplicates."""
         return None
 
-    def similar(self, a: Any, b: Any) -> float:
-        """Return 1 if the numbers are equal, else 0."""
-        return float(a == b)
+    def similarities(
+        self, values: Sequence[Any], pairs: Sequence[tuple[int, int]]
+    ) -> NDArray[np.float64]:
+        """Return 1 where numbers are equal, else 0."""
+        return np.array([values[one] == values[other] for one, other in pairs], dtype=float)
 
     def profile(self, value: Any) -> Mapping[str, float | str]:
         """Return the number, or whether it is missing."""

@@ -7,7 +7,6 @@ import re
 import sys
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -35,8 +34,8 @@ _GRAM = 3
 _UNKNOWN = -1
 # Between texts that are folded together.
 _SEPARATOR = ord("\n")
-# Characters of texts whose grams are remembered in large numbers.
-_SHORT = 1000
+# Of the number of a gram, beside which the number of a text or of a pair has room.
+_ID_BITS = 32
 # Text that is escaped twice is common. A dozen times is an attack.
 _PASSES = 12
 # MinHash: a pair of Jaccard similarity 0.8 shares a band with a probability of
@@ -252,37 +251,6 @@ def _fully_cleaned(value: str) -> tuple[str, int]:
     raise Reject("not_text", "escaped many times over")
 
 
-def _grams(value: str) -> NDArray[np.uint64]:
-    """Return the different character 3-grams (grams,) of a text's content, in ascending order."""
-    return _grams_of_short(value) if len(value) <= _SHORT else _grams_of_long(value)
-
-
-# A text is compared with several others, and a template's rows with many: 8 bytes a character.
-@lru_cache(maxsize=1 << 13)
-def _grams_of_short(value: str) -> NDArray[np.uint64]:
-    """Return the grams of a text of at most `_SHORT` characters."""
-    return distinct(_gram_codes(value))
-
-
-@lru_cache(maxsize=1 << 6)
-def _grams_of_long(value: str) -> NDArray[np.uint64]:
-    """Return the grams of a longer text."""
-    return distinct(_gram_codes(value))
-
-
-def _gram_codes(value: str) -> NDArray[np.uint64]:
-    """Return the character 3-grams (grams,) of a text's content, as numbers.
-
-    A content of fewer than four characters is padded with zeros.
-    """
-    content = _content([value])
-    if not len(content):
-        content = _codes(comparable([value])[0])
-    padded = np.zeros(max(len(content), _GRAM + 1), np.uint64)
-    padded[: len(content)] = content
-    return _numbers(padded)
-
-
 def _numbers(codes: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Return (n - 2,) a number for each three adjacent code points of n."""
     grams: NDArray[np.uint64] = (
@@ -291,8 +259,10 @@ def _numbers(codes: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return grams
 
 
-def _all_gram_codes(values: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Return what `_gram_codes` returns of texts, computed together.
+def _gram_codes(values: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return the character 3-grams of the contents of texts.
+
+    A content of fewer than four characters is padded with zeros.
 
     Args:
         values: n texts, at least one.
@@ -327,6 +297,46 @@ def _lengths(content: NDArray[np.uint32]) -> NDArray[np.int64]:
     ends = np.append(np.flatnonzero(content == _SEPARATOR), len(content))
     lengths: NDArray[np.int64] = np.diff(ends, prepend=-1) - 1
     return lengths
+
+
+def _sets(
+    grams: NDArray[np.uint64], starts: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the different grams of each text as small numbers, in ascending order.
+
+    Args:
+        grams: (grams,) of n texts.
+        starts: (n,) where those of each text begin.
+
+    Returns:
+        (m,) numbers below `1 << _ID_BITS`, text by text; (n,) where those of each text end.
+    """
+    order = np.argsort(grams)
+    is_new = np.diff(grams[order], prepend=grams[order[:1]]) != 0
+    ids = np.empty(len(grams), np.int64)
+    ids[order] = np.cumsum(is_new)
+    texts = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(grams)))
+    keys = distinct((texts << _ID_BITS) + ids)
+    ends = np.searchsorted(keys, (np.arange(len(starts)) + 1) << _ID_BITS)
+    return keys & ((1 << _ID_BITS) - 1), ends
+
+
+def _of_pairs(
+    sets: NDArray[np.int64], ends: NDArray[np.int64], texts: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return the grams of the text of each pair; the number of the pair is in the upper bits.
+
+    Args:
+        sets: grams of all texts.
+        ends: (n,) where those of each text end.
+        texts: (pairs,) a text of each pair.
+    """
+    sizes = np.diff(ends, prepend=0)[texts]
+    numbers = np.repeat(np.arange(len(texts)), sizes)
+    first = ends[texts] - sizes
+    positions = np.arange(len(numbers)) + np.repeat(first - (np.cumsum(sizes) - sizes), sizes)
+    in_pairs: NDArray[np.int64] = (numbers << _ID_BITS) + sets[positions]
+    return in_pairs
 
 
 def _batches(values: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -448,16 +458,24 @@ class Text:
 
     def lsh_bands(self, values: Sequence[Any]) -> NDArray[np.uint64] | None:
         """Return MinHash bands (n, 32) over character 3-grams."""
-        parts = [_minhash(*_all_gram_codes(batch)) for batch in _batches(values)]
+        parts = [_minhash(*_gram_codes(batch)) for batch in _batches(values)]
         return np.concatenate([np.empty((0, _BANDS), np.uint64), *parts])
 
-    def similar(self, a: Any, b: Any) -> float:
-        """Return the Jaccard similarity of the character 3-grams."""
-        first = _grams(a)
-        second = _grams(b)
-        merged = np.sort(np.concatenate([first, second]))
-        shared = int(np.count_nonzero(merged[1:] == merged[:-1]))
-        return shared / (len(merged) - shared)
+    def similarities(
+        self, values: Sequence[Any], pairs: Sequence[tuple[int, int]]
+    ) -> NDArray[np.float64]:
+        """Return the Jaccard similarities (pairs,) of the character 3-grams."""
+        grams, starts = _gram_codes(values)
+        sets, ends = _sets(grams, starts)
+        one, other = np.array(pairs, np.int64).reshape(-1, 2).T
+        sizes = np.diff(ends, prepend=0)
+        both = np.concatenate([_of_pairs(sets, ends, one), _of_pairs(sets, ends, other)])
+        # Two sorted parts, which the stable sort merges.
+        both.sort(kind="stable")
+        in_both = both[1:][both[1:] == both[:-1]]
+        shared = np.bincount(in_both >> _ID_BITS, minlength=len(pairs))
+        similarities: NDArray[np.float64] = shared / (sizes[one] + sizes[other] - shared)
+        return similarities
 
     def profile(self, value: Any) -> Mapping[str, float | str]:
         """Return the length in characters and the main script."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,8 @@ _MAX_PAIRWISE = 30
 # threshold that shares as many is rare.
 _MAX_PARTNERS = 64
 _MAX_FAILURES = 8
+# Pairs that are compared together.
+_PAIRS_AT_ONCE = 4096
 # Rows with equal inputs from which on they are no copies of each other, and the share of all rows
 # that have so frequent inputs where a table has few different inputs.
 _FREQUENT = 5
@@ -192,9 +195,19 @@ def _resolve_key(targets: Rows, splits: Rows, conflicts: str) -> NDArray[np.int8
     return dedup_status
 
 
+class PairComparison(Protocol):
+    """Comparison of pairs of rows by an input column."""
+
+    def compare(self, column: str, pairs: Sequence[tuple[int, int]]) -> None:
+        """Compare pairs. Many at once cost less than one after another."""
+
+    def is_similar(self, column: str, one: int, other: int) -> bool | None:
+        """Return whether two rows are similar; None: they were not compared."""
+
+
 def lsh_pairs(
     signatures: Mapping[str, tuple[Rows, Bands]],
-    similar: Callable[[str, int, int], bool],
+    comparison: PairComparison,
     clusters: UnionFind,
 ) -> int:
     """Join rows whose inputs are similar (locality-sensitive hashing, each pair confirmed).
@@ -205,8 +218,8 @@ def lsh_pairs(
     Args:
         signatures: input column -> rows that have a signature (n,), ascending, and their bands
             (n, bands).
-        similar: returns whether two rows are similar by a column. A pair that shares bands in
-            several columns is compared by the first of them.
+        comparison: of the rows. A pair that shares bands in several columns is compared by the
+            first of them.
         clusters: of the rows.
 
     Returns:
@@ -220,7 +233,7 @@ def lsh_pairs(
         fresh = ~np.isin(pairs, seen, assume_unique=True)
         seen = distinct(np.concatenate([pairs, seen]))
         partners = _ranked(pairs[fresh], shared[fresh], count)
-        confirmed += _confirm(name, partners, similar, clusters)
+        confirmed += _confirm(name, partners, comparison, clusters)
     return confirmed
 
 
@@ -273,7 +286,7 @@ def _ranked(pairs: Rows, shared: Rows, count: int) -> list[tuple[int, int]]:
 def _confirm(
     name: str,
     pairs: Sequence[tuple[int, int]],
-    similar: Callable[[str, int, int], bool],
+    comparison: PairComparison,
     clusters: UnionFind,
 ) -> int:
     """Join the pairs that are similar and not yet joined, and return their number.
@@ -281,24 +294,51 @@ def _confirm(
     Args:
         name: of the input column.
         pairs: (later, earlier) rows, in the order of `_ranked`.
-        similar: returns whether two rows are similar by a column.
+        comparison: of the rows.
         clusters: of the rows.
     """
     confirmed = 0
     current = -1
     failures = 0
-    for later, earlier in pairs:
+    # Pairs before it were compared as far as that seemed necessary.
+    window_end = 0
+    for number, (later, earlier) in enumerate(pairs):
         if later != current:
             current = later
             failures = 0
         if failures >= _MAX_FAILURES or clusters.find(earlier) == clusters.find(later):
             continue
-        if similar(name, earlier, later):
+        is_similar = comparison.is_similar(name, earlier, later)
+        if is_similar is None:
+            window = _PAIRS_AT_ONCE if number >= window_end else _MAX_PARTNERS
+            window_end = max(window_end, number + window)
+            comparison.compare(name, _likely(pairs[number : number + window], clusters))
+            is_similar = comparison.is_similar(name, earlier, later)
+        if is_similar:
             clusters.join(earlier, later)
             confirmed += 1
         else:
             failures += 1
     return confirmed
+
+
+def _likely(
+    pairs: Sequence[tuple[int, int]],
+    clusters: UnionFind,
+) -> list[tuple[int, int]]:
+    """Return the (earlier, later) pairs that are compared if none of them is similar.
+
+    Args:
+        pairs: (later, earlier) rows, in the order of `_ranked`.
+        clusters: of the rows.
+    """
+    likely = []
+    tried: Counter[int] = Counter()
+    for later, earlier in pairs:
+        if tried[later] < _MAX_FAILURES and clusters.find(earlier) != clusters.find(later):
+            tried[later] += 1
+            likely.append((earlier, later))
+    return likely
 
 
 def _sharing(band: NDArray[np.uint64]) -> Iterator[tuple[Rows, Rows]]:

@@ -155,14 +155,10 @@ def group_rows(
     threshold = near_duplicate_threshold(params)
     if schema.split.near_duplicates and threshold < 1:
         key = row_wise_key(task, schema, params, seed)
-        similarity = SimilarityCache(rows, kept, schema.fields(params), cache, key)
-
-        def similar(name: str, one: int, other: int) -> bool:
-            return similarity.similarity(name, one, other) >= threshold
-
+        similarities = SimilarityCache(rows, kept, schema.fields(params), threshold, cache, key)
         bands = {name: rows.bands(name, kept) for name in base.input_names(schema)}
-        pairs = lsh_pairs(bands, similar, clusters)
-        similarity.save()
+        pairs = lsh_pairs(bands, similarities, clusters)
+        similarities.save()
     named = dict(rows.groups(kept))
     _join_equal(clusters, named.items())
     if are_cases:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from components.core.cache import Cache, cache_key
 from components.fields.base import Field
@@ -22,8 +23,10 @@ _SCHEMA = pa.schema(
     ]
 )
 
-# A value may be a picture.
-_CACHED_VALUES = 512
+# Results that are kept until they are asked for.
+_PAIRS_AHEAD = 1 << 15
+# Characters, or bytes of pictures, that are compared together. It bounds the memory.
+_SIZE_AT_ONCE = 1 << 22
 
 
 class SimilarityCache:
@@ -33,6 +36,7 @@ class SimilarityCache:
         rows: all of them.
         kept: the rows that positions refer to.
         fields: of the input columns.
+        threshold: similarity from which on rows are similar.
         cache: cache of earlier runs.
         key: of the params that shape a cleaned value.
     """
@@ -42,41 +46,122 @@ class SimilarityCache:
         rows: Usable,
         kept: Rows,
         fields: Mapping[str, Field],
+        threshold: float,
         cache: Cache,
         key: str,
     ) -> None:
         self._rows = rows
         self._kept = kept
         self._fields = fields
+        self._threshold = threshold
         self._cache = cache
-        self._contents = rows.contents(kept)
+        self._cache = cache
         self._key = cache_key({"pairs": key})
+        encoded = rows.contents(kept).dictionary_encode()
+        self._digests = encoded.dictionary
+        self._codes: list[int] = encoded.indices.to_pylist()
         (table,) = cache.get(self._key, [_SCHEMA]) or [_SCHEMA.empty_table()]
-        self._similarities: dict[tuple[str, bytes, bytes], float] = {}
-        for row in table.to_pylist():
-            pair = (row["column"], row["one"], row["other"])
-            self._similarities[pair] = row["similarity"]
-        self._used: dict[tuple[str, bytes, bytes], float] = {}
-        self._value = lru_cache(maxsize=_CACHED_VALUES)(self._read_value)
+        self._cached = self._by_column(table)
+        self._used: dict[str, dict[int, float]] = {}
+        self._ahead: dict[int, float] = {}
 
-    def similarity(self, column: str, one: int, other: int) -> float:
-        """Return the similarity of two positions in an input column."""
-        pair = (column, self._contents[one].as_py(), self._contents[other].as_py())
-        if pair not in self._similarities:
-            first = self._value(column, one)
-            second = self._value(column, other)
-            self._similarities[pair] = self._fields[column].similar(first, second)
-        self._used[pair] = self._similarities[pair]
-        return self._used[pair]
+    def _by_column(self, table: pa.Table) -> dict[str, dict[int, float]]:
+        """Return column -> pair of contents -> similarity, of the contents that there still are.
 
-    def _read_value(self, column: str, position: int) -> Any:
-        """Return the cleaned value at a position."""
-        return self._rows.value(column, int(self._kept[position]))
+        Args:
+            table: of `_SCHEMA`.
+        """
+        one = pc.index_in(table["one"], value_set=self._digests).to_pylist()
+        other = pc.index_in(table["other"], value_set=self._digests).to_pylist()
+        cached: dict[str, dict[int, float]] = {}
+        columns = table["column"].to_pylist()
+        similarities = table["similarity"].to_pylist()
+        for column, first, second, similarity in zip(
+            columns, one, other, similarities, strict=True
+        ):
+            if first is not None and second is not None:
+                cached.setdefault(column, {})[first * len(self._digests) + second] = similarity
+        return cached
+
+    def compare(self, column: str, pairs: Sequence[tuple[int, int]]) -> None:
+        """Compare pairs of positions that were not compared before.
+
+        Args:
+            column: of the inputs.
+            pairs: of positions. The results of the latest ones are kept.
+        """
+        if len(self._ahead) > _PAIRS_AHEAD:
+            self._ahead.clear()
+        cached = self._cached.get(column, {})
+        keys = {self._pair(one, other): (one, other) for one, other in pairs}
+        new = [pair for key, pair in keys.items() if key not in cached and key not in self._ahead]
+        values = self._values(column, new)
+        start = 0
+        size = 0
+        for stop, (one, other) in enumerate(new, 1):
+            size += len(values[one]) + len(values[other])
+            if size >= _SIZE_AT_ONCE or stop == len(new):
+                self._compare(column, new[start:stop], values)
+                start = stop
+                size = 0
+
+    def is_similar(self, column: str, one: int, other: int) -> bool | None:
+        """Return whether the values at two positions of an input column are similar.
+
+        None: they were not compared.
+        """
+        pair = self._pair(one, other)
+        similarity = self._cached.get(column, {}).get(pair, self._ahead.get(pair))
+        if similarity is None:
+            return None
+        self._used.setdefault(column, {})[pair] = similarity
+        return similarity >= self._threshold
+
+    def _pair(self, one: int, other: int) -> int:
+        """Return the number of the contents of two positions."""
+        return self._codes[one] * len(self._digests) + self._codes[other]
+
+    def _values(self, column: str, pairs: Sequence[tuple[int, int]]) -> dict[int, Any]:
+        """Return the cleaned values at the positions of pairs."""
+        positions = sorted({position for pair in pairs for position in pair})
+        values = self._rows.values(column, self._kept[positions]).to_pylist()
+        return dict(zip(positions, values, strict=True))
+
+    def _compare(
+        self,
+        column: str,
+        pairs: Sequence[tuple[int, int]],
+        values: Mapping[int, Any],
+    ) -> None:
+        """Compare pairs of positions.
+
+        Args:
+            column: of the inputs.
+            pairs: of positions; at least one.
+            values: position -> value.
+        """
+        numbers: dict[int, int] = {}
+        for pair in pairs:
+            for position in pair:
+                numbers.setdefault(position, len(numbers))
+        similarities = self._fields[column].similarities(
+            [values[position] for position in numbers],
+            [(numbers[one], numbers[other]) for one, other in pairs],
+        )
+        for (one, other), similarity in zip(pairs, similarities.tolist(), strict=True):
+            self._ahead[self._pair(one, other)] = similarity
 
     def save(self) -> None:
         """Write the similarities that were used, for the next run."""
-        pairs = [
-            {"column": column, "one": one, "other": other, "similarity": value}
-            for (column, one, other), value in self._used.items()
-        ]
-        self._cache.put(self._key, [pa.Table.from_pylist(pairs, schema=_SCHEMA)])
+        tables = [_SCHEMA.empty_table()]
+        for column, similarities in self._used.items():
+            pairs = np.fromiter(similarities, np.int64, len(similarities))
+            one, other = np.divmod(pairs, len(self._digests))
+            columns = [
+                pa.array([column] * len(pairs)),
+                self._digests.take(pa.array(one)),
+                self._digests.take(pa.array(other)),
+                pa.array(list(similarities.values())),
+            ]
+            tables.append(pa.table(columns, schema=_SCHEMA))
+        self._cache.put(self._key, [pa.concat_tables(tables)])

@@ -24,5 +24,4 @@ def test_no_name_is_missing(value: object) -> None:
 def test_names_are_escaped_and_have_no_near_duplicates() -> None:
     assert Category().show("<b>") == "&lt;b&gt;"
     assert Category().lsh_bands(["a"]) is None
-    assert Category().similar("a", "a") == 1
-    assert Category().similar("a", "b") == 0
+    assert Category().similarities(["a", "b"], [(0, 0), (0, 1)]).tolist() == [1, 0]

@@ -323,10 +323,14 @@ def test_comparable(a: str, b: str, equal: bool) -> None:
     assert (one == other) is equal
 
 
+def similarity(a: str, b: str) -> float:
+    """Of one pair."""
+    return float(Text().similarities([a, b], [(0, 1)])[0])
+
+
 def variations(count: int) -> list[tuple[str, str]]:
     """Pairs of texts whose 3-grams have a Jaccard similarity of 0.85 to 1: a character here and there is changed."""
     rng = np.random.default_rng(5)
-    field = Text()
     alphabet = [chr(code) for code in range(0x4E00, 0x4E00 + 300)]
     pairs: list[tuple[str, str]] = []
     while len(pairs) < count:
@@ -341,7 +345,7 @@ def variations(count: int) -> list[tuple[str, str]]:
             other[at] = "x"
         if (
             len(set(comparable([text, "".join(other)]))) == 2
-            and field.similar(text, "".join(other)) >= 0.85
+            and similarity(text, "".join(other)) >= 0.85
         ):
             pairs.append((text, "".join(other)))
     return pairs
@@ -400,7 +404,7 @@ def test_signatures_are_the_least_hashes_of_all_grams_in_any_company(
 def test_texts_of_nothing_but_marks_are_compared_by_these() -> None:
     marks, dots, others = np.asarray(Text().lsh_bands(["!?!?!?", "!? ... !?!?", "?????"]))
     assert (marks == dots).all() and (marks != others).any()
-    assert Text().similar("!?!?!?", "!? ... !?!?") == 1
+    assert similarity("!?!?!?", "!? ... !?!?") == 1
 
 
 @given(st.lists(ANYTHING, max_size=8))
@@ -424,15 +428,14 @@ def test_a_signature_is_of_the_content_not_of_its_dress() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.text("ab好坏1", min_size=1, max_size=12), st.text("ab好坏1", min_size=1, max_size=12))
 def test_similar_is_symmetric_and_one_only_for_equals_of_the_same_grams(a: str, b: str) -> None:
-    field = Text()
-    assert field.similar(a, b) == field.similar(b, a)
-    assert 0 <= field.similar(a, b) <= 1
-    assert field.similar(a, a) == 1
+    assert similarity(a, b) == similarity(b, a)
+    assert 0 <= similarity(a, b) <= 1
+    assert similarity(a, a) == 1
 
 
 def test_similar_is_the_jaccard_of_character_3_grams() -> None:
-    assert Text().similar("abcdef", "abcdxy") == pytest.approx(2 / 6)  # abc bcd | cde def cdx dxy
-    assert Text().similar("abcdef", "uvwxyz") == 0
+    assert similarity("abcdef", "abcdxy") == pytest.approx(2 / 6)  # abc bcd | cde def cdx dxy
+    assert similarity("abcdef", "uvwxyz") == 0
 
 
 def test_profile_and_show() -> None:

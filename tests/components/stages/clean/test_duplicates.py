@@ -104,13 +104,31 @@ def test_a_cluster_is_called_after_its_smallest_row() -> None:
     assert [clusters.find(row) for row in range(6)] == [0, 1, 2, 1, 1, 1]
 
 
+class Comparison:
+    """Compares texts, and keeps what was compared and what was asked for."""
+
+    def __init__(self, texts: list[str], threshold: float) -> None:
+        self.texts, self.threshold = texts, threshold
+        self.results: dict[tuple[int, int], bool] = {}
+        self.asked: set[tuple[int, int]] = set()
+
+    def compare(self, column: str, pairs: Sequence[tuple[int, int]]) -> None:
+        assert pairs
+        similar = Text().similarities(self.texts, pairs) >= self.threshold
+        self.results |= dict(zip(pairs, similar.tolist(), strict=True))
+
+    def is_similar(self, column: str, one: int, other: int) -> bool | None:
+        self.asked.add((one, other))
+        return self.results.get((one, other))
+
+
 def similar(texts: list[str], threshold: float) -> tuple[list[int], int]:
     """Cluster of each text and the number of confirmed pairs."""
     field, clusters = Text(), UnionFind(len(texts))
     bands = np.asarray(field.lsh_bands(texts))
     pairs = lsh_pairs(
         {"text": (np.arange(len(texts)), bands)},
-        lambda _, one, other: field.similar(texts[one], texts[other]) >= threshold,
+        Comparison(texts, threshold),
         clusters,
     )
     return clusters.roots().tolist(), pairs
@@ -147,14 +165,9 @@ def test_rows_of_one_template_cost_a_few_comparisons_each_and_none_is_missed() -
         for i in range(1500)
     ]
     texts += [text + "x" for text in texts[:100]]
-    field, clusters, asked = Text(), UnionFind(len(texts)), 0
-
-    def same(_: str, one: int, other: int) -> bool:
-        nonlocal asked
-        asked += 1
-        return field.similar(texts[one], texts[other]) >= 0.95
-
-    bands = np.asarray(field.lsh_bands(texts))
-    lsh_pairs({"text": (np.arange(len(texts)), bands)}, same, clusters)
-    assert asked < 12 * len(texts)
+    clusters, comparison = UnionFind(len(texts)), Comparison(texts, 0.95)
+    bands = np.asarray(Text().lsh_bands(texts))
+    lsh_pairs({"text": (np.arange(len(texts)), bands)}, comparison, clusters)
+    assert len(comparison.asked) < 12 * len(texts)
+    assert len(comparison.results) < 12 * len(texts)
     assert all(clusters.find(i) == clusters.find(1500 + i) for i in range(100))

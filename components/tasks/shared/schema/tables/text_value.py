@@ -58,9 +58,11 @@ class TextValue(Text):
         """Return None: rows of a table with similar texts are no copies."""
         return None
 
-    def similar(self, a: Any, b: Any) -> float:
-        """Return 1 if the texts are equal, else 0."""
-        return float(a == b)
+    def similarities(
+        self, values: Sequence[Any], pairs: Sequence[tuple[int, int]]
+    ) -> NDArray[np.float64]:
+        """Return 1 where texts are equal, else 0."""
+        return np.array([values[one] == values[other] for one, other in pairs], dtype=float)
 
     def profile(self, value: Any) -> Mapping[str, float | str]:
         """Return the length in characters, or that the text is missing."""
