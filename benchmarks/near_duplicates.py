@@ -3,10 +3,10 @@
     pip install datasketch rensa datasets xxhash && pip install --no-deps text-dedup
     python benchmarks/near_duplicates.py [--rows 20000] [--rounds 5]
 
-The rows are made of clauses of real reviews (see data_stages.py), of at least 40 characters. A fifth
-of them are copies of others in which one to three characters were replaced or left out. The oracle
-is exact: the Jaccard similarity of all pairs, over the different 3-grams of characters. A row is a
-near-duplicate if another one is similar by 0.8 or more.
+The rows are made of clauses of real reviews (see data_stages.py), of at least 40 characters. A
+fifth of them are copies of others in which one to three characters were replaced or left out. The
+oracle is exact: the Jaccard similarity of all pairs, over the different 3-grams of characters. A
+row is a near-duplicate if another one is similar by 0.8 or more.
 
 Each tool gets the same texts and 128 hashes, and is used as its own pages show. Case, width and
 punctuation are folded before, so that all tools see the same 3-grams. What counts is the CPU time
@@ -69,6 +69,11 @@ def shingles(text: str) -> set[str]:
     return {text[start : start + 3] for start in range(max(1, len(text) - 2))}
 
 
+def encoded_shingles(text: str) -> list[bytes]:
+    """Return the different 3-grams of characters as bytes."""
+    return [gram.encode() for gram in shingles(text)]
+
+
 def oracle(values: Sequence[str]) -> set[int]:
     """Return the rows that are similar to another one, by comparing all pairs."""
     numbers: dict[str, int] = {}
@@ -100,12 +105,9 @@ class Comparison:
 
     def compare(self, column: str, pairs: Sequence[tuple[int, int]]) -> None:  # noqa: ARG002
         """Compare pairs."""
-        numbers = {
-            row: number for number, row in enumerate({row for pair in pairs for row in pair})
-        }
-        chosen = [self.values[row] for row in numbers]
-        positions = [(numbers[one], numbers[other]) for one, other in pairs]
-        similar = Text().similarities(chosen, positions) >= THRESHOLD
+        rows, positions = np.unique(np.array(pairs), return_inverse=True)
+        chosen = [self.values[row] for row in rows.tolist()]
+        similar = Text().similarities(chosen, positions.reshape(-1, 2).tolist()) >= THRESHOLD
         self.results |= dict(zip(pairs, similar.tolist(), strict=True))
 
     def is_similar(self, column: str, one: int, other: int) -> bool | None:  # noqa: ARG002
@@ -130,8 +132,8 @@ def datasketch(values: Sequence[str]) -> set[int]:
     signatures = []
     for value in values:
         signature = MinHash(num_perm=HASHES)
-        for gram in shingles(value):
-            signature.update(gram.encode())
+        for gram in encoded_shingles(value):
+            signature.update(gram)
         signatures.append(signature)
     return _indexed(signatures)
 
@@ -140,7 +142,7 @@ def datasketch_bulk(values: Sequence[str]) -> set[int]:
     """Return the rows for which the index has another one, with all signatures in one call."""
     from datasketch import MinHash
 
-    tokens = [[gram.encode() for gram in shingles(value)] for value in values]
+    tokens = [encoded_shingles(value) for value in values]
     return _indexed(MinHash.bulk(tokens, num_perm=HASHES))
 
 
@@ -193,8 +195,11 @@ def text_dedup(values: Sequence[str]) -> set[int]:
         )
         for table, band in zip(tables, signature[minhash.SIGNATURE_COLUMN], strict=True):
             table.setdefault(band, []).append(row)
-    buckets = [bucket for table in tables for bucket in table.values() if len(bucket) > 1]
-    return {row for bucket in buckets for row in bucket}
+    similar: set[int] = set()
+    for table in tables:
+        for bucket in filter(lambda rows: len(rows) > 1, table.values()):
+            similar.update(bucket)
+    return similar
 
 
 TOOLS: Sequence[Callable[[Sequence[str]], set[int]]] = (

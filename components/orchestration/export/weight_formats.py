@@ -183,13 +183,30 @@ def _write_torchscript(graph: Graph, example: Mapping[str, NDArray[Any]], path: 
 
 
 def _write_torch_export(graph: Graph, example: Mapping[str, NDArray[Any]], path: Path) -> None:
+    """Write a network as torch.export does.
+
+    Raises:
+        InputError: the number of tokens becomes a constant, as in networks that compute one token
+            after another.
+    """
     import torch
+    from torch.fx.experimental import _config
 
     dynamic = torch.export.Dim.DYNAMIC
     axes: dict[str, dict[int, Any]] = {}
     for name, shape in graph.inputs.items():
         axes[name] = {axis: dynamic for axis, size in enumerate(shape) if isinstance(size, str)}
-    program = torch.export.export(
-        graph.module.eval(), (), kwargs=_tensors(graph, example), dynamic_shapes=axes
-    )
+    inputs = _tensors(graph, example)
+    try:
+        # As torch's own ONNX exporter: else a row of one or two tokens is refused by a guard.
+        with _config.patch(backed_size_oblivious=True):
+            program = torch.export.export(
+                graph.module.eval(), (), kwargs=inputs, dynamic_shapes=axes
+            )
+    except torch._dynamo.exc.UserError:
+        raise InputError(
+            "this network cannot become torch-export: its length would be a constant",
+            where="--format",
+            remedy="take another format: onnx, torchscript, safetensors",
+        ) from None
     torch.export.save(program, path)

@@ -16,6 +16,7 @@ from components.inference.predictor import WEIGHTS
 from components.registry.release.promotion import release
 from components.registry.versions.model_versions import register
 from components.tasks import base
+from components.tasks.shared.models.ensembles.models import bundle_architectures
 from components.tasks.shared.schema.tables.kinds import inputs_json, parse_inputs
 from tests.structure.import_graph import ROOT
 
@@ -73,7 +74,7 @@ def network_bundle(
         schema.options["clean"].model_validate({}),
         tree,
     )
-    kind = base.models(task).architectures[architecture]
+    kind = bundle_architectures(task)[architecture]
     torch.manual_seed(3)
     module = kind.build(kind.Config.model_validate(dict(config)), encoder)
     card = Card(

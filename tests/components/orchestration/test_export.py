@@ -74,8 +74,9 @@ def test_texts_have_the_answers_of_the_champion_in_each_format(
         ("transformer", {"layers": 1}),
     ],
 )
-def test_other_networks_on_texts_can_be_onnx(
-    empty_store: Path, tmp_path: Path, architecture: str, config: dict[str, Any]
+@pytest.mark.parametrize("format_name", ["onnx", "torch-export"])
+def test_other_networks_on_texts_leave_in_each_format(
+    empty_store: Path, tmp_path: Path, architecture: str, config: dict[str, Any], format_name: str
 ) -> None:
     root = project_of(tmp_path / "p", empty_store)
     rows = [{**row, "title": ""} for row in sentences(120)]
@@ -83,7 +84,30 @@ def test_other_networks_on_texts_can_be_onnx(
         tmp_path / "b", "text_classification", rows, architecture, {**TINY[architecture], **config}
     )
     crown(root, "default", bundle, TEXTS)
-    done = export_champion(root, "default", tmp_path / "model", "onnx")
+    if (architecture, format_name) == ("recurrent", "torch-export"):
+        with pytest.raises(InputError, match="its length would be a constant"):
+            export_champion(root, "default", tmp_path / "model", format_name)
+        assert not (tmp_path / "model").exists()
+        return
+    done = export_champion(root, "default", tmp_path / "model", format_name)
+    assert float(done.difference) <= done.tolerance
+
+
+@pytest.mark.parametrize("format_name", ["torchscript", "torch-export"])
+def test_an_ensemble_leaves_as_one_model(
+    empty_store: Path, tmp_path: Path, format_name: str
+) -> None:
+    root = project_of(tmp_path / "p", empty_store)
+    rows = [{**row, "title": ""} for row in sentences(120)]
+    members = [
+        {"architecture": "textcnn", "config": TINY["textcnn"], "weight": 0.6},
+        {"architecture": "ngrams", "config": TINY["ngrams"], "weight": 0.4},
+    ]
+    config = {"members": members}
+    bundle = network_bundle(tmp_path / "b", "text_classification", rows, "ensemble", config)
+    crown(root, "default", bundle, TEXTS)
+    done = export_champion(root, "default", tmp_path / "model", format_name)
+    assert done.cases == len(TEXTS)
     assert float(done.difference) <= done.tolerance
 
 
