@@ -107,7 +107,12 @@ class Comparison:
         """Compare pairs."""
         rows, positions = np.unique(np.array(pairs), return_inverse=True)
         chosen = [self.values[row] for row in rows.tolist()]
-        similar = Text().similarities(chosen, positions.reshape(-1, 2).tolist()) >= THRESHOLD
+        similar = (
+            Text().similarities(
+                chosen, list(zip(*positions.reshape(-1, 2).T.tolist(), strict=True))
+            )
+            >= THRESHOLD
+        )
         self.results |= dict(zip(pairs, similar.tolist(), strict=True))
 
     def is_similar(self, column: str, one: int, other: int) -> bool | None:  # noqa: ARG002
