@@ -242,8 +242,10 @@ def _log_winner(
     evaluator = base.evaluator(job.task)
     metric = evaluator.metrics[0]
     value = base.metric_text(metric, winner["test"][metric.name])
-    low, high = [base.metric_text(metric, end) for end in winner["test_interval"][metric.name]]
-    interval = f"{job.params.confidence:.0%} interval {low} to {high}"
+    ends = winner["test_interval"][metric.name]
+    interval = "no interval"
+    if ends:
+        interval = f"{job.params.confidence:.0%} interval {base.interval_text(metric, ends)}"
     job.journal.log(
         f"winner: {winner['name']}, {winner['choice']['reason']}; "
         f"test {metric.name} {value} ({interval}), {leaked} leaked rows"
@@ -331,7 +333,7 @@ def _metrics(
         leaked: number of leaked rows.
         leak: of `naive_claim`.
     """
-    low, high = winner["test_interval"][report_metric]
+    low, high = winner["test_interval"][report_metric] or (None, None)
     validation = winner["validation"]
     return {
         "winner": winner["name"],
