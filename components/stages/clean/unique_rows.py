@@ -272,15 +272,14 @@ def _clean(
         job: whose journal shows the progress.
         schema: of the pipeline.
         rows: all of them.
-        cuts: positions in `rows`, one array a part; a part is built when its turn comes.
+        cuts: ascending positions, one array a part; a part is built when its turn comes.
     """
     params = row_wise(schema, job.params)
     results: list[tuple[int, pa.Table]] = []
     ready = 0
     total = sum(len(cut) for cut in cuts)
     inputs = (
-        CleanInput(job.task, schema.chosen, params, job.seed, rows.take(pa.array(cut)))
-        for cut in cuts
+        CleanInput(job.task, schema.chosen, params, job.seed, _rows_at(rows, cut)) for cut in cuts
     )
     tables: Iterable[pa.Table]
     if len(cuts) > 1:
@@ -293,6 +292,17 @@ def _clean(
         ready += table.num_rows
         job.journal.progress(rows.num_rows - total + ready, rows.num_rows, "rows")
     return results
+
+
+def _rows_at(rows: pa.Table, positions: Rows) -> pa.Table:
+    """Return the rows at ascending positions.
+
+    Arrow joins all chunks of a table before it takes rows. The rows between the first and the last
+    position are in few of them.
+    """
+    first = int(positions[0])
+    near = rows.slice(first, int(positions[-1]) - first + 1)
+    return near.take(pa.array(positions - first))
 
 
 def _distinct(rows: pa.Table) -> tuple[Rows, pa.Array]:
