@@ -316,6 +316,16 @@ def _check_inputs(tree: Any, path: Path, file: str | None) -> list[str]:
     return [f"{key}: {mistake}" for key, mistake in mistakes.items() if mistake]
 
 
+def _check_folds(tree: Any) -> list[str]:
+    """Return that folds of rows that are split by time would learn from later rows."""
+    if tree.evaluate.folds and tree.clean.split_by == "time":
+        return [
+            "evaluate.folds: clean.split_by is time, and folds would learn from later rows: "
+            "set folds to 0"
+        ]
+    return []
+
+
 def _check_sections(task: str, tree: Any) -> list[str]:
     """Return the mistakes between sections.
 
@@ -335,6 +345,7 @@ def _check_sections(task: str, tree: Any) -> list[str]:
     return [
         *check_pretrain(tree.train, architectures),
         *check_tests(tree.evaluate.behavior, base.evaluator(task)),
+        *_check_folds(tree),
         *space_mistakes,
         *check_recipes(tree.compress, architectures),
     ]

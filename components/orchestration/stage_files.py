@@ -83,11 +83,12 @@ STAGES: Mapping[str, Stage] = {
         fits=True,
     ),
     "evaluate": Stage(
-        sections=("clean", "train", "evaluate"),
+        sections=("clean", "augment", "tokenize", "train", "evaluate"),
         inputs={
             "raw": "raw",
             "clean": "clean",
             "audit": "audit",
+            "augmented": "augmented",
             "tokens": "tokens",
             "trained": "models/trained",
             "tuned": "models/tuned",
@@ -104,6 +105,7 @@ STAGES: Mapping[str, Stage] = {
             "html": "reports/evaluation.html",
             "cards": "reports/cards",
         },
+        fits=True,
     ),
     "serve": Stage(
         sections=("serve", "registry"),

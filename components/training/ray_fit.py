@@ -57,6 +57,17 @@ def fit_distributed(spec: FitConfig, journal: Journal) -> FitResult:
     return result
 
 
+def fits_at_once(workers: int) -> int:
+    """Return how many fits of so many workers have room side by side; 1 without Ray."""
+    if not has_ray():
+        return 1
+    import ray
+
+    total = ray.cluster_resources()
+    units = total.get("GPU", 0) or total.get("CPU", 0)
+    return max(1, int(units) // workers)
+
+
 def _choose_unit(spec: FitConfig, least: int) -> str:
     """Return the resource that each worker holds one of: CPU or GPU.
 

@@ -16,8 +16,8 @@ from tests.structure.import_graph import BASE, ROOT, file_of, files, has_code, n
 TOLD = read_yaml(ROOT / "dvc.yaml")["stages"]
 # Deliberate: how a stage is run at all (CONTRACT.md).
 RUNNER = "components/orchestration/runner/stage_task.py"
-# Deliberate: evaluate and serve depend on the whole folder of the task; the loss is the one facet in it that they do not use.
-SPARE = {"evaluate": "loss", "serve": "loss"}
+# Deliberate: serve depends on the whole folder of the task; the loss is the one facet in it that it does not use.
+SPARE = {"serve": "loss"}
 # In these folders too, but DVC does not see them (.dvcignore): what `gristmill new` chooses, and what `gristmill export` copies.
 IGNORED = ("defaults", "standalone")
 TASKS = "components/tasks/"

@@ -30,8 +30,8 @@ BATCH = "predict"
 _CACHES = "memo"
 _FORMAT = 2
 _LIBRARIES = ("numpy", "pyarrow", "pillow", "charset-normalizer")
-# Facets of a task whose code a fit runs, and their parts that tasks share.
-_FIT_FACETS = ("schema", "encode", "models", "loss", "baselines")
+# Facets of a task whose code a fit runs or is judged by, and their parts that tasks share.
+_FIT_FACETS = ("schema", "encode", "models", "loss", "baselines", "evaluator")
 # Files that hold the hashes of the other files in their folder.
 _HASH_FILES = (MANIFEST, CARD)
 
@@ -109,7 +109,7 @@ def fit_code(root: Path, task: str) -> list[Path]:
     """
     names = ["training", "inference", "models", "metrics"]
     names += [f"tasks/shared/{facet}" for facet in _FIT_FACETS]
-    names += [f"tasks/{task}/{facet}.py" for facet in _FIT_FACETS]
+    names.append(f"tasks/{task}")
     return _python_files(root, names)
 
 

@@ -14,13 +14,14 @@ from components.core.bundles import CARD, bundle_bytes, read_bundle, shown_size
 from components.core.errors import EnvironmentFault, GristmillError
 from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job
-from components.core.parallel_map import has_ray, parallel_map
+from components.core.parallel_map import parallel_map
 from components.stages.compress.ensemble_selection import build_ensemble
 from components.stages.compress.model_speed import sure_speedup
 from components.stages.compress.params import LAST, Distill, Ensemble, Step, Target
 from components.stages.compress.steps import StepInput, run_step
 from components.stages.compress.target import reach
 from components.training.evaluation import validation_score
+from components.training.ray_fit import fits_at_once
 
 # A smaller share of bytes or of time than these is noise.
 _LEAST_SIZE_GAIN = 0.02
@@ -120,7 +121,7 @@ def run_recipes(
 def _run_nodes(job: Job, parent: Path, nodes: Sequence[_Node]) -> list[StepResult]:
     """Run steps that do not depend on each other, side by side where there is room."""
     pieces = [(job, parent, node) for node in nodes]
-    at_once = _steps_at_once(max((_workers(job, node) for node in nodes), default=1))
+    at_once = fits_at_once(max((_workers(job, node) for node in nodes), default=1))
     if at_once == 1:
         # A task would only add the start of a process.
         return list(map(_run_node, pieces))
@@ -142,17 +143,6 @@ def _workers(job: Job, node: _Node) -> int:
             return node.step.params.workers
     train: Any = job.sections["train"]
     return int(train.workers)
-
-
-def _steps_at_once(workers: int) -> int:
-    """Return how many steps of that many workers have room side by side."""
-    if not has_ray():
-        return 1
-    import ray
-
-    total = ray.cluster_resources()
-    units = total.get("GPU", 0) or total.get("CPU", 0)
-    return max(1, int(units) // workers)
 
 
 def _run_node(piece: tuple[Job, Path, _Node]) -> StepResult:

@@ -61,7 +61,8 @@ def naive_claim(
         an equal row in train; there is no number where these are cases of their own.
     """
     test, validation, train = _random_split(job, _naive_rows(job, targets))
-    predictor = _fit_baseline(job, train, validation, targets, fitted)
+    chosen = bundled_encoder_files(fitted)
+    predictor = fit_baseline(job, BASELINE, train, validation, targets, chosen)
     evaluator = base.evaluator(job.task)
     cases = list(evaluator.cases(test))
     answers = evaluation.answer(predictor, cases)
@@ -108,15 +109,25 @@ def _random_split(job: Job, rows: pa.Table) -> tuple[pa.Table, pa.Table, pa.Tabl
     return test, validation, train
 
 
-def _fit_baseline(
+def fit_baseline(
     job: Job,
+    name: str,
     train: pa.Table,
     validation: pa.Table,
     targets: base.TargetInfo,
-    fitted: Mapping[str, bytes],
+    chosen: Mapping[str, bytes] | None = None,
 ) -> Predictor:
-    """Return the classical baseline, fitted to the rows of the random split."""
-    baseline = base.baselines(job.task).baselines[BASELINE]
+    """Return a baseline that is fitted to other rows than those of train.
+
+    Args:
+        job: evaluate.
+        name: of the baseline.
+        train: rows to learn from.
+        validation: rows that choose what the params leave open.
+        targets: of the winner.
+        chosen: see `base.Baseline.fit`.
+    """
+    baseline = base.baselines(job.task).baselines[name]
     arrays, files = baseline.fit(
         train,
         targets,
@@ -124,10 +135,10 @@ def _fit_baseline(
         job.sections["clean"],
         job.seed,
         validation,
-        bundled_encoder_files(fitted),
+        chosen,
         _schema(job).chosen,
     )
-    card = Card(job.task, "numpy", BASELINE, {}, targets, job.seed, "", "", ["naive"])
+    card = Card(job.task, "numpy", name, {}, targets, job.seed, "", "", ["fit"])
     return Predictor(card, baseline.featurizer(files), baseline.scorer(arrays))
 
 

@@ -143,6 +143,18 @@ class EvaluateParams(Strict):
     throughput_batch: int = Field(
         32, ge=1, description="Queries per batch when the throughput is measured."
     )
+    folds: int = Field(
+        0,
+        ge=0,
+        le=50,
+        description="Folds of train and validation on which the winner's recipe is fitted again "
+        "(0: none).",
+    )
+    learning_curve: list[Annotated[float, Field(gt=0, le=1)]] = Field(
+        default_factory=list,
+        max_length=20,
+        description="Shares of the train rows on which it is fitted again: [0.1, 0.3, 1.0].",
+    )
     choose: ChooseParams = Field(
         default_factory=ChooseParams, description="The rule by which the winner is chosen."
     )
@@ -159,3 +171,13 @@ class EvaluateParams(Strict):
         max_length=100,
         description="Behavior tests of the winner, which the report shows.",
     )
+
+    @model_validator(mode="after")
+    def _has_folds_and_shares_of_use(self) -> EvaluateParams:
+        """Refuse a single fold, and shares that do not rise."""
+        if self.folds == 1:
+            raise ValueError("folds: 1 leaves no rows to learn from: set it to 0, or to 2 or more")
+        shares = self.learning_curve
+        if shares != sorted(set(shares)):
+            raise ValueError(f"learning_curve: {shares} must rise from share to share")
+        return self

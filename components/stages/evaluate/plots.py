@@ -19,6 +19,7 @@ from components.core.svg import (
     shortened,
 )
 from components.stages.evaluate.metric_scale import MetricScale
+from components.stages.evaluate.refits import RefitResult
 
 Row = Mapping[str, Any]
 
@@ -292,6 +293,40 @@ def curves(rows: Sequence[Row], metrics: Mapping[str, str], title: str) -> Plot 
 
     legend = [(colors[arm], arm) for arm in arms if arm]
     return Plot(draw(title, 270, (48, 10, 10, 44), paint), legend)
+
+
+def learning_curve(results: Sequence[RefitResult], scale: MetricScale) -> Plot | None:
+    """Draw a metric on validation, with its interval, over the number of train rows.
+
+    Args:
+        results: the smallest share first.
+        scale: of the metric, which has intervals.
+
+    Returns:
+        The plot, or None if no result has the metric.
+    """
+    name = scale.metric.name
+    shown = [result for result in results if is_finite(result.metrics.get(name))]
+    if not shown:
+        return None
+    rows = [result.train_rows for result in shown]
+
+    def paint(ax: Any) -> None:
+        """Paint the values, joined by a line, and a bar for each interval."""
+        values = [result.metrics[name] for result in shown]
+        ax.plot(rows, values, color=HEX["accent"], linewidth=1.8, marker="o", markersize=5)
+        for result in shown:
+            if result.interval:
+                count = result.train_rows
+                ax.plot([count, count], result.interval, color=HEX["accent"], alpha=0.4)
+        ax.set_xscale("log")
+        ax.set_xticks(rows, [f"{count:,}" for count in rows])
+        ax.minorticks_off()
+        ax.set_xlabel("train rows")
+        _set_ticks(ax.yaxis, scale)
+        ax.grid(axis="y")
+
+    return Plot(draw("learning curve", 270, (56, 24, 10, 44), paint))
 
 
 def _curve_points(

@@ -15,6 +15,7 @@ from components.stages.evaluate.behavior import BehaviorResult
 from components.stages.evaluate.importance import ENOUGH, Importance, importance
 from components.stages.evaluate.metric_scale import MetricScale
 from components.stages.evaluate.plots import Row
+from components.stages.evaluate.resampling import Resampling, fold_metrics
 from components.tasks.base import Metric, ReportPanel, ReportSection
 
 # Failing cases of a behavior test that are shown.
@@ -96,6 +97,7 @@ class ReportData:
             classical baseline on the clean and on a naive split, by `report_metric`, see
             `naive_claim`.
         behavior: results of the winner in the behavior tests.
+        resampling: results of further fits of the winner's recipe.
         compression: rows {"name", "parent", "size", "latency", "metric"}, ratios to the parent.
         recipes: rows {"recipe", "step", "settings", "size_bytes", "outcome"} of compress.
     """
@@ -128,6 +130,7 @@ class ReportData:
     worst: WorstCases = WorstCases()
     leak: Mapping[str, Any] | None = None
     behavior: Sequence[BehaviorResult] = ()
+    resampling: Resampling = field(default_factory=Resampling)
     compression: Sequence[Row] = ()
     recipes: Sequence[Row] = ()
 
@@ -174,6 +177,7 @@ def write_report(path: Path, data: ReportData) -> None:
         enough=ENOUGH,
         shown_failures=_SHOWN_FAILURES,
         param_importance=param_importance,
+        folds=fold_metrics(data.resampling, [scale.metric.name for scale in chosen_by]),
         plots=_plots(data, rows, param_importance),
     )
     write_atomic(path, html.rstrip() + "\n")
@@ -241,6 +245,9 @@ def _plots(
         "progress": search_plots.progress(data.trials, data.monitored_goal),
         "parallel": search_plots.parallel(data.trials, data.monitored_goal, data.watch),
         "importance": importances,
+        "learning_curve": plots.learning_curve(
+            data.resampling.curve, MetricScale(data.deciding_metric)
+        ),
         "lengths": plots.lengths(lengths.get("histogram") or {}, lengths.get("percentiles") or {}),
     }
 

@@ -19,6 +19,7 @@ from components.stages.evaluate.explanations import explanation_section
 from components.stages.evaluate.metric_scale import MetricScale
 from components.stages.evaluate.params import EvaluateParams
 from components.stages.evaluate.report import ReportData, ShownCase, WorstCases
+from components.stages.evaluate.resampling import Resampling
 from components.tasks import base
 from components.tasks.base import AnsweredSplit, Case
 from components.training import evaluation
@@ -40,6 +41,7 @@ def gather(
     abstention: Mapping[str, Any],
     predict: Callable[[Sequence[Any]], Sequence[Any]],
     behavior: Sequence[BehaviorResult],
+    resampling: Resampling,
     bundle: Path,
     failed: Sequence[Mapping[str, str]],
 ) -> ReportData:
@@ -53,6 +55,7 @@ def gather(
         abstention: table of the winner on validation; empty where answers cannot abstain.
         predict: queries -> answers of the winner.
         behavior: results of the winner in the behavior tests.
+        resampling: results of further fits.
         bundle: of the winner.
         failed: see `ReportData`.
     """
@@ -103,6 +106,7 @@ def gather(
         worst=_worst_cases(evaluator, answers, cases),
         leak=leak,
         behavior=behavior,
+        resampling=resampling,
         compression=_compression(rows, evaluator.report_metric.name),
         recipes=_recipes(job.inputs["compressed"] / _RECIPES),
     )

@@ -40,6 +40,7 @@ from components.stages.evaluate.params import EvaluateParams
 from components.stages.evaluate.process_costs import ProcessCosts
 from components.stages.evaluate.report import write_report
 from components.stages.evaluate.report_data import gather
+from components.stages.evaluate.resampling import as_json, fold_metrics, resample
 from components.stages.evaluate.winner_choice import choose_winner
 from components.tasks import base
 
@@ -71,6 +72,7 @@ def run(job: Job) -> None:
     abstention = _abstention(evaluator, validation_answers, validation)
     predict = load(winner_bundle).predict
     behavior = run_tests(job.params.behavior, evaluator, predict, targets)
+    resampling = resample(job, winner, winner_bundle)
     data = gather(
         job,
         rows,
@@ -80,6 +82,7 @@ def run(job: Job) -> None:
         abstention=abstention,
         predict=predict,
         behavior=behavior,
+        resampling=resampling,
         bundle=winner_bundle,
         failed=failed,
     )
@@ -105,6 +108,10 @@ def run(job: Job) -> None:
         "candidates": rows,
         "failed": failed,
     }
+    if resampling.recipe:
+        leaderboard["resampling"] = as_json(resampling)
+    if resampling.folds:
+        metrics["folds"] = fold_metrics(resampling, [metric.name, evaluator.report_metric.name])
     write_atomic(job.outputs["leaderboard"], to_json(leaderboard))
     write_atomic(job.outputs["metrics"], to_json(metrics))
     write_atomic(job.outputs["confusion"], _plot_csv(evaluator.report.plot_rows(answers, test)))

@@ -247,7 +247,7 @@ def test_the_naive_claim_is_of_the_report_metric(
     monkeypatch.setattr(leakage, "_random_split", lambda *_: (None, None, None))
     monkeypatch.setattr(leakage, "_rows_in_train", lambda *_: 3)
     (tmp_path / CARD).write_text(json.dumps({"error": 0.1}))
-    monkeypatch.setattr(leakage, "_fit_baseline", lambda *_: Prices(tmp_path))
+    monkeypatch.setattr(leakage, "fit_baseline", lambda *_: Prices(tmp_path))
     claim = leakage.naive_claim(job(tmp_path), {"unit": "€"}, 2.5, {})
     squares = [(0.1 * case.query.size) ** 2 for case in test]
     assert claim["naive"] == pytest.approx(math.sqrt(np.mean(squares)))

@@ -32,8 +32,10 @@ from components.core.page_templates import (
 from components.fields.text import Text
 from components.stages.evaluate import plots
 from components.stages.evaluate.metric_scale import MetricScale
+from components.stages.evaluate.refits import RefitResult
 from components.stages.evaluate.report import ReportData, ShownCase, WorstCases, write_report
 from components.stages.evaluate.report_data import _recipes
+from components.stages.evaluate.resampling import Resampling
 from components.tasks.base import Case, ReportPanel, ReportSection
 from components.tasks.shared.evaluator.classification import confusion_plots
 from components.tasks.shared.evaluator.classification.answer_panels import (
@@ -45,6 +47,7 @@ from components.tasks.shared.evaluator.classification.evaluator import (
     Answer,
     ClassificationEvaluator,
 )
+from components.tasks.shared.evaluator.regression.evaluator import RegressionEvaluator
 from tests import hostile
 
 HOSTILE = '<script>alert("x")</script><img src=https://evil.example/x.png>$\\frac$]]>&\x0b'
@@ -53,6 +56,7 @@ HOSTILE = '<script>alert("x")</script><img src=https://evil.example/x.png>$\\fra
 METRICS = {metric.name: metric for metric in ClassificationEvaluator.metrics}
 ACCURACY = METRICS["accuracy"]
 MACRO_F1 = METRICS["macro_f1"]
+RMSE = RegressionEvaluator.report_metric
 COLUMNS = [METRICS[name] for name in ClassificationReport.columns]
 SPLITS = {
     "train": {"差评": 7210, "好评": 6646},
@@ -591,6 +595,36 @@ def test_rows_left_out_by_time_are_a_step_of_their_own(tmp_path: Path) -> None:
         page = render(tmp_path, replace(bare, counts=counts))
         step = re.findall(r"too near validation or test in time</th><td>4</td><td>96</td>", page)
         assert len(step) == (embargoed is not None)
+
+
+@pytest.mark.parametrize(
+    ("metric", "gain", "sentence"),
+    [
+        (ACCURACY, (0.01, 0.03), "More data would probably help."),
+        (ACCURACY, (-0.01, 0.03), "Whether more data would help cannot be told."),
+        (ACCURACY, (-0.03, -0.01), "The last rows made it worse."),
+        (RMSE, (-3.0, -1.0), "More data would probably help."),
+        (RMSE, (1.0, 3.0), "The last rows made it worse."),
+    ],
+)
+def test_further_fits_have_a_table_a_curve_and_a_sentence(
+    metric: Any, gain: tuple[float, float], sentence: str, tmp_path: Path
+) -> None:
+    bare = ReportData("bare", "some_task", "", 0, metric, metric, [metric], [])
+    half = RefitResult("share-0.5", 50, 9, {metric.name: 0.4}, [0.3, 0.5], {})
+    whole = RefitResult("share-1", 100, 9, {metric.name: 0.7}, None, {})
+    resampling = Resampling("tuned", [half, whole], [half, whole], gain)
+    page = render(tmp_path, replace(bare, resampling=resampling))
+    assert sentence in page
+    assert 'id="folds"' in page
+    assert "From 50 to 100 train rows" in page
+    mean = re.search(r">均值<.*?</tr>", page, re.DOTALL)
+    assert mean is not None
+    assert ("55.0 ± 15.0" if metric.is_share else "0.550 ± 0.150") in mean[0]
+    undefined = replace(half, metrics={metric.name: None})
+    nothing = Resampling("tuned", [undefined, whole], [undefined, undefined], None)
+    page = render(tmp_path, replace(bare, resampling=nothing))
+    assert 'id="more-data"' not in page and "nan" not in page
 
 
 def test_equal_cases_are_no_leaked_rows(tmp_path: Path) -> None:
