@@ -1025,6 +1025,31 @@ class MeasuresCloseness(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class QueryChange:
+    """A small change of queries that should not change their answers.
+
+    Args:
+        name: for people.
+        zh: the same in Chinese.
+        apply: returns the changed query, or an equal one where it does not apply.
+    """
+
+    name: str
+    zh: str
+    apply: Callable[[Any, np.random.Generator], Any]
+
+
+@runtime_checkable
+class ChangesQueries(Protocol):
+    """A TaskEvaluator that declares changes of queries under which answers should stay.
+
+    The queries are those of cases, which hold values as clean writes them.
+    """
+
+    query_changes: Sequence[QueryChange]
+
+
 @runtime_checkable
 class StatesIntervals(Protocol):
     """A TaskEvaluator whose answers state an interval that holds the truth with a probability.

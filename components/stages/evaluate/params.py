@@ -155,6 +155,12 @@ class EvaluateParams(Strict):
         max_length=20,
         description="Shares of the train rows on which it is fitted again: [0.1, 0.3, 1.0].",
     )
+    robustness_cases: int = Field(
+        500,
+        ge=0,
+        le=100_000,
+        description="Most test cases that the winner answers with a small change (0: none).",
+    )
     choose: ChooseParams = Field(
         default_factory=ChooseParams, description="The rule by which the winner is chosen."
     )

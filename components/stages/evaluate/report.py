@@ -16,6 +16,7 @@ from components.stages.evaluate.importance import ENOUGH, Importance, importance
 from components.stages.evaluate.metric_scale import MetricScale
 from components.stages.evaluate.plots import Row
 from components.stages.evaluate.resampling import Resampling, fold_metrics
+from components.stages.evaluate.robustness import ChangeResult
 from components.tasks.base import Metric, ReportPanel, ReportSection
 
 # Failing cases of a behavior test that are shown.
@@ -97,6 +98,7 @@ class ReportData:
             classical baseline on the clean and on a naive split, by `report_metric`, see
             `naive_claim`.
         behavior: results of the winner in the behavior tests.
+        changes: results of the winner on test cases with a small change.
         resampling: results of further fits of the winner's recipe.
         compression: rows {"name", "parent", "size", "latency", "metric"}, ratios to the parent.
         recipes: rows {"recipe", "step", "settings", "size_bytes", "outcome"} of compress.
@@ -130,6 +132,7 @@ class ReportData:
     worst: WorstCases = WorstCases()
     leak: Mapping[str, Any] | None = None
     behavior: Sequence[BehaviorResult] = ()
+    changes: Sequence[ChangeResult] = ()
     resampling: Resampling = field(default_factory=Resampling)
     compression: Sequence[Row] = ()
     recipes: Sequence[Row] = ()

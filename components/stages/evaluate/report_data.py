@@ -20,6 +20,7 @@ from components.stages.evaluate.metric_scale import MetricScale
 from components.stages.evaluate.params import EvaluateParams
 from components.stages.evaluate.report import ReportData, ShownCase, WorstCases
 from components.stages.evaluate.resampling import Resampling
+from components.stages.evaluate.robustness import ChangeResult
 from components.tasks import base
 from components.tasks.base import AnsweredSplit, Case
 from components.training import evaluation
@@ -41,6 +42,7 @@ def gather(
     abstention: Mapping[str, Any],
     predict: Callable[[Sequence[Any]], Sequence[Any]],
     behavior: Sequence[BehaviorResult],
+    changes: Sequence[ChangeResult],
     resampling: Resampling,
     bundle: Path,
     failed: Sequence[Mapping[str, str]],
@@ -55,6 +57,7 @@ def gather(
         abstention: table of the winner on validation; empty where answers cannot abstain.
         predict: queries -> answers of the winner.
         behavior: results of the winner in the behavior tests.
+        changes: results of the winner on changed test cases.
         resampling: results of further fits.
         bundle: of the winner.
         failed: see `ReportData`.
@@ -74,9 +77,7 @@ def gather(
     if isinstance(report, base.ReportsProbabilities):
         sections.append(report.probability_section(validation, test, targets))
     sections.append(report.confidence_section(abstention, answers, cases))
-    if isinstance(evaluator, base.InspectsModel):
-        sections.append(evaluator.model_section(predict, cases, job.seed))
-    sections.append(explanation_section(job.params, evaluator, bundle, predict, test, job.seed))
+    sections += _model_sections(job, evaluator, predict, bundle, test)
     return ReportData(
         pipeline=job.tags["pipeline"],
         task=job.task,
@@ -106,10 +107,26 @@ def gather(
         worst=_worst_cases(evaluator, answers, cases),
         leak=leak,
         behavior=behavior,
+        changes=changes,
         resampling=resampling,
         compression=_compression(rows, evaluator.report_metric.name),
         recipes=_recipes(job.inputs["compressed"] / _RECIPES),
     )
+
+
+def _model_sections(
+    job: Job,
+    evaluator: base.TaskEvaluator,
+    predict: Callable[[Sequence[Any]], Sequence[Any]],
+    bundle: Path,
+    test: AnsweredSplit,
+) -> list[base.ReportSection | None]:
+    """Return the sections about what the winner does with its inputs, see `gather`."""
+    sections = []
+    if isinstance(evaluator, base.InspectsModel):
+        sections.append(evaluator.model_section(predict, test.cases, job.seed))
+    sections.append(explanation_section(job.params, evaluator, bundle, predict, test, job.seed))
+    return sections
 
 
 def _counts(clean: Mapping[str, Any], conflict_reason: str) -> dict[str, Any]:

@@ -63,9 +63,9 @@ def resample(job: Job, winner: Mapping[str, Any], bundle: Path) -> Resampling:
     name = winner["name"] if source == bundle else source.parent.name
     resampling = Resampling(name, results[: len(folds)], judged, _gain(job, judged))
     metric = base.evaluator(job.task).metrics[0]
-    for result in fold_metrics(resampling, [metric.name]).values():
-        mean = base.metric_text(metric, result["mean"] or float("nan"))
-        error = base.metric_text(metric, result["standard_error"] or float("nan"))
+    estimate = mean_and_error([fold.metrics[metric.name] for fold in resampling.folds])
+    if estimate:
+        mean, error = [base.metric_text(metric, value) for value in estimate]
         job.journal.log(f"{len(folds)} folds of {name}: {metric.name} {mean} ± {error}")
     return resampling
 
@@ -196,14 +196,14 @@ def fold_metrics(resampling: Resampling, names: Sequence[str]) -> dict[str, dict
 
 
 def mean_and_error(values: Sequence[float | None]) -> tuple[float, float] | None:
-    """Return the mean of the folds and its standard error; None where a fold has no value.
+    """Return the mean of folds and its standard error; None without a value of each fold.
 
     Folds share train rows, so that the error is rather too small (Bengio and Grandvalet 2004).
 
     Args:
-        values: of at least two folds.
+        values: of the folds.
     """
     known = [value for value in values if value is not None]
-    if len(known) < len(values):
+    if not known or len(known) < len(values):
         return None
     return float(np.mean(known)), float(np.std(known, ddof=1) / np.sqrt(len(known)))

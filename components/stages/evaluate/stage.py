@@ -41,6 +41,7 @@ from components.stages.evaluate.process_costs import ProcessCosts
 from components.stages.evaluate.report import write_report
 from components.stages.evaluate.report_data import gather
 from components.stages.evaluate.resampling import as_json, fold_metrics, resample
+from components.stages.evaluate.robustness import measure_changes
 from components.stages.evaluate.winner_choice import choose_winner
 from components.tasks import base
 
@@ -62,7 +63,6 @@ def run(job: Job) -> None:
     rows = _ranked_rows(job, metric, results)
     winner = rows[0]
     winner_bundle = bundles[winner["name"]]
-
     job.journal.progress(len(bundles), len(bundles), "the naive split")
     targets = read_bundle(winner_bundle)[0].targets
     honest = results[BASELINE].row["test"][evaluator.report_metric.name]
@@ -70,18 +70,21 @@ def run(job: Job) -> None:
     answers = results[winner["name"]].test_answers
     validation_answers = results[winner["name"]].validation_answers
     abstention = _abstention(evaluator, validation_answers, validation)
-    predict = load(winner_bundle).predict
-    behavior = run_tests(job.params.behavior, evaluator, predict, targets)
+    predictor = load(winner_bundle)
+    behavior = run_tests(job.params.behavior, evaluator, predictor.predict, targets)
+    answered = base.AnsweredSplit(answers, test)
+    changes = measure_changes(job.params, predictor, answered, job.seed)
     resampling = resample(job, winner, winner_bundle)
     data = gather(
         job,
         rows,
         validation=base.AnsweredSplit(validation_answers, validation),
-        test=base.AnsweredSplit(answers, test),
+        test=answered,
         leak=leak,
         abstention=abstention,
-        predict=predict,
+        predict=predictor.predict,
         behavior=behavior,
+        changes=changes,
         resampling=resampling,
         bundle=winner_bundle,
         failed=failed,
@@ -105,6 +108,7 @@ def run(job: Job) -> None:
         "goal": metric.goal,
         "leaked_rows": leaked,
         "behavior": [_behavior_row(result) for result in behavior],
+        "robustness": [vars(result) for result in changes],
         "candidates": rows,
         "failed": failed,
     }
@@ -119,10 +123,7 @@ def run(job: Job) -> None:
     write_cards(job.outputs["cards"], gather_cards(job, data, winner_bundle, leaked))
     job.journal.result({"winner": winner["name"]}, _prefixed("test", winner["test"]))
     _log_winner(job, winner, leaked, leak)
-    if behavior:
-        failures = sum(len(result.failed) for result in behavior)
-        cases = sum(result.cases for result in behavior)
-        job.journal.log(f"behavior tests: {failures} of {cases} cases failed")
+    _log_behavior(job, behavior)
 
 
 def _results(
@@ -263,6 +264,14 @@ def _log_winner(
         naive = base.metric_text(evaluator.report_metric, leak["naive"])
         line += f". A random split of all rows would show {naive}"
     job.journal.log(line)
+
+
+def _log_behavior(job: Job, behavior: Sequence[BehaviorResult]) -> None:
+    """Log how many cases of the behavior tests failed, if there are such tests."""
+    if behavior:
+        failures = sum(len(result.failed) for result in behavior)
+        cases = sum(result.cases for result in behavior)
+        job.journal.log(f"behavior tests: {failures} of {cases} cases failed")
 
 
 def _abstention(

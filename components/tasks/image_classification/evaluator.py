@@ -24,6 +24,7 @@ from components.tasks.image_classification.heat_maps import (
     mean_heat_map,
     without_cells,
 )
+from components.tasks.image_classification.picture_noise import PICTURE_NOISE
 from components.tasks.shared.evaluator.classification.evaluator import ClassificationEvaluator
 
 # The characters of 100 MB in base64. Clients of a service are held to serve.limits.
@@ -65,6 +66,7 @@ class ImageEvaluator(ClassificationEvaluator):
     """Facet evaluator.py."""
 
     Query = Query
+    query_changes = PICTURE_NOISE
 
     def query(self, row: Mapping[str, Any]) -> BaseModel:
         """Return the query of a row: its image."""

@@ -15,6 +15,7 @@ from components.fields.text import Text, Title
 from components.tasks.base import Case, PartImportance
 from components.tasks.shared.evaluator.classification.evaluator import ClassificationEvaluator
 from components.tasks.shared.evaluator.explained_parts import importance_table, weighted_parts
+from components.tasks.text_classification.typing_noise import TYPING_NOISE
 
 # Han, kana, Hangul.
 _SINGLE = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af\U00020000-\U0003ffff"
@@ -50,6 +51,7 @@ class TextEvaluator(ClassificationEvaluator):
     """Facet evaluator.py."""
 
     Query = Query
+    query_changes = TYPING_NOISE
 
     def query(self, row: Mapping[str, Any]) -> BaseModel:
         """Return the query of a row: its text and title."""

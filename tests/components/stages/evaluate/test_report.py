@@ -36,6 +36,7 @@ from components.stages.evaluate.refits import RefitResult
 from components.stages.evaluate.report import ReportData, ShownCase, WorstCases, write_report
 from components.stages.evaluate.report_data import _recipes
 from components.stages.evaluate.resampling import Resampling
+from components.stages.evaluate.robustness import ChangeResult
 from components.tasks.base import Case, ReportPanel, ReportSection
 from components.tasks.shared.evaluator.classification import confusion_plots
 from components.tasks.shared.evaluator.classification.answer_panels import (
@@ -625,6 +626,16 @@ def test_further_fits_have_a_table_a_curve_and_a_sentence(
     nothing = Resampling("tuned", [undefined, whole], [undefined, undefined], None)
     page = render(tmp_path, replace(bare, resampling=nothing))
     assert 'id="more-data"' not in page and "nan" not in page
+
+
+def test_small_changes_have_a_table(tmp_path: Path) -> None:
+    change = ChangeResult("<b>shifted", "平移", 359, 0.99, 0.96, (-0.05, -0.01), 14)
+    page = render(tmp_path, replace(lean(), changes=[change]))
+    row = re.search(r'id="robustness".*?</tbody>', page, re.DOTALL)
+    assert row is not None
+    for text in ("&lt;b&gt;shifted", "平移", "359", "99.0", "96.0", "−3.0", "−5.0 to −1.0", "14"):
+        assert text in row[0]
+    assert 'id="robustness"' not in render(tmp_path, lean())
 
 
 def test_equal_cases_are_no_leaked_rows(tmp_path: Path) -> None:

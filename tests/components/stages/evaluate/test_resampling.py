@@ -133,6 +133,9 @@ def test_a_baseline_that_wins_is_fitted_again(bars: StageRunner, tmp_path: Path)
     assert result.recipe == "classical"
     assert [fold.name for fold in result.folds] == ["fold-1", "fold-2"]
     assert all((fold.metrics["accuracy"] or 0) > 0.8 for fold in result.folds)
+    mean, error = mean_and_error([fold.metrics["macro_f1"] for fold in result.folds]) or (0, 0)
+    journal = (tmp_path / "state" / "journal.jsonl").read_text(encoding="utf-8")
+    assert f"2 folds of classical: macro_f1 {mean:.4f} ± {error:.4f}" in journal
     # Nothing of a share was asked for.
     assert (result.curve, result.gain) == ([], None)
 
@@ -220,7 +223,9 @@ def test_folds_of_rows_in_time_are_refused_before_the_run(tmp_path: Path) -> Non
 
 def test_the_mean_of_folds_has_a_standard_error() -> None:
     assert mean_and_error([0.8, 0.9, 1.0]) == pytest.approx((0.9, 0.1 / np.sqrt(3)))
+    assert mean_and_error([1.0, 1.0, 1.0]) == (1.0, 0.0)
     assert mean_and_error([0.8, None]) is None
+    assert mean_and_error([]) is None
     fold = refits.RefitResult("fold-1", 10, 5, {"rmse": 2.0}, [1.0, 3.0], {"error": [1.0]})
     found = resampling.Resampling("x", [fold, replace(fold, name="fold-2", metrics={"rmse": 4.0})])
     assert resampling.fold_metrics(found, ["rmse"])["rmse"] == {
