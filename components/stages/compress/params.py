@@ -117,6 +117,11 @@ class Distill(Strict):
     weight: float = Field(
         0.7, ge=0, le=1, description="Weight of the teacher's answers; the targets have the rest."
     )
+    hidden: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of the relations between the teacher's token states, for encoders.",
+    )
     embeddings: Literal["random", "teacher"] = Field(
         "random",
         description="First token embeddings (teacher: its embeddings and states, narrowed).",

@@ -13,10 +13,12 @@ import torch
 from safetensors.torch import save
 
 from components.core.bundles import CARD, Card, read_bundle
+from components.core.errors import InputError
 from components.core.files import sha256, write_atomic
 from components.core.job import Job
 from components.inference.graph_module import GraphModule
 from components.inference.predictor import WEIGHTS, load_module, onnx_scorer
+from components.models.base import HasTokenStates
 from components.stages.compress.params import Distill, Finetune, Prune, Quantize
 from components.stages.compress.prune import dropped_losses, prune_network, select, taylor_scores
 from components.stages.compress.quantize import (
@@ -416,10 +418,13 @@ def _distill(given: StepInput, params: Distill) -> str:
         state=given.job.state / given.state,
         temperature=params.temperature,
         teacher_weight=params.weight,
+        hidden_weight=params.hidden,
         teacher_embeddings=params.embeddings == "teacher",
         unlabeled=params.unlabelled,
     )
     taught = _taught(given, taught, given.source)
+    if params.hidden:
+        _check_states(given, architecture.build(config, load_encoder(given.tokens, card.task)))
     result = fit_distributed(taught, given.job.journal)
     if params.compare:
         metric = base.learning(card.task).monitored_metric
@@ -430,6 +435,21 @@ def _distill(given: StepInput, params: Distill) -> str:
             return f"the same network reaches {metric} {values}"
     _save(given.job, taught, result, given.out, [*card.origin, "distill"])
     return ""
+
+
+def _check_states(given: StepInput, student: torch.nn.Module) -> None:
+    """Check that the teacher and the student compute a state for each token.
+
+    Raises:
+        InputError: one of them does not.
+    """
+    for role, network in (("teacher", load_module(given.source)), ("student", student)):
+        if not isinstance(network, HasTokenStates):
+            raise InputError(
+                f"the {role} ({type(network).__name__}) has no states of tokens to match",
+                where="compress.distill.hidden",
+                remedy="set it to 0, or let an encoder teach an encoder: transformer, pretrained",
+            )
 
 
 def _taught(given: StepInput, spec: FitConfig, teacher: Path) -> FitConfig:
@@ -443,7 +463,8 @@ def _taught(given: StepInput, spec: FitConfig, teacher: Path) -> FitConfig:
         teacher: bundle of the teacher.
     """
     spec = replace(spec, teacher=teacher)
-    if spec.online:
+    # Each step needs other inputs, or the states of the teacher.
+    if spec.online or spec.hidden_weight:
         return spec
     rows = "all" if spec.unlabeled else "train"
     path = given.job.state / f"answers-{sha256(teacher / CARD)[:12]}-{rows}.npy"

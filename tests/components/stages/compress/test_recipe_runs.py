@@ -262,6 +262,30 @@ def test_a_student_that_is_better_without_its_teacher_is_dropped(
         )
 
 
+def test_states_of_tokens_are_matched_between_encoders_alone(
+    job: Job, reviews: StageRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits = counted_fits(monkeypatch)
+    little = {"width": 8, "layers": 1, "heads": 2, "feedforward": 8}
+    encoder = {"architecture": "transformer", "nets": {"transformer": little}}
+    settings = {"hidden": 1.0, "epochs": 1, "compare": False}
+    rows = run(job, {"a": [{"distill": {**encoder, **settings}}], "b": [{"distill": settings}]})
+    for name in ("a", "b"):
+        assert (
+            "compress.distill.hidden: the teacher (TextCNN) has no states"
+            in rows[name][0]["reason"]
+        )
+    spec = reviews.spec(tmp_path / "fit", "transformer", epochs=1)
+    network = tmp_path / "encoder" / "network"
+    save_torch(network, spec, fit(spec).weights.read_bytes(), "0" * 64, ["train"])
+    job = replace(job, inputs={**job.inputs, "trained": network.parent}, state=tmp_path / "other")
+    rows = run(job, {"a": [{"distill": {**encoder, **settings}}], "b": [{"distill": settings}]})
+    assert rows["a"][0]["kept"]
+    assert "the student (TextCNN) has no states of tokens to match" in rows["b"][0]["reason"]
+    assert fits == ["distill"]
+    assert made(job) == ["a"]
+
+
 def test_an_exported_model_answers_as_its_parent_does(job: Job, reviews: StageRunner) -> None:
     run(job, {"onnx": ["export"]})
     folder = job.outputs["compressed"] / "onnx"
