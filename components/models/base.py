@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PrunableDim:
-    """A width that can be pruned, and all slices of parameters that are cut with it.
+    """A width or depth that can be pruned, and all that is cut with it.
 
     Args:
         name: e.g. "layers.1.heads".
@@ -25,6 +25,8 @@ class PrunableDim:
         minimum: units that stay at least.
         group: dimensions of one group keep the same number of units. "": it is alone.
         unscored: names of parameters that do not tell what a unit is worth.
+        modules: whether it is a depth: its units are the modules `name.0`, `name.1` and so on,
+            each of which adds to a residual stream. They are dropped whole, and have no slices.
     """
 
     name: str
@@ -33,6 +35,17 @@ class PrunableDim:
     minimum: int = 1
     group: str = ""
     unscored: Sequence[str] = ()
+    modules: bool = False
+
+    def unit_of(self, name: str) -> int | None:
+        """Return the module that has a parameter or a dimension; None: it is in none of them.
+
+        Args:
+            name: of the parameter or dimension.
+        """
+        if not self.modules or not name.startswith(f"{self.name}."):
+            return None
+        return int(name[len(self.name) + 1 :].partition(".")[0])
 
 
 class PruningSpec(Protocol):
@@ -49,7 +62,7 @@ class PruningSpec(Protocol):
 
         Args:
             config: of the network before.
-            widths: name of a PrunableDim -> units that stay.
+            widths: name of a PrunableDim -> units that stay. 0: its module is dropped.
         """
 
 

@@ -46,6 +46,8 @@ class FitConfig:
         teacher_weight: weight of the teacher against the true targets.
         teacher_answers: .npy file of the teacher's outputs (rows, ...) for all rows to learn from.
             None: the teacher is asked in each step.
+        hidden_weight: weight of the teacher's relations between the states of tokens. 0: they are
+            not learned. Otherwise `teacher_answers` must be None.
         teacher_embeddings: whether the token embeddings begin as the teacher's, reduced.
         unlabeled: whether the teacher's answers to rows without a target are learned too.
         loss_params: params of the task's loss. None: their defaults.
@@ -66,6 +68,7 @@ class FitConfig:
     temperature: float = 1.0
     teacher_weight: float = 0.0
     teacher_answers: Path | None = None
+    hidden_weight: float = 0.0
     teacher_embeddings: bool = False
     unlabeled: bool = False
     loss_params: BaseModel | None = None

@@ -204,7 +204,7 @@ def make_train_step(spec: FitConfig, encoder: base.Encoder) -> TrainStep:
         learning = base.pretraining(spec.task)(encoder, spec.mask_share)
     else:
         learning = base.learning(spec.task)
-    loss = distillation_loss(spec, learning) if spec.teacher else None
+    loss = distillation_loss(spec, learning, module) if spec.teacher else None
     return TrainStep(module.train(), learning, spec.params, loss, spec.loss_params)
 
 
@@ -456,10 +456,12 @@ class _Loop:
 def _supports_packing(spec: FitConfig) -> bool:
     """Return whether the network takes packed rows, and so does the teacher.
 
-    Both get the same batches.
+    Both get the same batches. Relations between tokens are computed of padded rows.
     """
     from components.core.bundles import read_bundle
 
+    if spec.hidden_weight:
+        return False
     names = [spec.architecture]
     if spec.teacher:
         names.append(read_bundle(spec.teacher)[0].architecture)

@@ -43,6 +43,9 @@ class PretrainedConfig(Strict):
     dropout: float = Field(
         0.1, ge=0, lt=1, description="Share of the head's input that is dropped."
     )
+    layers: Count | None = Field(
+        None, description="Layers of the encoder after pruning (null: as read)."
+    )
     feedforward: Count | Counts | None = Field(
         None, description="Hidden units of a layer, or of each, after pruning (null: as read)."
     )

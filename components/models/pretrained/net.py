@@ -28,6 +28,9 @@ from components.models.pretrained.config import PretrainedConfig
 
 # The first number in a parameter's name.
 _LAYER = re.compile(r"\.(\d+)\.")
+# The layers of an encoder with BERT's module names, and the hidden units of one.
+_LAYERS = "encoder.encoder.layer"
+_UNITS = re.compile(rf"{re.escape(_LAYERS)}\.\d+")
 _ADAPTER = "default"
 # Linear layers of an attention that have a part for each head.
 _PROJECTIONS = ("query", "key", "value")
@@ -52,6 +55,11 @@ class Pretrained(nn.Module):
             settings["intermediate_size"] = config.feedforward
         model_type = settings.pop("model_type")
         encoder_config = AutoConfig.for_model(model_type, **settings)
+        if config.layers is not None:
+            if config.layers > encoder_config.num_hidden_layers:
+                total = encoder_config.num_hidden_layers
+                raise _no_fit(f"layers: {config.layers} of an encoder with {total} layers")
+            encoder_config.num_hidden_layers = config.layers
         model = AutoModel.from_config(encoder_config, trust_remote_code=False, dtype=torch.float32)
         self.encoder = _without_pooler(model)
         _resize(self.encoder, config)
@@ -248,23 +256,26 @@ def _no_fit(what: str) -> ParamsError:
     return ParamsError(
         what,
         where="train.nets.pretrained",
-        remedy="set heads and feedforward to null, or to the encoder's shape",
+        remedy="set layers, heads and feedforward to null, or to the encoder's shape",
     )
 
 
 class PretrainedPruningSpec:
-    """Pruning of heads and hidden units, layer by layer, for encoders with BERT's module names.
+    """Pruning of layers, and of their heads and hidden units. The width of the encoder stays.
 
-    The width of the encoder stays.
+    The encoder has BERT's module names.
     """
 
     def dims(self, module: nn.Module) -> Sequence[PrunableDim]:
-        """Return two dimensions per layer, none for encoders with other module names."""
+        """Return the layers and two dimensions of each, none for other module names."""
         assert isinstance(module, Pretrained)
-        blocks = getattr(getattr(module.encoder, "encoder", None), "layer", ())
-        result = []
-        for i, block in enumerate(blocks):
-            name = f"encoder.encoder.layer.{i}"
+        blocks = getattr(getattr(module.encoder, "encoder", None), "layer", None)
+        if not isinstance(blocks, nn.ModuleList):
+            return []
+        result = [PrunableDim(_LAYERS, len(blocks), (), modules=True)]
+        layers: list[Any] = list(blocks)
+        for i, block in enumerate(layers):
+            name = f"{_LAYERS}.{i}"
             if _has_heads(getattr(block, "attention", None)):
                 result.append(_heads(f"{name}.attention", block.attention.self))
             inner = getattr(getattr(block, "intermediate", None), "dense", None)
@@ -278,12 +289,16 @@ class PretrainedPruningSpec:
         return result
 
     def resize(self, config: PretrainedConfig, widths: Mapping[str, int]) -> PretrainedConfig:
-        """Return the config with the heads and hidden units that stay in each layer."""
-        heads = [size for name, size in widths.items() if name.endswith(".attention")]
-        hidden = [size for name, size in widths.items() if not name.endswith(".attention")]
-        return config.model_copy(
-            update={"heads": heads or config.heads, "feedforward": hidden or config.feedforward}
-        )
+        """Return the config with the layers that stay, and their heads and hidden units."""
+        stay = {name: size for name, size in widths.items() if size}
+        heads = [size for name, size in stay.items() if name.endswith(".attention")]
+        hidden = [size for name, size in stay.items() if _UNITS.fullmatch(name)]
+        sizes = {
+            "layers": stay.get(_LAYERS, config.layers),
+            "heads": heads or config.heads,
+            "feedforward": hidden or config.feedforward,
+        }
+        return config.model_copy(update=sizes)
 
 
 def _heads(name: str, inner: Any) -> PrunableDim:

@@ -177,16 +177,16 @@ class Transformer(nn.Module):
 
 
 class TransformerPruningSpec:
-    """Pruning of heads and hidden units, layer by layer. The residual width stays."""
+    """Pruning of layers, and of their heads and hidden units. The residual width stays."""
 
     def dims(self, module: nn.Module) -> Sequence[PrunableDim]:
-        """Return two dimensions per layer.
+        """Return the layers, and two dimensions of each.
 
         Args:
             module: a `Transformer`.
         """
         assert isinstance(module, Transformer)
-        result = []
+        result = [PrunableDim("layers", len(module.layers), (), modules=True)]
         for i, layer in enumerate(module.layers):
             assert isinstance(layer, Layer)
             name = f"layers.{i}"
@@ -206,17 +206,21 @@ class TransformerPruningSpec:
         return result
 
     def resize(self, config: TransformerConfig, widths: Mapping[str, int]) -> TransformerConfig:
-        """Return the config with other numbers of heads and hidden units.
+        """Return the config with other numbers of layers, heads and hidden units.
 
         Args:
             config: of the network that was pruned.
-            widths: name of a dimension -> its size. A dimension that is missing stays.
+            widths: name of a dimension -> its size. 0: its layer is dropped. A dimension that is
+                missing stays.
         """
         heads = [widths.get(f"layers.{i}.heads", size) for i, size in enumerate(config.heads_of)]
         feedforward = [
             widths.get(f"layers.{i}.feedforward", size)
             for i, size in enumerate(config.feedforward_of)
         ]
-        return config.model_copy(
-            update={"heads": heads, "feedforward": feedforward, "head_width": config.per_head}
-        )
+        sizes = {
+            "layers": len(heads) - heads.count(0),
+            "heads": [size for size in heads if size],
+            "feedforward": [size for size in feedforward if size],
+        }
+        return config.model_copy(update=sizes | {"head_width": config.per_head})

@@ -18,7 +18,13 @@ class Prune(Strict):
     """Structured pruning, then a short fit."""
 
     share: float = Field(
-        0.5, gt=0, lt=1, description="Share of channels, heads and hidden units that is cut."
+        0.5, ge=0, lt=1, description="Share of channels, heads and hidden units that is cut."
+    )
+    layers: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of an encoder's layers that is dropped, the least useful ones first.",
     )
     score: Literal["magnitude", "taylor"] = Field(
         "magnitude", description="What a unit is worth: its weights, or the loss without it."
@@ -34,6 +40,12 @@ class Prune(Strict):
     learning_rate: float = Field(
         5e-4, gt=0, le=10, description="Peak learning rate of the fit after the cut."
     )
+
+    @model_validator(mode="after")
+    def _check_cut(self) -> Prune:
+        if self.share == self.layers == 0:
+            raise ValueError("share and layers are both 0, which cuts nothing; set one of them")
+        return self
 
 
 class Finetune(Strict):
@@ -104,6 +116,11 @@ class Distill(Strict):
     )
     weight: float = Field(
         0.7, ge=0, le=1, description="Weight of the teacher's answers; the targets have the rest."
+    )
+    hidden: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of the relations between the teacher's token states, for encoders.",
     )
     embeddings: Literal["random", "teacher"] = Field(
         "random",

@@ -104,6 +104,51 @@ def taylor_scores(
     return {name: total / count for name, total in scores.items()}
 
 
+def dropped_losses(
+    module: torch.nn.Module, dim: PrunableDim, learning: Learning, batches: Iterable[Batch]
+) -> torch.Tensor:
+    """Return the squared change of the loss without each module, averaged over batches.
+
+    The modules that change it least are dropped first (Kim et al. 2024, arXiv:2402.02834). To
+    first order it is what `taylor_scores` estimates, so the scores of modules and units compare.
+
+    Args:
+        module: the net, in evaluation mode.
+        dim: a dimension of modules.
+        learning: the task's loss.
+        batches: train rows with their targets, at least one batch.
+
+    Returns:
+        (modules,)
+    """
+    modules = [module.get_submodule(f"{dim.name}.{unit}") for unit in range(dim.size)]
+    changes = []
+    with torch.no_grad():
+        for batch in batches:
+            before = _mean_loss(module, learning, batch)
+            change = []
+            for dropped in modules:
+                handle = dropped.register_forward_hook(_pass_through)
+                try:
+                    change.append(_mean_loss(module, learning, batch) - before)
+                finally:
+                    handle.remove()
+            changes.append(change)
+    return torch.tensor(changes).pow(2).mean(0)
+
+
+def _pass_through(module: torch.nn.Module, inputs: Any, outputs: Any) -> Any:  # noqa: ARG001
+    """Return the residual stream as it came in, in place of the output of a module."""
+    if isinstance(outputs, tuple):
+        return (inputs[0], *outputs[1:])
+    return inputs[0]
+
+
+def _mean_loss(module: torch.nn.Module, learning: Learning, batch: Batch) -> float:
+    loss = learning.loss(module, batch, None)
+    return float(loss.total / loss.count)
+
+
 def select(dim: PrunableDim, scores: torch.Tensor, share: float, multiple: int = 1) -> torch.Tensor:
     """Return the units that stay: the ones with the highest scores, at least the minimum.
 
@@ -124,7 +169,7 @@ def units_that_stay(dim: PrunableDim, share: float, multiple: int = 1) -> int:
     """Return how many units of a dimension stay after a cut, see `select`."""
     stay = dim.size * (1 - share)
     # A head, for example, has many elements. A unit has at least as many as its shortest slice.
-    elements = min((width for _, _, _, width in dim.slices), default=1)
+    elements = min((width for _, _, _, width in dim.slices), default=multiple)
     step = multiple // math.gcd(multiple, elements)
     if share and dim.size > step:
         stay = max(1, round(stay / step)) * step
@@ -142,28 +187,59 @@ def prune_network(
     """Return the config of the smaller net, and its weights.
 
     A net built from that config and loaded with those weights computes what the old one computes
-    with the lost units zeroed.
+    with the lost units zeroed, and without the lost modules.
 
     Args:
         module: the net; unchanged.
         config: of the net.
         pruning_spec: of the net.
         share: of the units of each dimension that is cut, 0-1; or name of a dimension -> share.
-        scores: name of a dimension -> (units,). None: those of `score`.
+            One number for all drops no modules.
+        scores: name of a dimension -> (units,). The others have those of `score`.
         multiple: of the elements that stay, see `select`.
     """
     state = {name: value.detach().clone() for name, value in module.state_dict().items()}
     dims = list(pruning_spec.dims(module))
+    if not isinstance(share, Mapping):
+        share = {dim.name: share for dim in dims if not dim.modules}
     stays = {}
     for dim in dims:
-        dim_scores = scores[dim.name] if scores else score(dim, state)
-        dim_share = share.get(dim.name, 0.0) if isinstance(share, Mapping) else share
-        stays[dim.name] = select(dim, dim_scores, dim_share, multiple)
+        dim_scores = (scores or {}).get(dim.name)
+        if dim_scores is None:
+            dim_scores = score(dim, state)
+        stays[dim.name] = select(dim, dim_scores, share.get(dim.name, 0.0), multiple)
     for (name, axis), mask in _masks(dims, stays, state).items():
         indices = mask.nonzero().flatten()
         state[name] = state[name].index_select(axis, indices).contiguous()
     sizes = {name: len(units) for name, units in stays.items()}
+    for dim in dims:
+        if dim.modules:
+            renamed = {name: _new_name(name, dim, stays[dim.name].tolist()) for name in state}
+            state = {new: state[name] for name, new in renamed.items() if new is not None}
+            for name in sizes:
+                if _new_name(name, dim, stays[dim.name].tolist()) is None:
+                    sizes[name] = 0
     return pruning_spec.resize(config, sizes), state
+
+
+def _new_name(name: str, dim: PrunableDim, stay: Sequence[int]) -> str | None:
+    """Return the name of a parameter or a dimension after modules were dropped.
+
+    Args:
+        name: the name before.
+        dim: a dimension of modules.
+        stay: modules that stay, ascending.
+
+    Returns:
+        The name. None: it is in a module that was dropped.
+    """
+    unit = dim.unit_of(name)
+    if unit is None:
+        return name
+    if unit not in stay:
+        return None
+    rest = name.removeprefix(f"{dim.name}.{unit}")
+    return f"{dim.name}.{stay.index(unit)}{rest}"
 
 
 def _masks(

@@ -13,12 +13,14 @@ import torch
 from safetensors.torch import save
 
 from components.core.bundles import CARD, Card, read_bundle
+from components.core.errors import InputError
 from components.core.files import sha256, write_atomic
 from components.core.job import Job
 from components.inference.graph_module import GraphModule
 from components.inference.predictor import WEIGHTS, load_module, onnx_scorer
+from components.models.base import HasTokenStates
 from components.stages.compress.params import Distill, Finetune, Prune, Quantize
-from components.stages.compress.prune import prune_network, taylor_scores
+from components.stages.compress.prune import dropped_losses, prune_network, select, taylor_scores
 from components.stages.compress.quantize import (
     export,
     int8,
@@ -126,44 +128,57 @@ def fit_config(job: Job, card: Card, state: str, **changes: Any) -> FitConfig:
 
 
 def _prune(given: StepInput, params: Prune) -> str:
-    """Cut the units with the lowest scores, then fit for some epochs, once or in rounds."""
+    """Cut the units and layers with the lowest scores, then fit, once or in rounds."""
     card, _ = read_bundle(given.source)
     architecture = base.models(card.task).architectures[card.architecture]
-    if not architecture.pruning_spec().dims(load_module(given.source)):
+    dims = architecture.pruning_spec().dims(load_module(given.source))
+    if not dims:
         return f"{card.architecture} has no prunable dimensions"
+    if params.layers and not any(dim.modules for dim in dims):
+        return f"{card.architecture} has no layers that can be dropped; set layers to 0"
     source = given.source
-    # So much of what is left is cut in each round.
-    share = 1 - (1 - params.share) ** (1 / params.rounds)
     for number in range(params.rounds):
         is_last = number + 1 == params.rounds
         state = given.state if params.rounds == 1 else f"{given.state}-{number + 1}"
         out = given.out if is_last else given.job.state / state / "bundle"
-        # Rounded in each round, small cuts would come to nothing.
-        settings = params if is_last else params.model_copy(update={"multiple": 1})
-        cut(given, source, share, settings, state, out)
+        settings = params.model_copy(
+            update={
+                "share": _share_of_round(params.share, params.rounds),
+                "layers": _share_of_round(params.layers, params.rounds),
+                # Rounded in each round, small cuts would come to nothing.
+                "multiple": params.multiple if is_last else 1,
+            }
+        )
+        cut(given, source, settings, state, out)
         source = out
     return ""
+
+
+def _share_of_round(share: float, rounds: int) -> float:
+    """Return the share of what is left that a round cuts, for a share of all rounds together."""
+    return float(1 - (1 - share) ** (1 / rounds))
 
 
 def cut(
     given: StepInput,
     source: Path,
-    share: float | Mapping[str, float],
     params: Prune,
     state: str,
     out: Path,
+    *,
+    shares: Mapping[str, float] | None = None,
     scores: Mapping[str, torch.Tensor] | None = None,
     teacher_weight: float = 0.0,
 ) -> None:
-    """Cut units of a network, fit it and write its bundle.
+    """Cut units and layers of a network, fit it and write its bundle.
 
     Args:
         given: what the step reads.
         source: bundle of the network.
-        share: of all dimensions, or by name of a dimension.
-        params: scores, multiple, epochs and learning rate.
+        params: shares, scores, multiple, epochs and learning rate.
         state: name of the folder of checkpoints.
         out: the bundle that is written.
+        shares: name of a dimension -> share that is cut. None: as the params say.
         scores: name of a dimension -> (units,). None: as the params say.
         teacher_weight: of the answers of the recipe's first network. 0: targets alone.
     """
@@ -171,12 +186,20 @@ def cut(
     architecture = base.models(card.task).architectures[card.architecture]
     module = load_module(source)
     pruning_spec = architecture.pruning_spec()
-    if scores is None and params.score == "taylor":
-        scores = first_order_scores(given.job, card, module)
+    dims = pruning_spec.dims(module)
+    if shares is None:
+        shares = {dim.name: params.layers if dim.modules else params.share for dim in dims}
+    if scores is None:
+        scores = unit_scores(given.job, card, module, params.score, layers=params.layers > 0)
     parent_config = architecture.Config.model_validate(dict(card.config))
     config, weights = prune_network(
-        module, parent_config, pruning_spec, share, scores, params.multiple
+        module, parent_config, pruning_spec, shares, scores, params.multiple
     )
+    for dim in dims:
+        if dim.modules and shares[dim.name]:
+            stay = select(dim, scores[dim.name], shares[dim.name]).tolist()
+            numbers = ", ".join(map(str, stay))
+            given.job.journal.log(f"prune: {len(stay)} of {dim.size} layers stay: {numbers}")
     initial = given.job.state / f"{state}.safetensors"
     write_atomic(initial, save(weights))
     fit = {"epochs": params.epochs, "learning_rate": params.learning_rate}
@@ -188,22 +211,29 @@ def cut(
     fit_and_save(given.job, spec, out, [*card.origin, "prune"])
 
 
-def first_order_scores(job: Job, card: Card, module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Return the scores of `taylor_scores` from some train rows.
+def unit_scores(
+    job: Job, card: Card, module: torch.nn.Module, kind: str, layers: bool
+) -> dict[str, torch.Tensor]:
+    """Return name of a dimension -> (units,) scores from some train rows.
 
     Args:
         job: compress.
         card: of the network's bundle.
         module: the network.
+        kind: taylor or magnitude; those of magnitude are left out.
+        layers: whether layers are scored too.
     """
-    architecture = base.models(card.task).architectures[card.architecture]
-    dims = architecture.pruning_spec().dims(module)
-    return taylor_scores(
-        module,
-        dims,
-        base.learning(card.task),
-        _train_batches(job, card.task),
-    )
+    learning = base.learning(card.task)
+    dims = base.models(card.task).architectures[card.architecture].pruning_spec().dims(module)
+    scores = {}
+    if kind == "taylor":
+        units = [dim for dim in dims if not dim.modules]
+        scores = taylor_scores(module, units, learning, _train_batches(job, card.task))
+    for dim in dims:
+        if dim.modules and layers:
+            batches = _train_batches(job, card.task)
+            scores[dim.name] = dropped_losses(module, dim, learning, batches)
+    return scores
 
 
 def _train_batches(job: Job, task: str) -> Iterator[Batch]:
@@ -388,10 +418,13 @@ def _distill(given: StepInput, params: Distill) -> str:
         state=given.job.state / given.state,
         temperature=params.temperature,
         teacher_weight=params.weight,
+        hidden_weight=params.hidden,
         teacher_embeddings=params.embeddings == "teacher",
         unlabeled=params.unlabelled,
     )
     taught = _taught(given, taught, given.source)
+    if params.hidden:
+        _check_states(given, architecture.build(config, load_encoder(given.tokens, card.task)))
     result = fit_distributed(taught, given.job.journal)
     if params.compare:
         metric = base.learning(card.task).monitored_metric
@@ -402,6 +435,21 @@ def _distill(given: StepInput, params: Distill) -> str:
             return f"the same network reaches {metric} {values}"
     _save(given.job, taught, result, given.out, [*card.origin, "distill"])
     return ""
+
+
+def _check_states(given: StepInput, student: torch.nn.Module) -> None:
+    """Check that the teacher and the student compute a state for each token.
+
+    Raises:
+        InputError: one of them does not.
+    """
+    for role, network in (("teacher", load_module(given.source)), ("student", student)):
+        if not isinstance(network, HasTokenStates):
+            raise InputError(
+                f"the {role} ({type(network).__name__}) has no states of tokens to match",
+                where="compress.distill.hidden",
+                remedy="set it to 0, or let an encoder teach an encoder: transformer, pretrained",
+            )
 
 
 def _taught(given: StepInput, spec: FitConfig, teacher: Path) -> FitConfig:
@@ -415,7 +463,8 @@ def _taught(given: StepInput, spec: FitConfig, teacher: Path) -> FitConfig:
         teacher: bundle of the teacher.
     """
     spec = replace(spec, teacher=teacher)
-    if spec.online:
+    # Each step needs other inputs, or the states of the teacher.
+    if spec.online or spec.hidden_weight:
         return spec
     rows = "all" if spec.unlabeled else "train"
     path = given.job.state / f"answers-{sha256(teacher / CARD)[:12]}-{rows}.npy"

@@ -27,9 +27,9 @@ from components.stages.compress.steps import (
     StepInput,
     cut,
     export_bundle,
-    first_order_scores,
     lost_share,
     quantized,
+    unit_scores,
     write_graph,
 )
 from components.tasks import base
@@ -189,7 +189,7 @@ class _Search:
         write_graph(self.given, network, measured.graph, [step])
 
     def fastest_cut(self, forms: Sequence[Measured]) -> Measured:
-        """Return the form that is the fastest when half of each dimension is cut.
+        """Return the form that is the fastest when half of the units are cut.
 
         The faster form leaves more of the network. A large network may be faster in integers, and
         its cut in fp32.
@@ -197,7 +197,7 @@ class _Search:
         Args:
             forms: the whole network in the forms that it may have.
         """
-        half = {group_of(dim): 0.5 for dim in self.dims}
+        half = {group_of(dim): 0.5 for dim in self.dims if not dim.modules}
         speedups = [self._measure_unfitted(whole.form, half).speedup for whole in forms]
         return forms[speedups.index(max(speedups))]
 
@@ -211,7 +211,7 @@ class _Search:
             Whether the bundle was written, and what was reached.
         """
         form = whole.form
-        scores = first_order_scores(self.job, self.card, self.module)
+        scores = unit_scores(self.job, self.card, self.module, "taylor", layers=True)
         savings = self._savings(whole)
         cuts = cuts_of(self.dims, scores, SHARES, savings, self.settings.multiple)
         shares, reached = self._shares(whole, cuts)
@@ -221,10 +221,10 @@ class _Search:
         cut(
             self.given,
             self.given.source,
-            shares,
             self.settings,
             f"{self.given.state}-cut",
             network,
+            shares=shares,
             scores=scores,
             teacher_weight=_TEACHER_WEIGHT,
         )
@@ -344,7 +344,7 @@ class _Search:
 
     def _by_dim(self, chosen: Mapping[str, float]) -> dict[str, float]:
         """Return the share of each dimension for those of the groups."""
-        return {dim.name: chosen[group_of(dim)] for dim in self.dims}
+        return {dim.name: chosen.get(group_of(dim), 0.0) for dim in self.dims}
 
     def _measure_unfitted(self, form: str, chosen: Mapping[str, float]) -> Measured:
         """Return speed and size of the network after a cut of the groups, before it is fitted."""

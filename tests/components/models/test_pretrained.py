@@ -270,14 +270,19 @@ with torch.no_grad():
 """
 
 
+@pytest.mark.parametrize("layers", [0.0, 0.5])
 def test_a_pruned_encoder_loads_in_a_fresh_process_and_exports_to_onnx(
-    borrowed: StageRunner, tmp_path: Path
+    borrowed: StageRunner, tmp_path: Path, layers: float
 ) -> None:
     architecture = base.models(borrowed.task).architectures["pretrained"]
     encoder = load_encoder(borrowed.root / "tokens", borrowed.task)
     module: Any = make_train_step(borrowed.spec(tmp_path, "pretrained"), encoder).module.eval()
-    config, weights = prune_network(module, module.config, architecture.pruning_spec(), 0.5)
-    assert len(config.heads) == len(config.feedforward)
+    pruning_spec = architecture.pruning_spec()
+    dims = pruning_spec.dims(module)
+    shares = {dim.name: layers if dim.modules else 0.5 for dim in dims}
+    config, weights = prune_network(module, module.config, pruning_spec, shares)
+    stay = round(dims[0].size * (1 - layers))
+    assert [config.layers, len(config.heads), len(config.feedforward)] == [stay] * 3
     assert sum(map(torch.numel, weights.values())) < sum(map(torch.numel, module.parameters()))
     spec = borrowed.spec(tmp_path / "fit", "pretrained", config.model_dump())
     save_torch(tmp_path / "bundle", spec, save(weights), "0" * 64, ["train"])
@@ -295,6 +300,8 @@ def test_a_pruned_encoder_loads_in_a_fresh_process_and_exports_to_onnx(
     assert np.allclose(json.loads(fresh.stdout), right, atol=1e-5)
     content = export(architecture.graphs(pruned)["forward"], dict(rows.batch([0, 1])))
     assert np.allclose(onnx_scorer(content)("forward", batch)["logits"], right, atol=1e-5)
+    small = int8(content, rows, 64, 0)
+    assert np.allclose(onnx_scorer(small)("forward", batch)["logits"], right, atol=0.15)
 
 
 # -- what is refused

@@ -229,6 +229,41 @@ def test_the_net_that_is_cut_stays_as_it_was(name: str) -> None:
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
 
 
+@pytest.mark.parametrize("name", ["transformer", "pretrained", "narrow pretrained"])
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_net_without_a_layer_computes_what_the_other_layers_do(name: str, lost: int) -> None:
+    config, pruning_spec, build, inputs = NETS[name]
+    module = whole(name)
+    (layers,) = [dim for dim in pruning_spec.dims(module) if dim.modules]
+    scores = {layers.name: torch.ones(2)}
+    scores[layers.name][lost] = 0
+    smaller_config, weights = prune_network(
+        module, config, pruning_spec, {layers.name: 0.5}, scores, multiple=16
+    )
+    smaller = build(type(config).model_validate(smaller_config.model_dump())).eval()
+    smaller.load_state_dict(weights)
+    skipped = module.get_submodule(f"{layers.name}.{lost}")
+    skipped.register_forward_hook(lambda _, inputs, __: inputs[0])
+    with torch.no_grad():
+        torch.testing.assert_close(smaller(**inputs), module(**inputs), atol=1e-5, rtol=1e-5)
+    (left,) = [dim for dim in pruning_spec.dims(smaller) if dim.modules]
+    assert (left.size, layers.size) == (1, 2)
+
+
+@pytest.mark.parametrize("name", ["transformer", "pretrained"])
+def test_layers_and_units_are_cut_together_down_to_one_layer(name: str) -> None:
+    config, pruning_spec, build, inputs = NETS[name]
+    module = whole(name)
+    for _ in range(3):
+        shares = {dim.name: 0.6 for dim in pruning_spec.dims(module)}
+        config, weights = prune_network(module, config, pruning_spec, shares)
+        module = build(type(config).model_validate(config.model_dump())).eval()
+        module.load_state_dict(weights)
+    sizes = [dim.size for dim in pruning_spec.dims(module)]
+    assert sizes == [1, 1, 8]
+    assert module(**inputs).isfinite().all()
+
+
 def float_slices(
     dim: PrunableDim, state: Mapping[str, torch.Tensor]
 ) -> list[tuple[str, int, int, int]]:
@@ -274,6 +309,8 @@ def test_an_old_config_with_one_number_builds_the_same_network() -> None:
     [
         ({"heads": [1]}, "heads has 1 numbers for 2 layers"),
         ({"feedforward": [8]}, "feedforward has 1 numbers for 2 layers"),
+        ({"layers": 3}, "layers: 3 of an encoder with 2 layers"),
+        ({"layers": 1, "heads": [1, 1]}, "heads has 2 numbers for 1 layers"),
     ],
 )
 def test_a_config_that_does_not_fit_the_encoder_is_refused(

@@ -96,6 +96,14 @@ def test_a_mapping_is_a_target() -> None:
             "compress.recipes.a[0].prune.share: 2: input should be less than 1",
         ),
         ({"a": [{"prune": {"shore": 0.2}}]}, "compress.recipes.a[0].prune.shore"),
+        (
+            {"a": [{"prune": {"share": 0}}]},
+            "share and layers are both 0, which cuts nothing; set one of them",
+        ),
+        (
+            {"a": [{"prune": {"layers": 1}}]},
+            "compress.recipes.a[0].prune.layers: 1: input should be less than 1",
+        ),
         ({"a": [{"prune": 0.2}]}, "takes no settings of this kind: 0.2"),
         (
             {"a": [{"export": {"format": "onnx"}}]},

@@ -262,6 +262,30 @@ def test_a_student_that_is_better_without_its_teacher_is_dropped(
         )
 
 
+def test_states_of_tokens_are_matched_between_encoders_alone(
+    job: Job, reviews: StageRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits = counted_fits(monkeypatch)
+    little = {"width": 8, "layers": 1, "heads": 2, "feedforward": 8}
+    encoder = {"architecture": "transformer", "nets": {"transformer": little}}
+    settings = {"hidden": 1.0, "epochs": 1, "compare": False}
+    rows = run(job, {"a": [{"distill": {**encoder, **settings}}], "b": [{"distill": settings}]})
+    for name in ("a", "b"):
+        assert (
+            "compress.distill.hidden: the teacher (TextCNN) has no states"
+            in rows[name][0]["reason"]
+        )
+    spec = reviews.spec(tmp_path / "fit", "transformer", epochs=1)
+    network = tmp_path / "encoder" / "network"
+    save_torch(network, spec, fit(spec).weights.read_bytes(), "0" * 64, ["train"])
+    job = replace(job, inputs={**job.inputs, "trained": network.parent}, state=tmp_path / "other")
+    rows = run(job, {"a": [{"distill": {**encoder, **settings}}], "b": [{"distill": settings}]})
+    assert rows["a"][0]["kept"]
+    assert "the student (TextCNN) has no states of tokens to match" in rows["b"][0]["reason"]
+    assert fits == ["distill"]
+    assert made(job) == ["a"]
+
+
 def test_an_exported_model_answers_as_its_parent_does(job: Job, reviews: StageRunner) -> None:
     run(job, {"onnx": ["export"]})
     folder = job.outputs["compressed"] / "onnx"
@@ -575,6 +599,47 @@ def test_a_speed_that_is_asked_for_is_kept_within_a_tenth(small_job: Job) -> Non
     card = read_bundle(job.outputs["compressed"] / "fast")[0]
     assert card.origin[:2] == ["train", "prune"]
     assert card.runtime == "onnx"
+
+
+def layers_as_seconds(networks: Mapping[str, torch.nn.Module], *_: Any) -> dict[str, float]:
+    """Return the number of weights in the layers of each Transformer as its seconds."""
+    seconds = {}
+    for name, network in networks.items():
+        if isinstance(network, KeptGraph):
+            graph = onnx.load_from_string(network.content).graph
+            shapes = [tuple(tensor.dims) for tensor in graph.initializer]
+        else:
+            shapes = [tuple(parameter.shape) for parameter in network.parameters()]
+        # All matrices but the table of the tokens and the head.
+        matrices = [shape for shape in shapes if len(shape) == 2 and min(shape) >= 8]
+        seconds[name] = float(sum(np.prod(shape) for shape in matrices if max(shape) < 64))
+    return seconds
+
+
+def test_a_target_drops_layers_where_units_are_not_enough(
+    job: Job, reviews: StageRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target, "export_bundle", exported_quickly)
+    monkeypatch.setattr(target, "GraphModule", KeptGraph)
+    monkeypatch.setattr(target, "seconds_per_row", layers_as_seconds)
+    # One head and eight hidden units are the fewest.
+    config = {"layers": 4, "heads": 1, "feedforward": 8}
+    spec = reviews.spec(tmp_path / "fit", "transformer", config, epochs=1)
+    network = tmp_path / "encoder" / "network"
+    save_torch(network, spec, fit(spec).weights.read_bytes(), "0" * 64, ["train"])
+    job = replace(job, inputs={**job.inputs, "trained": network.parent})
+    halved = [{"prune": {"share": 0, "layers": 0.5, "epochs": 1}}, "quantize"]
+    rows = run(job, {"fast": {"speedup": 2, "max_drop": 1}, "halved": halved})
+    assert rows["fast"][0]["reason"].startswith("reached: 2.00 times as fast")
+    assert [row["kept"] for row in rows["halved"]] == [True, True]
+    for name in made(job):
+        card = read_bundle(job.outputs["compressed"] / name)[0]
+        assert card.config["layers"] == 2
+        assert card.config["feedforward"] == [8, 8]
+        assert load_network(job.outputs["compressed"] / name)
+    assert made(job) == ["fast", "halved"]
+    journal = (job.state / "journal.jsonl").read_text(encoding="utf-8")
+    assert re.search(r"prune: 2 of 4 layers stay: \d, \d", journal)
 
 
 @pytest.mark.usefixtures("filter_speed")

@@ -262,4 +262,8 @@ def test_a_net_that_cannot_be_cut_is_not_pruned_and_this_is_said(
     )
     given = steps.StepInput(job, network, network, "prune-a", tmp_path / "pruned")
     assert steps.run_step("prune", given, Prune()) == "textcnn has no prunable dimensions"
+    monkeypatch.undo()
+    monkeypatch.setattr(steps, "fit_distributed", lambda *_: pytest.fail("fitted something"))
+    reason = steps.run_step("prune", given, Prune(layers=0.5))
+    assert reason == "textcnn has no layers that can be dropped; set layers to 0"
     assert not (tmp_path / "pruned").exists()

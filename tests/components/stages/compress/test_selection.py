@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from components.models.base import PrunableDim
-from components.stages.compress.prune import score, select, taylor_scores
+from components.stages.compress.prune import dropped_losses, score, select, taylor_scores
 from components.tasks import base
 
 
@@ -79,6 +81,68 @@ def test_a_first_order_score_is_the_squared_change_of_the_loss_with_a_factor_on_
     scores = taylor_scores(network, [dim], learning, batches)["hidden"]
     torch.testing.assert_close(scores, expected / 3)
     assert all(parameter.grad is None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("as_tuple", [False, True])
+def test_a_layer_is_worth_the_squared_change_of_the_loss_without_it(as_tuple: bool) -> None:
+    torch.manual_seed(0)
+    network = Residual(as_tuple)
+    learning = base.learning("text_classification")
+    batches = [{"ids": torch.randn(8, 4), "target": torch.randint(0, 2, (8,))} for _ in range(3)]
+    expected = torch.zeros(3)
+    for batch in batches:
+        losses = []
+        for lost in (None, 0, 1, 2):
+            loss = learning.loss(lambda ids, lost=lost: network(ids, lost), batch, None)
+            losses.append((loss.total / loss.count).item())
+        expected += (torch.tensor(losses[1:]) - losses[0]) ** 2
+    dim = PrunableDim("layers", 3, (), modules=True)
+    scores = dropped_losses(network, dim, learning, batches)
+    torch.testing.assert_close(scores, expected / 3)
+    # The layer that adds nothing.
+    assert scores[1] == 0
+    assert not any(layer._forward_hooks for layer in network.layers)
+
+
+def test_layers_are_dropped_whole_whatever_the_multiple() -> None:
+    dim = PrunableDim("layers", 24, (), modules=True)
+    assert select(dim, torch.arange(24.0), 0.25, multiple=16).tolist() == list(range(6, 24))
+    names = ["layers.3.up.weight", "layers.12", "head.weight", "layers"]
+    assert [dim.unit_of(name) for name in names] == [3, 12, None, None]
+
+
+class Residual(torch.nn.Module):
+    """Layers that add to their input.
+
+    Args:
+        as_tuple: whether a layer returns a tuple, as some encoders' do.
+    """
+
+    def __init__(self, as_tuple: bool) -> None:
+        super().__init__()
+        self.layers = torch.nn.ModuleList(Adding(scale, as_tuple) for scale in (1.0, 0.0, 0.5))
+
+    def forward(self, ids: torch.Tensor, lost: int | None = None) -> torch.Tensor:
+        """Return two logits of each row, without one of the layers."""
+        for number, layer in enumerate(self.layers):
+            if number != lost:
+                ids = layer(ids)
+                ids = ids[0] if isinstance(ids, tuple) else ids
+        return ids[:, :2]
+
+
+class Adding(torch.nn.Module):
+    """Layer that adds a scaled product to its input."""
+
+    def __init__(self, scale: float, as_tuple: bool) -> None:
+        super().__init__()
+        self.product = torch.nn.Linear(4, 4)
+        self.scale = scale
+        self.as_tuple = as_tuple
+
+    def forward(self, x: torch.Tensor) -> Any:
+        result = x + self.scale * self.product(x)
+        return (result, None) if self.as_tuple else result
 
 
 class Network(torch.nn.Module):
