@@ -34,7 +34,7 @@ test-most:
 # A process of its own: these tests change the token with which a process reaches Ray, and Ray keeps
 # the first one. They run beside the others because they wait more than they compute.
 test-cluster:
-	@log=.venv/tests-cluster.log; $(PYTEST) -m "$(TESTS) and cluster" tests/components/orchestration > $$log 2>&1; code=$$?; cat $$log; exit $$code
+	@log=.venv/tests-cluster.log; PYTHONFAULTHANDLER=1 $(PYTEST) -m "$(TESTS) and cluster" tests/components/orchestration > $$log 2>&1; code=$$?; cat $$log; exit $$code
 
 chaos: setup
 	KILLS=200 $(PYTEST) tests/components/training/test_random_kills.py
