@@ -26,7 +26,7 @@ from components.core.bundles import read_card
 from components.inference.graph_module import GraphModule
 from components.inference.predictor import load_module
 from components.stages.compress.quantize import export, int8
-from components.stages.compress.quantize_weights import quantize_weights
+from components.stages.compress.quantize_weights import half_weights, quantize_weights
 from components.tasks import base
 from components.training.batches import EncodedRows, load_encoder
 from components.training.evaluation import module_score
@@ -83,6 +83,7 @@ def quantized(parent: Path, tokens: Path, task: str) -> dict[str, bytes]:
         "dynamic int8": dynamic_int8(fp32),
         "weights in 8 bits": quantize_weights(fp32, 8),
         "weights in 4 bits": quantize_weights(fp32, 4),
+        "weights in fp16": half_weights(fp32),
     }
 
 

@@ -62,11 +62,12 @@ class Finetune(Strict):
 
 
 class Quantize(Strict):
-    """Integers in place of fp32: of weights and activations, or of weights alone."""
+    """Smaller numbers in place of fp32: of weights and activations, or of weights alone."""
 
-    method: Literal["static", "weights"] = Field(
+    method: Literal["static", "weights", "fp16"] = Field(
         "static",
-        description="What becomes integers (static: weights and inputs; weights: weights alone).",
+        description="What becomes smaller (static: weights and inputs, as int8; weights: weights "
+        "alone, as integers; fp16: weights alone, as fp16).",
     )
     bits: Literal[8, 4] = Field(8, description="Bits of a weight (4: for method weights).")
     calibration_rows: int = Field(
@@ -85,12 +86,15 @@ class Quantize(Strict):
     @property
     def origin(self) -> str:
         """Return the name of the step in the card of a bundle."""
-        return "int8" if self.method == "static" else f"int{self.bits}-weights"
+        origins = {"static": "int8", "weights": f"int{self.bits}-weights", "fp16": "fp16"}
+        return origins[self.method]
 
     @model_validator(mode="after")
     def _check_bits(self) -> Quantize:
-        if self.method == "static" and self.bits != 8:
+        if self.method != "weights" and self.bits != 8:
             raise ValueError(f"bits: {self.bits} needs method: weights; static has 8 bits")
+        if self.method == "fp16" and self.max_drop is not None:
+            raise ValueError("max_drop: needs integers; set it to null for method: fp16")
         return self
 
 

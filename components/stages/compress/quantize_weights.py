@@ -1,4 +1,6 @@
-"""Quantization of weights alone by ONNX Runtime, in blocks of 8 or 4 bits, without calibration.
+"""Quantization of weights alone by ONNX Runtime, without calibration.
+
+They are integers of 8 or 4 bits in blocks, or fp16.
 
 ONNX Runtime rounds the inputs of a product to int8 row by row while it computes. So an answer does
 not depend on the rest of the batch.
@@ -17,8 +19,43 @@ from numpy.typing import NDArray
 _BLOCKS = {8: 128, 4: 32}
 # Tensors of 4 bits exist from this version of ONNX on.
 _INT4_OPSET = 21
+# Numbers of the smallest weight that is stored in fp16.
+_LEAST_HALVED = 256
 # The level of ONNX Runtime at which products are computed in int8, which is the fastest.
 _INT8_PRODUCTS = 4
+
+
+def half_weights(content: bytes) -> bytes:
+    """Return an ONNX model that stores its weights in fp16 and computes in fp32.
+
+    ONNX Runtime casts the weights once, when it loads the model. Weights beyond the range of fp16
+    stay as they are, and small ones too, which a cast would make larger.
+
+    Args:
+        content: the fp32 model.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    model = onnx.load_from_string(content)
+    graph = model.graph
+    casts = []
+    for weight in graph.initializer:
+        if weight.data_type != TensorProto.FLOAT:
+            continue
+        values = numpy_helper.to_array(weight)
+        if values.size < _LEAST_HALVED or np.abs(values).max() > np.finfo(np.float16).max:
+            continue
+        name = weight.name
+        weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_fp16"))
+        casts.append(
+            helper.make_node("Cast", [weight.name], [name], f"{name}_cast", to=TensorProto.FLOAT)
+        )
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    result: bytes = model.SerializeToString()
+    return result
 
 
 def weight_operators(content: bytes) -> list[str]:

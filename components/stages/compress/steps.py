@@ -28,7 +28,11 @@ from components.stages.compress.quantize import (
     quantizable,
     sensitivities,
 )
-from components.stages.compress.quantize_weights import quantize_weights, weight_operators
+from components.stages.compress.quantize_weights import (
+    half_weights,
+    quantize_weights,
+    weight_operators,
+)
 from components.tasks import base
 from components.tasks.base import Batch
 from components.tasks.shared.models.ensembles.models import bundle_architectures
@@ -341,7 +345,9 @@ def _quantize(given: StepInput, params: Quantize) -> str:
 
 
 def quantized(job: Job, card: Card, exported: bytes, params: Quantize) -> bytes:
-    """Return a graph in integers. Sensitive operators stay fp32 where the params ask for it.
+    """Return a graph in smaller numbers.
+
+    Sensitive operators stay fp32 where the params ask for it.
 
     Args:
         job: compress.
@@ -349,6 +355,8 @@ def quantized(job: Job, card: Card, exported: bytes, params: Quantize) -> bytes:
         exported: the fp32 graph.
         params: of the step.
     """
+    if params.method == "fp16":
+        return half_weights(exported)
     rows = _train_rows(job, card.task)
 
     def quantize(fp32: Sequence[str]) -> bytes:

@@ -14,7 +14,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from components.inference.predictor import onnx_scorer
-from components.stages.compress.quantize_weights import quantize_weights, weight_operators
+from components.stages.compress.quantize_weights import (
+    half_weights,
+    quantize_weights,
+    weight_operators,
+)
 
 ROWS = 50
 IDS = np.arange(ROWS, dtype=np.int64)
@@ -156,3 +160,21 @@ def test_equal_models_give_equal_bytes_and_the_log_stays_as_it_was() -> None:
     content = graph([lookup], {"table": table_of(32)})
     assert quantize_weights(content, 4) == quantize_weights(content, 4)
     assert (list(root.handlers), root.level) == before
+
+
+def test_weights_in_fp16_take_half_of_the_bytes_and_are_rounded_alone() -> None:
+    table = table_of(384)
+    lookup = helper.make_node("Gather", ["table", "ids"], ["logits"], "lookup")
+    content = graph([lookup], {"table": table})
+    small = half_weights(content)
+    assert len(small) < 0.51 * len(content)
+    rounded = table.astype(np.float16).astype(np.float32)
+    assert (answers(small, ids=IDS) == rounded).all()
+
+
+@pytest.mark.parametrize(("width", "largest"), [(4, 1.0), (384, 1e5)])
+def test_small_weights_and_those_beyond_fp16_stay_as_they_are(width: int, largest: float) -> None:
+    weights = {"table": np.full((ROWS, width), largest, np.float32)}
+    content = graph([helper.make_node("Gather", ["table", "ids"], ["logits"], "lookup")], weights)
+    assert operators(half_weights(content)) == Counter(Gather=1)
+    assert (answers(half_weights(content), ids=IDS) == largest).all()

@@ -81,6 +81,10 @@ def test_a_mapping_is_a_target() -> None:
             "bits: 4 needs method: weights; static has 8 bits",
         ),
         (
+            {"a": [{"quantize": {"method": "fp16", "max_drop": 0.01}}]},
+            "max_drop: needs integers; set it to null for method: fp16",
+        ),
+        (
             {"a": [{"quantize": {"method": "weights", "bits": 2}}]},
             "compress.recipes.a[0].quantize.bits",
         ),

@@ -164,6 +164,17 @@ def test_weights_alone_are_quantized_without_calibration_rows(
     assert scores[0] == pytest.approx(scores[1], abs=0.05)
 
 
+def test_weights_in_fp16_halve_the_graph_and_answer_as_the_network_does(job: Job) -> None:
+    rows = run(job, {"half": [{"quantize": {"method": "fp16"}}], "onnx": ["export"]})
+    assert rows["half"][0]["kept"]
+    half, whole = (job.outputs["compressed"] / name for name in ("half", "onnx"))
+    assert read_bundle(half)[0].origin == ["train", "fp16"]
+    assert bundle_bytes(half) < 0.8 * bundle_bytes(whole)
+    inputs = {"ids": torch.randint(1, 20, (4, 9)), "mask": torch.ones(4, 9)}
+    outputs = [load_network(bundle)(**inputs) for bundle in (half, whole)]
+    torch.testing.assert_close(*outputs, atol=5e-3, rtol=0)
+
+
 def test_a_network_without_matrices_keeps_its_weights(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
