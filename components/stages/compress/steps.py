@@ -231,7 +231,7 @@ def unit_scores(
     dims = base.models(card.task).architectures[card.architecture].pruning_spec().dims(module)
     scores = {}
     if kind == "taylor":
-        units = [dim for dim in dims if not dim.modules]
+        units = [width for width in dims if not width.modules]
         scores = taylor_scores(module, units, learning, _train_batches(job, card.task))
     for dim in dims:
         if dim.modules and layers:
