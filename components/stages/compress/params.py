@@ -66,8 +66,7 @@ class Quantize(Strict):
 
     method: Literal["static", "weights", "fp16"] = Field(
         "static",
-        description="What becomes smaller (static: weights and inputs, as int8; weights: weights "
-        "alone, as integers; fp16: weights alone, as fp16).",
+        description="Numbers that become small (static: weights, inputs; weights; fp16: weights).",
     )
     bits: Literal[8, 4] = Field(8, description="Bits of a weight (4: for method weights).")
     calibration_rows: int = Field(
