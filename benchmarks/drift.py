@@ -50,7 +50,7 @@ class Remembered(Text):
     pieces = cache(Text.pieces)
 
 
-FIELD = Remembered(**CLEAN)
+FIELD = Remembered(CLEAN["min_characters"], CLEAN["max_characters"])
 
 
 def rows_of(data: Path, split: str) -> list[Row]:

@@ -7,6 +7,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -18,6 +19,7 @@ from components.core import escaping
 from components.core.sorted_arrays import distinct
 from components.fields.base import Change, Reject, Summary
 from components.fields.markup import without_tags
+from components.fields.privacy import IGNORE, Privacy
 from components.fields.scripts import SIGNS, main_script
 
 # A letter or a digit.
@@ -64,6 +66,9 @@ _JOINED_SCRIPTS = re.compile(r"[\u0600-\u0dff\u1000-\u109f\u1780-\u18af]")
 # Emoticons count like emoji. Letters and digits after a colon do not form one: "8:30".
 _EMOTICON = re.compile(r"([:;=][-'^]?[()\[\]\\|*@$]|\^_*\^|-_+-|>_+<)")
 _DECIMAL_POINT = re.compile(r"(?<=\d)\.(?=\d)")
+# Reason for which a row is dropped, and the beginning of the changes by kind of data.
+PERSONAL_DATA = "personal_data"
+_PRIVATE = "private_"
 _MARKS_THAT_COUNT = "!?#%+"
 _SYMBOLS_THAT_DO_NOT = "~`^|"
 
@@ -251,6 +256,29 @@ def _fully_cleaned(value: str) -> tuple[str, int]:
     raise Reject("not_text", "escaped many times over")
 
 
+def normalized(value: str, max_characters: int, privacy: Privacy = IGNORE) -> str:
+    """Return the form of a text that models see; "" where nothing in it is readable.
+
+    Args:
+        value: the raw text.
+        max_characters: longer texts are cut, after their personal data are replaced.
+        privacy: the treatment of personal data.
+
+    Raises:
+        Reject: the text is escaped many times over.
+    """
+    text, _ = _fully_cleaned(value)
+    before = ""
+    # A cut may turn the beginning of a long number into a phone number.
+    while text != before:
+        before = text
+        protected = privacy.protect(text)
+        if protected != text:
+            protected, _ = _fully_cleaned(protected)
+        text = protected[:max_characters].rstrip(f" {_NON_JOINER}{_JOINER}")
+    return text if _has_content(text, 1) else ""
+
+
 def _numbers(codes: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Return (n - 2,) a number for each three adjacent code points of n."""
     grams: NDArray[np.uint64] = (
@@ -382,30 +410,39 @@ class Text:
         min_characters: a text with fewer letters and digits is of no use for learning. One emoji
             is enough.
         max_characters: longer texts are cut.
+        privacy: the treatment of personal data.
     """
 
     arrow = pa.string()
     noun = "texts"
     equality = "equal but for case, width, spaces and plain punctuation"
-    knobs: Mapping[str, str] = {"too_short": "clean.min_characters"}
+    knobs: Mapping[str, str] = {
+        "too_short": "clean.min_characters",
+        PERSONAL_DATA: "clean.private",
+    }
 
-    def __init__(self, min_characters: int = 1, max_characters: int = 100_000) -> None:
+    def __init__(
+        self,
+        min_characters: int = 1,
+        max_characters: int = 100_000,
+        privacy: Privacy = IGNORE,
+    ) -> None:
         self.min_characters = min_characters
         self.max_characters = max_characters
+        self.privacy = privacy
 
     def normalize(self, value: Any) -> str:
         """Return the text after entities, tags, NFKC, control characters and white space.
 
-        A normalized text does not change.
+        Personal data are replaced if the params say so. A normalized text does not change.
 
         Raises:
             Reject: the value is no text, is empty, or is escaped many times over.
         """
         if not isinstance(value, str):
             raise Reject("not_text", type(value).__name__)
-        text, _ = _fully_cleaned(value)
-        text = text[: self.max_characters].rstrip(f" {_NON_JOINER}{_JOINER}")
-        if not _has_content(text, 1):
+        text = normalized(value, self.max_characters, self.privacy)
+        if not text:
             raise Reject("empty")
         return text
 
@@ -413,23 +450,61 @@ class Text:
         """Return the normalized text.
 
         Raises:
-            Reject: as `normalize`, or the text is too short to learn from.
+            Reject: as `normalize`, the text is too short to learn from, or has personal data
+                whose rows are dropped.
         """
         text = self.normalize(value)
         if not _has_content(text, self.min_characters):
             raise Reject("too_short", text)
+        self._check_privacy(value, text)
         return text
 
+    def _check_privacy(self, value: str, text: str) -> None:
+        """Check that a text has no personal data, if their rows are dropped.
+
+        Args:
+            value: the raw text.
+            text: the normalized text, which may be cut within a number.
+
+        Raises:
+            Reject: it has.
+        """
+        if self.privacy.mode != "drop":
+            return
+        if self._may_be_cut(text):
+            text, _ = _fully_cleaned(value)
+        kinds = self.privacy.counts(text)
+        if kinds:
+            raise Reject(PERSONAL_DATA, ", ".join(sorted(kinds)))
+
+    def _may_be_cut(self, text: str) -> bool:
+        """Return whether a normalized text may have lost its end."""
+        # At most a space and a joiner are stripped after a cut.
+        return len(text) > self.max_characters - 3
+
+    def redacted(self, value: str) -> str:
+        """Return a raw text for the quarantine, without personal data that are kept out."""
+        with suppress(Reject):
+            return self.privacy.redact(_fully_cleaned(value)[0])
+        return ""
+
     def changes(self, value: Any, cleaned: Any) -> Mapping[str, Change]:
-        """Return the changes "cut" (in characters) and "tags" (in HTML tags)."""
+        """Return the changes "cut" (in characters) and "tags" (in HTML tags).
+
+        "private_phone" and the like are in numbers of personal data, which only a report leaves.
+        """
         result: dict[str, Change] = {}
         may_have_tags = "<" in value or "&" in value or "\uff1c" in value
-        # At most a space and a joiner are stripped after a cut.
-        may_be_cut = len(cleaned) > self.max_characters - 3
+        may_be_cut = self._may_be_cut(cleaned)
+        may_be_protected = self.privacy.replaces and "<" in cleaned
         whole = cleaned
         tags = 0
-        if may_have_tags or may_be_cut:
+        if may_have_tags or may_be_cut or may_be_protected:
             whole, tags = _fully_cleaned(value)
+        if may_be_protected or self.privacy.mode == "report":
+            for kind, count in self.privacy.counts(whole).items():
+                result[f"{_PRIVATE}{kind}"] = Change(count, count)
+            whole = self.privacy.protect(whole)
         if len(whole) > self.max_characters:
             result["cut"] = Change(len(whole) - len(cleaned), len(whole))
         if tags:
@@ -443,6 +518,13 @@ class Text:
             return (
                 f"{summary.rows_of_all(self.noun)} cut at {self.max_characters:,} characters "
                 f"({lost}): clean.max_characters"
+            )
+        if change.startswith(_PRIVATE):
+            verb = "are replaced" if self.privacy.replaces else "stay"
+            kind = change.removeprefix(_PRIVATE)
+            return (
+                f"{summary.rows_of_all(self.noun)} have personal data of the kind {kind} "
+                f"({summary.lost:,.0f}, which {verb}): clean.private"
             )
         return (
             f"{summary.lost:,.0f} HTML tags taken out of {summary.rows_of_all(self.noun)}; "
@@ -519,8 +601,15 @@ class Title(Text):
             return ""
 
     def clean(self, value: Any) -> str:
-        """Return the normalized title."""
-        return self.normalize(value)
+        """Return the normalized title.
+
+        Raises:
+            Reject: as `normalize`, or it has personal data whose rows are dropped.
+        """
+        title = self.normalize(value)
+        if title:
+            self._check_privacy(value, title)
+        return title
 
     def changes(self, value: Any, cleaned: Any) -> Mapping[str, Change]:
         """Return the changes of a title that is not empty."""

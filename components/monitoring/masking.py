@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
+from components.fields.personal_data import placeholder, replace
+
 _NUMERALS = "零〇一二三四五六七八九幺两"
-_RULES = [
+_URLS = [
     (
         re.compile(
             r"(?i)(?<![a-z0-9])(https?://|www\.)(?:[^\s/@?#]{1,200}@)?"
@@ -14,9 +16,10 @@ _RULES = [
         r"\1\2?[query]",
     ),
     (re.compile(r"(?i)(?<![a-z0-9])(https?://)[^\s/@?#]{1,200}@"), r"\1"),
-    (re.compile(r"[\w.+%-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}"), "[email]"),
-    (re.compile(r"(?<!\d)\d{1,3}(?:\.\d{1,3}){3}(?!\d)"), "[number]"),
-    # phones, cards, dates: seven digits with what people put between them
+]
+# Whatever is long enough to be the identity of somebody: a log can do without it.
+_IDENTITIES = [
+    # seven digits with what people put between them
     (
         re.compile(r"[+(（]?\d(?:[ ()（）./_\u2010-\u2015-]{0,3}\d){6,}[xX]?"),
         "[number]",
@@ -31,10 +34,14 @@ _RULES = [
 def mask(text: str) -> str:
     """Return a text in which personal data are masked.
 
-    Masked are e-mail addresses, phone numbers, digit runs that may be identities, long tokens,
-    and the users and queries of URLs. Names and what is written out in words stay. So a log tells
-    less of people, but it is not anonymous.
+    Masked are the personal data that `clean.private: mask` replaces, in the same words. Digit
+    runs that may be identities, long tokens, and the users and queries of URLs are masked too.
+    Names and what is written out in words stay. So a log tells less of people, but it is not
+    anonymous.
     """
-    for rule, mask in _RULES:
+    for rule, mask in _URLS:
+        text = rule.sub(mask, text)
+    text = replace(text, placeholder)
+    for rule, mask in _IDENTITIES:
         text = rule.sub(mask, text)
     return text

@@ -16,6 +16,7 @@ from components.core import escaping
 from components.core.job import Journal
 from components.core.tables import MANIFEST, read_table
 from components.fields.base import Field, Summary
+from components.fields.text import PERSONAL_DATA
 from components.stages.clean.duplicates import BOILERPLATE, CONFLICTING, DUPLICATE, Rows
 from components.stages.clean.params import CleanParams, near_duplicate_threshold
 from components.stages.clean.row_groups import RowDecisions
@@ -158,8 +159,9 @@ def quarantined(
         remedy = ""
         if reason in remedies:
             remedy = f": {remedies[reason]}"
+        verb = "filtered" if reason == PERSONAL_DATA else "quarantined"
         message = (
-            f"{len(origins):,} of {rows:,} rows quarantined as {reason} ({_first(origins)}){remedy}"
+            f"{len(origins):,} of {rows:,} rows {verb} as {reason} ({_first(origins)}){remedy}"
         )
         entries.append(Entry(reason, len(origins), rows, message, removes=True))
     return entries

@@ -16,6 +16,7 @@ from components.core.errors import InputError
 from components.core.files import to_json, write_atomic
 from components.core.job import Job
 from components.core.tables import read_manifest, read_table, write_table
+from components.fields.text import PERSONAL_DATA
 from components.stages.clean import row_accounting
 from components.stages.clean.cleaning import large, target_of
 from components.stages.clean.duplicates import (
@@ -78,7 +79,7 @@ def run(job: Job) -> None:
     rows = usable_rows(raw, unique_rows, schema)
     write_table(job.outputs["audit"], {"naive": rows.table(np.arange(len(rows.target_ids)))})
 
-    rejected = rejected_rows(raw, unique_rows, schema)
+    rejected = rejected_rows(raw, unique_rows, schema, fields)
     accounting = row_accounting.RowAccounting(job.journal)
     quarantine = job.inputs["raw"] / "quarantine"
     accounting.add(row_accounting.refused_by_ingest(quarantine, raw.num_rows))
@@ -112,12 +113,12 @@ def run(job: Job) -> None:
     reason_counts = Counter(entry["reason"] for entry in rejected)
     all_parts = parts | unlabeled.parts
     duplicates = int((dedup_status == DUPLICATE).sum())
-    boilerplate = reasons(rules.conflict_reason)[BOILERPLATE]
+    filters = {reasons(rules.conflict_reason)[BOILERPLATE], PERSONAL_DATA}
     totals = {
         "rows_in": raw.num_rows,
         "rows_out": sum(part.num_rows for part in all_parts.values()),
-        "quarantined": sum(n for reason, n in reason_counts.items() if reason != boilerplate),
-        "filtered": reason_counts[boilerplate],
+        "quarantined": sum(n for reason, n in reason_counts.items() if reason not in filters),
+        "filtered": sum(reason_counts[reason] for reason in filters),
         "deduplicated": duplicates + len(division.row_splits.leaking) + unlabeled.duplicates,
     }
     optional = {"embargoed": len(division.row_splits.embargoed), "held_out": unlabeled.held_out}
@@ -391,9 +392,12 @@ def _write(
     for split, part in parts.items():
         report[split] = part.num_rows
     write_atomic(job.outputs["report"], to_json(report))
+    filtered = "boilerplate"
+    if manifest["reasons"].get(PERSONAL_DATA):
+        filtered += " or with personal data"
     summary = (
         f"{totals['rows_in']:,} rows: {totals['rows_out']:,} kept, "
-        f"{totals['deduplicated']:,} duplicates, {totals['filtered']:,} boilerplate, "
+        f"{totals['deduplicated']:,} duplicates, {totals['filtered']:,} {filtered}, "
         f"{totals['quarantined']:,} quarantined"
     )
     if "embargoed" in totals:

@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from components.core.errors import InputError
+from components.fields.base import Field
+from components.fields.text import Text
 from components.stages.clean.cleaning import UNLABELLED, USABLE, target_of, target_role
 from components.stages.clean.duplicates import OWN_SPLITS, Rows, reasons
 from components.stages.clean.unique_rows import UniqueRows
@@ -231,7 +233,9 @@ def usable_rows(raw: pa.Table, unique_rows: UniqueRows, schema: base.Schema) -> 
     """
     raw_rows = unique_rows.where("fate", USABLE)
     if not len(raw_rows):
-        raise _no_usable_row(rejected_rows(raw, unique_rows, schema))
+        # The message has no excerpts, so the params of the fields do not matter.
+        fields = {role.name: role.field for role in schema.roles}
+        raise _no_usable_row(rejected_rows(raw, unique_rows, schema, fields))
     _check_ids(_take(raw, "id", raw_rows))
     target_ids, target_values = unique_rows.coded("target", raw_rows)
     splits, own_splits = unique_rows.coded("split", raw_rows)
@@ -285,6 +289,7 @@ def rejected_rows(
     raw: pa.Table,
     unique_rows: UniqueRows,
     schema: base.Schema,
+    fields: Mapping[str, Field],
 ) -> list[dict[str, str]]:
     """Return the rows that are neither usable nor kept without a target, for quarantine.
 
@@ -292,6 +297,7 @@ def rejected_rows(
         raw: the raw table.
         unique_rows: its cleaned contents.
         schema: of the task.
+        fields: of all columns. Those of texts know which personal data are kept out.
     """
     accepted = np.concatenate(
         [
@@ -306,15 +312,19 @@ def rejected_rows(
     target = target_of(schema)
     columns = ("id", "origin", first, target)
     table = {name: _take(raw, name, rejected).to_pylist() for name in columns}
+    field = fields[first]
     entries = []
     for index, reason in enumerate(reasons):
+        value = table[first][index]
+        if isinstance(value, str) and isinstance(field, Text):
+            value = field.redacted(value)
         entries.append(
             {
                 "id": table["id"][index],
                 "origin": table["origin"][index],
                 target: _text(table[target][index]),
                 "reason": reason,
-                "excerpt": _excerpt(table[first][index], details[index]),
+                "excerpt": _excerpt(value, details[index]),
             }
         )
     return entries

@@ -25,7 +25,7 @@ from components.fields.gram_counts import (
     gram_spans,
     n_of,
 )
-from components.fields.text import Text, Title
+from components.fields.text import Text
 from components.tasks.base import (
     CLASSICAL,
     NO_INPUTS,
@@ -48,7 +48,7 @@ from components.tasks.shared.baselines.classification.baselines import (
     stratified_folds,
 )
 from components.tasks.shared.baselines.classification.doubtful_labels import DoubtsLabels
-from components.tasks.text_classification.schema import TextClean
+from components.tasks.text_classification.schema import TextClean, text_normalization
 
 _VIEWS = ("text", "title")
 _FILE = "tfidf.json"
@@ -200,17 +200,19 @@ class Vocabulary:
             "offsets": offsets,
         }
 
-    def files(self, max_characters: int, strengths: Mapping[str, float]) -> Mapping[str, bytes]:
+    def files(
+        self, normalization: Mapping[str, Any], strengths: Mapping[str, float]
+    ) -> Mapping[str, bytes]:
         """Return the encoder files of a bundle.
 
         Args:
-            max_characters: of a text. Longer ones are cut.
+            normalization: of texts, `TextClean.normalization`.
             strengths: C by kind of the models that were averaged, for information.
         """
         content = {
             "blocks": [[block.analyzer, block.shortest, block.longest] for block in self.blocks],
             "keys": {view: keys.tolist() for view, keys in self.keys.items()},
-            "max_characters": max_characters,
+            **normalization,
             "models": dict(strengths),
         }
         return {_FILE: to_json(content).encode()}
@@ -329,13 +331,13 @@ class TfidfLinear:
             content = json.loads(chosen[_FILE])
             vocabulary, mask = vocabulary.up_to(_longest_of(content))
             model = mean_linear(problem_of(mask, vocabulary), content["models"])
-            files = vocabulary.files(clean.max_characters, content["models"])
+            files = vocabulary.files(clean.normalization(), content["models"])
             return _arrays(model, vocabulary), files
         if validation is None:
             problem = problem_of(np.ones(len(vocabulary.idf), bool), vocabulary)
             strength = params.C or _middle(STRENGTHS["logistic"])
             model = fit_linear(problem, "logistic", strength)
-            files = vocabulary.files(clean.max_characters, {"logistic": strength})
+            files = vocabulary.files(clean.normalization(), {"logistic": strength})
             return _arrays(model, vocabulary), files
         lengths: Sequence[int] = _LONGEST if params.ngrams is None else (params.ngrams,)
         if costly:
@@ -346,7 +348,7 @@ class TfidfLinear:
             candidates.append((problem_of(mask, part), part))
         problem, vocabulary = _best_length(candidates, params)
         model, strengths = best_linear(problem, _strengths(problem, params))
-        return _arrays(model, vocabulary), vocabulary.files(clean.max_characters, strengths)
+        return _arrays(model, vocabulary), vocabulary.files(clean.normalization(), strengths)
 
     def featurizer(
         self,
@@ -360,8 +362,7 @@ class TfidfLinear:
             files: encoder files of a bundle by name.
         """
         content = json.loads(files[_FILE])
-        limit = content["max_characters"]
-        fields = {"text": Text(max_characters=limit), "title": Title(max_characters=limit)}
+        fields = text_normalization(content).fields()
         if "keys" not in content:
             return _string_features(content, fields)
         keys = {view: np.array(values, np.int64) for view, values in content["keys"].items()}

@@ -22,11 +22,15 @@ from components.core.params import Strict
 from components.core.pretrained_files import CONFIG, TOKENIZER, digest, files_of
 from components.core.tables import sample
 from components.fields.base import Summary
-from components.fields.text import Text, Title
 from components.tasks.base import NO_INPUTS, Arrays, TargetInfo
 from components.tasks.shared.encode.text.cut_vocabulary import write_cut
 from components.tasks.shared.encode.text.word_ids import NORMALIZER, word_ids
-from components.tasks.text_classification.schema import MASK, TextClean
+from components.tasks.text_classification.schema import (
+    MASK,
+    TextClean,
+    TextNormalization,
+    text_normalization,
+)
 
 PAD, UNKNOWN = "[PAD]", "[UNK]"
 _INPUTS = ("text", "title")
@@ -65,12 +69,11 @@ class TextTokenize(Strict):
     )
 
 
-class TextEncoderMetadata(Strict):
+class TextEncoderMetadata(TextNormalization):
     """Content of encoder.json."""
 
     classes: list[str] = Field(min_length=1)
     max_length: int = Field(ge=1, le=1_000_000)
-    max_characters: int = Field(ge=1, le=100_000_000)
     network: dict[str, Any] | None = None
     pad: int = Field(0, ge=0, lt=2**31)
 
@@ -80,8 +83,8 @@ class TextEncoder:
 
     Args:
         tokenizer: the JSON of a `tokenizers.Tokenizer`.
-        metadata: {"classes", "max_length", "max_characters"}. For a pretrained network also
-            "network", its config.json, and "pad", its token id of padding.
+        metadata: {"classes", "max_length"} and `TextClean.normalization`. For a pretrained network
+            also "network", its config.json, and "pad", its token id of padding.
     """
 
     def __init__(self, tokenizer: str, metadata: Mapping[str, Any]) -> None:
@@ -95,10 +98,7 @@ class TextEncoder:
         self._word_ids = word_ids(self._tokenizer)
         self.network: Mapping[str, Any] | None = metadata.get("network")
         self.pad: int = metadata.get("pad", 0)
-        self._fields = {
-            "text": Text(max_characters=metadata["max_characters"]),
-            "title": Title(max_characters=metadata["max_characters"]),
-        }
+        self._fields = text_normalization(metadata).fields()
         self.targets: TargetInfo = {"classes": list(metadata["classes"])}
         self.max_length: int = metadata["max_length"]
 
@@ -316,7 +316,7 @@ class TextEncoding:
         metadata = {
             "classes": list(targets["classes"]),
             "max_length": options.max_length,
-            "max_characters": clean.max_characters,
+            **clean.normalization(),
         }
         return TextEncoder(tokenizer.to_str(), metadata)
 
@@ -393,7 +393,7 @@ class TextEncoding:
         metadata = {
             "classes": list(targets["classes"]),
             "max_length": options.max_length,
-            "max_characters": clean.max_characters,
+            **clean.normalization(),
             "network": network,
             "pad": pad,
         }

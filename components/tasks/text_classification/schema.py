@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from components.core.params import Strict
 from components.fields.base import Field as Kind
+from components.fields.privacy import KEY_VARIABLE, Mode, Privacy, fingerprint, key_of
 from components.fields.scripts import SIGNS
 from components.fields.text import Text, Title
 from components.tasks.base import Augmenter, FixedInputs, Role, SplitRule
@@ -35,6 +37,88 @@ class TextClean(Strict):
     max_characters: int = Field(
         2000, ge=8, le=1_000_000, description="Characters after which a longer text is cut."
     )
+    # Params without these two have the hash that they had before.
+    private: Mode = Field(
+        "ignore",
+        exclude_if=lambda mode: mode == "ignore",
+        description=(
+            "Personal data (report: counted; mask, hash: replaced; drop: with their rows)."
+        ),
+    )
+    private_key: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{16}$",
+        exclude_if=lambda key: key is None,
+        description="Fingerprint of the key in GRISTMILL_PRIVACY_KEY, for private: hash.",
+    )
+
+    @model_validator(mode="after")
+    def _check_private_key(self) -> TextClean:
+        if self.private != "hash" or self.private_key is not None:
+            return self
+        key = os.environ.get(KEY_VARIABLE)
+        if key:
+            raise ValueError(f"private: hash needs private_key: write {fingerprint(key)}")
+        raise ValueError(
+            f"private: hash needs private_key: set {KEY_VARIABLE} to 32 or more random characters, "
+            "and the same command prints what to write"
+        )
+
+    @property
+    def privacy(self) -> Privacy:
+        """Return the treatment of personal data."""
+        return Privacy(self.private, self.private_key)
+
+    def normalization(self) -> dict[str, Any]:
+        """Return what a bundle needs to normalize texts as clean does."""
+        settings: dict[str, Any] = {"max_characters": self.max_characters}
+        if self.privacy.replaces:
+            settings["private"] = self.private
+        if self.private == "hash":
+            settings["private_key"] = self.private_key
+        return settings
+
+
+class TextNormalization(Strict):
+    """The content of `TextClean.normalization` in a bundle."""
+
+    max_characters: int = Field(ge=1, le=100_000_000)
+    private: Literal["mask", "hash"] | None = None
+    private_key: str | None = Field(None, pattern="^[0-9a-f]{16}$")
+
+    @model_validator(mode="after")
+    def _check_private_key(self) -> TextNormalization:
+        if (self.private == "hash") != (self.private_key is not None):
+            raise ValueError("private_key belongs to private: hash")
+        return self
+
+    def fields(self) -> dict[str, Text]:
+        """Return the fields text and title.
+
+        Raises:
+            EnvironmentFault: hashes have no key in this process, or another one.
+        """
+        if self.private_key is not None:
+            key_of(self.private_key)
+        privacy = Privacy(self.private or "ignore", self.private_key)
+        limit = self.max_characters
+        return {
+            "text": Text(max_characters=limit, privacy=privacy),
+            "title": Title(max_characters=limit, privacy=privacy),
+        }
+
+
+def text_normalization(metadata: Mapping[str, Any]) -> TextNormalization:
+    """Return how the texts of a bundle are normalized.
+
+    Args:
+        metadata: of its encoder, with `TextClean.normalization` among it.
+
+    Raises:
+        ValidationError: the metadata are invalid.
+    """
+    names = TextNormalization.model_fields
+    return TextNormalization(**{name: metadata[name] for name in names if name in metadata})
 
 
 class Online(Strict):
@@ -72,8 +156,8 @@ class TextSchema(FixedInputs):
         """Return the fields text, title and label, with the limits of `clean`."""
         assert isinstance(options, TextClean)
         return {
-            "text": Text(options.min_characters, options.max_characters),
-            "title": Title(max_characters=options.max_characters),
+            "text": Text(options.min_characters, options.max_characters, options.privacy),
+            "title": Title(max_characters=options.max_characters, privacy=options.privacy),
             "label": ClassName(),
         }
 

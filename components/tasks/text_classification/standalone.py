@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from components.fields.base import Reject
-from components.fields.text import _JOINER, _NON_JOINER, _fully_cleaned, _has_content
+from components.fields.privacy import Privacy
+from components.fields.text import normalized
 from components.tasks.shared.standalone.classification.class_answers import (
     ANSWER_FIELDS,
     answer_of,
@@ -46,6 +47,8 @@ class TextRows:
 
     def __init__(self, folder: Path) -> None:
         self._settings = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
+        mode = self._settings.get("private", "ignore")
+        self._privacy = Privacy(mode, self._settings.get("private_key"))
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self._settings["max_length"])
@@ -75,9 +78,7 @@ class TextRows:
 
     def _normalized(self, value: str) -> str:
         """Return a text as clean writes it; "" where nothing in it is readable."""
-        text = _fully_cleaned(value)[0][: self._settings["max_characters"]]
-        text = text.rstrip(f" {_NON_JOINER}{_JOINER}")
-        return text if _has_content(text, 1) else ""
+        return normalized(value, self._settings["max_characters"], self._privacy)
 
 
 open_rows = TextRows
