@@ -104,7 +104,7 @@ def makers(rng: random.Random, zh: Faker, en: Faker) -> dict[str, list[Make]]:
 
     def american() -> str:
         number = en.numerify(rng.choice(["(2%#) 5%#-####", "2%#-5%#-####", "+1 2%# 5%# ####"]))
-        return number.replace("11", "12")
+        return str(number.replace("11", "12"))
 
     def union_pay() -> str:
         digits = rng.choice(["622202", "621700", "622848", "625912"])
@@ -139,7 +139,7 @@ def near_misses(rng: random.Random, zh: Faker, en: Faker) -> list[Make]:
     def wrong_id() -> str:
         number = zh.ssn()
         digits = "0123456789X".replace(number[-1], "")
-        return number[:-1] + rng.choice(digits)
+        return str(number[:-1] + rng.choice(digits))
 
     def wrong_card() -> str:
         number = en.credit_card_number(rng.choice(CARD_TYPES))
@@ -272,9 +272,8 @@ def main(seeds: int, rows: int) -> None:
     for mode in modes:
         ratios = sorted(a / b for a, b in zip(times[mode], times["ignore"], strict=True))
         speed = TIMED_ROWS / median(times[mode])
-        print(
-            f"| {mode} | {speed:,.0f} | {median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f}) |"
-        )
+        spread = f"{ratios[0]:.3f} to {ratios[-1]:.3f}"
+        print(f"| {mode} | {speed:,.0f} | {median(ratios):.3f} ({spread}) |")
     matches = sum(Privacy("report").counts(text).total() for text in texts)
     print(f"\n{matches} matches in {TIMED_ROWS:,} timed rows")
 
