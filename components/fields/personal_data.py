@@ -217,7 +217,7 @@ def _id_card(match: re.Match[str]) -> str | None:
 
 
 def _bank_card(match: re.Match[str]) -> str | None:
-    """Return the number of a bank card: an issuer's, with a check digit by Luhn (ISO/IEC 7812-1)."""
+    """Return the number of a bank card of an issuer, with a check digit (ISO/IEC 7812-1)."""
     number = _digits(match[0])
     if not _ISSUED.fullmatch(number) or _follows(match, _COUNTER):
         return None

@@ -1,4 +1,4 @@
-"""What happens to the personal data of texts: ignored, reported, replaced, or their rows dropped."""
+"""Treat the personal data of texts: report or replace them, or drop their rows."""
 
 from __future__ import annotations
 

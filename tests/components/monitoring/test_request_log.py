@@ -48,7 +48,7 @@ def test_a_text_that_may_be_kept_is_masked_first(traffic) -> None:
     traffic.ask(log, "房间很干净，电话13812345678")
     log.flush()
     (row,) = rows(traffic.folder)
-    assert json.loads(row["input"]) == {"text": "房间很干净，电话[number]", "title": ""}
+    assert json.loads(row["input"]) == {"text": "房间很干净，电话<phone>", "title": ""}
     assert row["text.length"] == 19, "facts are of what was asked"
 
 
