@@ -379,7 +379,7 @@ def test_only_what_a_person_accepts_becomes_training_data(project: Project) -> N
     ids = project.asked(["电话13812345678，房间很干净", *like(3)])
     project.labelled(ids, right=False)
     listed = project.call("feedback", "list")
-    assert "[number]" in listed.out
+    assert "<phone>" in listed.out
     assert (
         "4 wait, 4 of them with another label than was answered. Decide: gristmill feedback "
         in listed.out
@@ -395,7 +395,7 @@ def test_only_what_a_person_accepts_becomes_training_data(project: Project) -> N
     assert [row["id"] for row in rows] == [f"feedback-{id_}-0" for id_ in (ids[0], *ids[2:])]
     assert rows[0] == {
         "id": f"feedback-{ids[0]}-0",
-        "text": "电话[number]，房间很干净",
+        "text": "电话<phone>，房间很干净",
         "title": "",
         "label": "差评",
     }
