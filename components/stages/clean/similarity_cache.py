@@ -63,7 +63,7 @@ class SimilarityCache:
         (table,) = cache.get(self._key, [_SCHEMA]) or [_SCHEMA.empty_table()]
         self._cached = self._by_column(table)
         self._used: dict[str, dict[int, float]] = {}
-        self._ahead: dict[int, float] = {}
+        self._ahead: dict[str, dict[int, float]] = {}
 
     def _by_column(self, table: pa.Table) -> dict[str, dict[int, float]]:
         """Return column -> pair of contents -> similarity, of the contents that there still are.
@@ -90,20 +90,22 @@ class SimilarityCache:
             column: of the inputs.
             pairs: of positions. The results of the latest ones are kept.
         """
-        if len(self._ahead) > _PAIRS_AHEAD:
-            self._ahead.clear()
+        ahead = self._ahead.setdefault(column, {})
+        if len(ahead) > _PAIRS_AHEAD:
+            ahead.clear()
         cached = self._cached.get(column, {})
         keys = {self._pair(one, other): (one, other) for one, other in pairs}
-        new = [pair for key, pair in keys.items() if key not in cached and key not in self._ahead]
-        values = self._values(column, new)
-        start = 0
-        size = 0
-        for stop, (one, other) in enumerate(new, 1):
-            size += len(values[one]) + len(values[other])
-            if size >= _SIZE_AT_ONCE or stop == len(new):
-                self._compare(column, new[start:stop], values)
-                start = stop
-                size = 0
+        new = [pair for key, pair in keys.items() if key not in cached and key not in ahead]
+        step = self._pairs_at_once(column)
+        for start in range(0, len(new), step):
+            part = new[start : start + step]
+            self._compare(column, part, self._values(column, part))
+
+    def _pairs_at_once(self, column: str) -> int:
+        """Return how many pairs are read and compared together, by the mean size of a value."""
+        values = self._rows.unique_rows.contents[f"value.{column}"]
+        pairs: int = _SIZE_AT_ONCE * len(values) // max(1, 2 * values.nbytes)
+        return max(1, pairs)
 
     def is_similar(self, column: str, one: int, other: int) -> bool | None:
         """Return whether the values at two positions of an input column are similar.
@@ -111,7 +113,9 @@ class SimilarityCache:
         None: they were not compared.
         """
         pair = self._pair(one, other)
-        similarity = self._cached.get(column, {}).get(pair, self._ahead.get(pair))
+        similarity = self._cached.get(column, {}).get(pair)
+        if similarity is None:
+            similarity = self._ahead.get(column, {}).get(pair)
         if similarity is None:
             return None
         self._used.setdefault(column, {})[pair] = similarity
@@ -149,7 +153,7 @@ class SimilarityCache:
             [(numbers[one], numbers[other]) for one, other in pairs],
         )
         for (one, other), similarity in zip(pairs, similarities.tolist(), strict=True):
-            self._ahead[self._pair(one, other)] = similarity
+            self._ahead[column][self._pair(one, other)] = similarity
 
     def save(self) -> None:
         """Write the similarities that were used, for the next run."""
