@@ -125,7 +125,7 @@ def gristmill(values: Sequence[str]) -> set[int]:
     bands = Text().lsh_bands(values)
     assert bands is not None
     clusters = UnionFind(len(values))
-    lsh_pairs({"text": (np.arange(len(values)), bands)}, Comparison(values), clusters)
+    lsh_pairs({"text": (np.arange(len(values)), bands.T)}, Comparison(values), clusters)
     roots = clusters.roots()
     return set(np.flatnonzero(np.bincount(roots)[roots] > 1).tolist())
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from components.core.files import remove_tree, to_json
+from components.core.files import remove_tree, sha256, to_json
+from components.core.mapped_tables import read_mapped
 
 _SUFFIX = ".arrow"
 # States of the code whose folders stay: a working tree with edits, and the HEAD of a retrain.
@@ -22,7 +23,7 @@ _CODES = 2
 
 
 class Cache:
-    """Tables by key, in one file each.
+    """Tables by key, in one file each, which are mapped into memory.
 
     The name of a file holds the SHA-256 of its bytes. So a file that was cut, edited or half
     written is not used. Two processes may use one folder: a file appears whole, and the work of
@@ -48,10 +49,12 @@ class Cache:
         if self._folder is None or name is None:
             return None
         try:
-            content = (self._folder / name).read_bytes()
-            if name != _name(key, content):
+            path = self._folder / name
+            if name != _name(key, path):
                 raise ValueError("a file in it was cut or edited")
-            tables = _unpack(content, len(schemas))
+            tables = read_mapped(path, len(schemas))
+            for table in tables:
+                table.validate()
             if [table.schema for table in tables] != list(schemas):
                 raise ValueError("a file in it holds something else")
         except FileNotFoundError:
@@ -89,12 +92,11 @@ class Cache:
 
     def _write(self, folder: Path, key: str, tables: Sequence[pa.Table]) -> None:
         """Write a file without fsync, because its name shows whether it is whole."""
-        content = _pack(tables)
-        name = _name(key, content)
-        part = folder / f".{name}.{os.getpid()}.part"
+        part = folder / f".{key}.{os.getpid()}.part"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(content)
+            _pack(tables, part)
+            name = _name(key, part)
             part.replace(folder / name)
             # The file that was read under this key is outdated.
             self._used.discard(self._files.get(key, ""))
@@ -123,8 +125,8 @@ def cache_key(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(to_json(parts).encode()).hexdigest()[:32]
 
 
-def _name(key: str, content: bytes | memoryview) -> str:
-    return f"{key}-{hashlib.sha256(content).hexdigest()}{_SUFFIX}"
+def _name(key: str, path: Path) -> str:
+    return f"{key}-{sha256(path)}{_SUFFIX}"
 
 
 def _listed(folder: Path | None) -> dict[str, str]:
@@ -137,21 +139,12 @@ def _listed(folder: Path | None) -> dict[str, str]:
     return {}
 
 
-def _pack(tables: Sequence[pa.Table]) -> memoryview:
-    """Return Arrow streams, one after another, with the chunks of the tables.
+def _pack(tables: Sequence[pa.Table], path: Path) -> None:
+    """Write Arrow streams, one after another, with the chunks of the tables.
 
     They are not compressed, because compression would take longer than it saves.
     """
-    sink = pa.BufferOutputStream()
-    for table in tables:
-        with pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-    return memoryview(sink.getvalue())
-
-
-def _unpack(content: bytes, count: int) -> list[pa.Table]:
-    source = pa.BufferReader(content)
-    tables = [pa.ipc.open_stream(source).read_all() for _ in range(count)]
-    for table in tables:
-        table.validate()
-    return tables
+    with pa.OSFile(str(path), "wb") as sink:
+        for table in tables:
+            with pa.ipc.new_stream(sink, table.schema) as writer:
+                writer.write_table(table)

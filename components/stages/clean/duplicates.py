@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,6 +30,8 @@ _MAX_PAIRWISE = 30
 # threshold that shares as many is rare.
 _MAX_PARTNERS = 64
 _MAX_FAILURES = 8
+# Later rows whose pairs are in memory at once.
+_ROWS_PER_BLOCK = 50_000
 # Pairs that are compared together.
 _PAIRS_AT_ONCE = 4096
 # Rows with equal inputs from which on they are no copies of each other, and the share of all rows
@@ -46,7 +50,8 @@ class UnionFind:
     """
 
     def __init__(self, rows: int) -> None:
-        self.parent = list(range(rows))
+        # Numbers of a list would be objects of 32 bytes.
+        self.parent = array("q", np.arange(rows).tobytes())
 
     def find(self, row: int) -> int:
         """Return the smallest row of the cluster."""
@@ -209,6 +214,7 @@ def lsh_pairs(
     signatures: Mapping[str, tuple[Rows, Bands]],
     comparison: PairComparison,
     clusters: UnionFind,
+    folder: Path | None = None,
 ) -> int:
     """Join rows whose inputs are similar (locality-sensitive hashing, each pair confirmed).
 
@@ -217,47 +223,93 @@ def lsh_pairs(
 
     Args:
         signatures: input column -> rows that have a signature (n,), ascending, and their bands
-            (n, bands).
+            (bands, n).
         comparison: of the rows. A pair that shares bands in several columns is compared by the
             first of them.
         clusters: of the rows.
+        folder: for the pairs that wait for comparison. None: they are in memory.
 
     Returns:
         The number of confirmed pairs.
     """
     confirmed = 0
     count = len(clusters.parent)
-    seen = np.empty(0, np.int64)
-    for name, (rows, bands) in signatures.items():
-        pairs, shared = _candidates(rows, bands, count)
-        fresh = ~np.isin(pairs, seen, assume_unique=True)
-        seen = distinct(np.concatenate([pairs, seen]))
-        partners = _ranked(pairs[fresh], shared[fresh], count)
-        confirmed += _confirm(name, partners, comparison, clusters)
+    candidates: list[CandidatePairs] = []
+    for number, (name, (rows, bands)) in enumerate(signatures.items()):
+        file = folder / f"pairs-{number}" if folder else None
+        candidates.append(CandidatePairs(count, file))
+        for band in bands:
+            for one, other in _sharing(band):
+                candidates[-1].add(rows[one], rows[other])
+        for block in range(candidates[-1].blocks):
+            pairs, shared = candidates[-1].of_block(block)
+            for earlier_column in candidates[:-1]:
+                seen, _ = earlier_column.of_block(block)
+                is_fresh = ~np.isin(pairs, seen, assume_unique=True)
+                pairs = pairs[is_fresh]
+                shared = shared[is_fresh]
+            partners = _ranked(pairs, shared, count)
+            confirmed += _confirm(name, partners, comparison, clusters)
     return confirmed
 
 
-def _candidates(rows: Rows, bands: Bands, count: int) -> tuple[Rows, Rows]:
-    """Return the pairs of rows that share a band.
+class CandidatePairs:
+    """Pairs of rows that share a band of one column, by blocks of their later rows.
+
+    Only the pairs of a block are in memory at once.
 
     Args:
-        rows: (n,) that have a signature.
-        bands: (n, bands) of them.
         count: number of all rows.
-
-    Returns:
-        (pairs,) `earlier * count + later`; (pairs,) how many bands each pair shares.
+        file: beginning of the names of the files that hold the pairs. None: they are in memory.
     """
-    pairs = np.empty(0, np.int64)
-    shared = np.empty(0, np.int64)
-    for band in bands.T:
-        band_pairs = [rows[one] * count + rows[other] for one, other in _sharing(band)]
-        merged = np.concatenate([pairs, *band_pairs])
-        ones = np.ones(len(merged) - len(pairs), np.int64)
-        weights = np.concatenate([shared, ones])
-        pairs, inverse = np.unique(merged, return_inverse=True)
-        shared = np.bincount(inverse, weights, len(pairs)).astype(np.int64)
-    return pairs, shared
+
+    def __init__(self, count: int, file: Path | None) -> None:
+        self._count = count
+        self._file = file
+        self.blocks = -(-count // _ROWS_PER_BLOCK)
+        self._in_memory: list[list[Rows]] = [[] for _ in range(self.blocks)]
+        for block in range(self.blocks):
+            if file is not None:
+                self._path(file, block).unlink(missing_ok=True)
+
+    def add(self, earlier: Rows, later: Rows) -> None:
+        """Add pairs that share a band.
+
+        Args:
+            earlier: (pairs,) rows.
+            later: (pairs,) rows, each after its partner.
+        """
+        blocks = later // _ROWS_PER_BLOCK
+        order = np.argsort(blocks, kind="stable")
+        pairs = (earlier * self._count + later)[order]
+        edges = np.searchsorted(blocks[order], np.arange(self.blocks + 1)).tolist()
+        for block in distinct(blocks).tolist():
+            part = pairs[edges[block] : edges[block + 1]]
+            if self._file is None:
+                self._in_memory[block].append(part)
+            else:
+                with self._path(self._file, block).open("ab") as stream:
+                    part.tofile(stream)
+
+    def of_block(self, block: int) -> tuple[Rows, Rows]:
+        """Return the pairs of a block.
+
+        Args:
+            block: its number.
+
+        Returns:
+            (pairs,) `earlier * count + later`, ascending; (pairs,) how many bands each shares.
+        """
+        pairs = np.concatenate([np.empty(0, np.int64), *self._in_memory[block]])
+        if self._file is not None and self._path(self._file, block).exists():
+            pairs = np.fromfile(self._path(self._file, block), np.int64)
+        pairs.sort()
+        starts = _run_starts(pairs) if len(pairs) else pairs
+        return pairs[starts], np.diff(np.append(starts, len(pairs)))
+
+    @staticmethod
+    def _path(file: Path, block: int) -> Path:
+        return file.with_name(f"{file.name}-{block}.bin")
 
 
 def _ranked(pairs: Rows, shared: Rows, count: int) -> list[tuple[int, int]]:

@@ -212,7 +212,8 @@ def divide_by_time(
     for position, row in held_rows.items():
         tested[position] = frozen.splits[row] == "test"
     embargo = params.embargo_days * SECONDS_OF_A_DAY
-    by_time = around_test(groups, moments, tested, params.validation_share, embargo)
+    _, numbers = np.unique(groups, return_inverse=True)
+    by_time = around_test(numbers, moments, tested, params.validation_share, embargo)
     held = {groups[position] for position in held_rows}
     mixed = {group for position, group in enumerate(groups) if position not in feedback}
     splits = list(by_time.splits)

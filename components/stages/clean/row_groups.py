@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from components.core.cache import Cache
 from components.core.errors import InputError
+from components.core.mapped_tables import windows
+from components.core.tables import ROWS_PER_SHARD
 from components.stages.clean.cleaning import row_wise_key
 from components.stages.clean.duplicates import (
     BOILERPLATE,
@@ -34,6 +38,7 @@ from components.stages.clean.split import (
     check_strata,
     draw,
     folds_of,
+    ranks_of,
     stratified,
 )
 from components.stages.clean.usable_rows import Usable
@@ -67,15 +72,22 @@ class Groups:
 
     Args:
         names: (rows that stay,) name of the group of each row.
-        draws: seeded hash of each group.
+        ranks: (groups,) place of each group, by its number in `names`, in the order of their
+            seeded hashes.
         pairs: number of pairs of similar rows.
         are_named: whether the source names groups.
     """
 
-    names: list[str]
-    draws: Mapping[str, bytes]
+    names: pa.DictionaryArray
+    ranks: Rows
     pairs: int
     are_named: bool
+
+    @property
+    def numbers(self) -> Rows:
+        """Return (rows that stay,) the number of the group of each row."""
+        numbers: Rows = self.names.indices.to_numpy().astype(np.int64)
+        return numbers
 
 
 def decide_rows(rows: Usable, params: CleanParams) -> RowDecisions:
@@ -132,6 +144,7 @@ def group_rows(
     rows: Usable,
     kept: Rows,
     cache: Cache,
+    folder: Path | None = None,
 ) -> Groups:
     """Return the group of each row that stays.
 
@@ -145,38 +158,48 @@ def group_rows(
         rows: usable rows.
         kept: the rows that stay.
         cache: cache of earlier runs.
+        folder: for signatures and pairs of rows. None: they are in memory.
     """
     schema = rows.schema
     clusters = UnionFind(len(kept))
     are_cases = rows_are_cases(rows, params)
     if not are_cases and schema.targets.conflicts(params) in ("keep", "keep_all"):
-        _join_equal(clusters, enumerate(rows.key_ids[kept].tolist()))
+        _join_equal(clusters, rows.key_ids[kept])
     pairs = 0
     threshold = near_duplicate_threshold(params)
     if schema.split.near_duplicates and threshold < 1:
         key = row_wise_key(task, schema, params, seed)
         similarities = SimilarityCache(rows, kept, schema.fields(params), threshold, cache, key)
-        bands = {name: rows.bands(name, kept) for name in base.input_names(schema)}
-        pairs = lsh_pairs(bands, similarities, clusters)
+        bands = {}
+        for number, name in enumerate(base.input_names(schema)):
+            file = folder / f"bands-{number}.npy" if folder else None
+            bands[name] = rows.bands(name, kept, file)
+        pairs = lsh_pairs(bands, similarities, clusters, folder)
         similarities.save()
-    named = dict(rows.groups(kept))
-    _join_equal(clusters, named.items())
+    source_groups = rows.groups(kept).dictionary_encode()
+    source_numbers = source_groups.indices.fill_null(-1).to_numpy().astype(np.int64)
+    _join_equal(clusters, source_numbers)
     if are_cases:
-        own_names = _case_names(rows, kept, named)
-        own_draws = [draw(name, seed) for name in own_names]
+        own_names = _case_names(rows, kept, source_groups, source_numbers)
+        own_draws = pa.array((draw(name.as_py(), seed) for name in own_names), pa.binary(32))
     else:
         own_names = rows.column("group", kept)
         own_draws = rows.column("draw", kept)
-    roots = clusters.roots().tolist()
+    roots = clusters.roots()
     if params.fold is not None:
-        roots = _first_drawn(roots, own_draws)
-    names = [own_names[root] for root in roots]
-    draws = {own_names[root]: own_draws[root] for root in roots}
-    return Groups(names, draws, pairs, bool(named))
+        roots = _first_drawn(roots, ranks_of(own_draws))
+    names = own_names.take(pa.array(roots)).dictionary_encode()
+    # Assigned from the last row to the first: of the rows of a group the first remains.
+    first = np.empty(len(names.dictionary), np.int64)
+    first[names.indices.to_numpy()[::-1]] = roots[::-1]
+    ranks = ranks_of(own_draws.take(pa.array(first)))
+    return Groups(names, ranks, pairs, bool(len(source_groups.dictionary)))
 
 
-def _case_names(rows: Usable, kept: Rows, named: Mapping[int, str]) -> list[str]:
-    """Return a name for each row that stays, as a case of its own.
+def _case_names(
+    rows: Usable, kept: Rows, source_groups: pa.DictionaryArray, source_numbers: Rows
+) -> pa.Array:
+    """Return (positions,) a name for each row that stays, as a case of its own.
 
     Rows with equal inputs, targets and groups of the source are numbered, so that the names are
     the same in any order.
@@ -184,42 +207,65 @@ def _case_names(rows: Usable, kept: Rows, named: Mapping[int, str]) -> list[str]
     Args:
         rows: usable rows.
         kept: (positions,) the rows that stay.
-        named: position -> group of the source.
+        source_groups: (positions,) groups of the source.
+        source_numbers: (positions,) their numbers.
     """
-    inputs = rows.column("group", kept)
-    numbers: Counter[str] = Counter()
-    names = []
-    for position, target in enumerate(rows.targets(kept)):
-        content = f"{inputs[position]}/{target}/{named.get(position)}"
-        text = f"{content}/{numbers[content]}"
-        numbers[content] += 1
-        names.append(hashlib.sha256(text.encode()).hexdigest()[:_NAME_DIGITS])
-    return names
+    earlier = _earlier_equals(rows.key_ids[kept], rows.target_ids[kept], source_numbers)
+    names = [pa.array([], pa.string())]
+    for window in windows(np.arange(len(kept)), ROWS_PER_SHARD):
+        columns = zip(
+            rows.column("group", kept[window]).to_pylist(),
+            rows.targets(kept[window]),
+            source_groups.take(pa.array(window)).to_pylist(),
+            earlier[window].tolist(),
+            strict=True,
+        )
+        digests = [hashlib.sha256("/".join(map(str, values)).encode()) for values in columns]
+        names.append(pa.array([digest.hexdigest()[:_NAME_DIGITS] for digest in digests]))
+    return pa.concat_arrays(names)
 
 
-def _first_drawn(roots: Sequence[int], draws: Sequence[bytes]) -> list[int]:
+def _earlier_equals(*columns: Rows) -> Rows:
+    """Return (rows,) how many rows before each row equal it.
+
+    Args:
+        columns: (rows,) each.
+    """
+    order = np.lexsort(columns)
+    is_first = np.ones(len(order), bool)
+    if len(order):
+        is_first[1:] = np.any([column[order[1:]] != column[order[:-1]] for column in columns], 0)
+    starts = np.flatnonzero(is_first)
+    earlier = np.empty(len(order), np.int64)
+    earlier[order] = np.arange(len(order)) - starts[np.cumsum(is_first) - 1]
+    return earlier
+
+
+def _first_drawn(roots: Rows, ranks: Rows) -> Rows:
     """Return for each row the row of its cluster with the least hash, whatever the order of rows.
 
     Args:
         roots: (rows,) a row of each row's cluster.
-        draws: (rows,) hashes.
+        ranks: (rows,) of the hashes.
     """
-    first: dict[int, int] = {}
-    for position in sorted(range(len(roots)), key=draws.__getitem__):
-        first.setdefault(roots[position], position)
-    return [first[root] for root in roots]
+    least = np.full(len(roots), len(roots))
+    np.minimum.at(least, roots, ranks)
+    first: Rows = np.argsort(ranks)[least[roots]]
+    return first
 
 
-def _join_equal(clusters: UnionFind, keys: Iterable[tuple[int, Hashable]]) -> None:
-    """Join the positions that have equal keys.
+def _join_equal(clusters: UnionFind, codes: Rows) -> None:
+    """Join the positions that have equal numbers; those with -1 stay as they are.
 
     Args:
         clusters: of the positions.
-        keys: positions with their keys.
+        codes: (positions,) numbers.
     """
-    first: dict[Hashable, int] = {}
-    for position, key in keys:
-        clusters.join(first.setdefault(key, position), position)
+    order = np.argsort(codes, kind="stable")
+    ordered = codes[order]
+    equal = np.flatnonzero((ordered[1:] == ordered[:-1]) & (ordered[1:] >= 0))
+    for one, other in zip(order[equal].data, order[equal + 1].data, strict=True):
+        clusters.join(one, other)
 
 
 def split_rows(
@@ -250,7 +296,7 @@ def split_rows(
         return _canonical_splits(rows, kept, groups, strata, params)
     if params.split_by == "time":
         return by_time(
-            groups.names,
+            groups.numbers,
             rows.moments(kept),
             params.validation_share,
             params.test_share,
@@ -261,13 +307,13 @@ def split_rows(
         splits = _fold_splits(groups, strata, params.fold, params.validation_share, too_few)
     else:
         splits = stratified(
-            groups.names,
+            groups.numbers,
             strata,
             params.validation_share,
             params.test_share,
-            groups.draws,
+            groups.ranks,
         )
-    check_strata(groups.names, strata, splits, too_few)
+    check_strata(groups.numbers, strata, splits, too_few)
     return RowSplits(splits)
 
 
@@ -307,7 +353,7 @@ def _fold_splits(
     Raises:
         InputError: a stratum is not in each fold.
     """
-    folds = folds_of(groups.names, strata, fold.count, groups.draws)
+    folds = folds_of(groups.numbers, strata, fold.count, groups.ranks)
     folds_with = Counter(stratum for stratum, _ in set(zip(strata, folds, strict=True)))
     for stratum, count in sorted(folds_with.items()):
         if count < fold.count:
@@ -319,12 +365,12 @@ def _fold_splits(
                 f"{error.remedy}",
             )
     return by_fold(
-        groups.names,
+        groups.numbers,
         strata,
         folds,
         number=fold.number,
         validation=validation_share,
-        draws=groups.draws,
+        ranks=groups.ranks,
     )
 
 
@@ -361,7 +407,7 @@ def _canonical_splits(
             where="ingest.columns.split",
             remedy="map no split column, so that one is made",
         )
-    leaking = _leaking(groups.names, splits)
+    leaking = _leaking(groups.numbers, splits)
     if len(leaking) == splits.count("train"):
         causes = f": {len(leaking):,} are in a group with rows of another split" if leaking else ""
         raise InputError(
@@ -374,15 +420,16 @@ def _canonical_splits(
     return RowSplits(splits, leaking)
 
 
-def _leaking(groups: Sequence[str], splits: Sequence[str]) -> set[int]:
-    """Return the positions of train rows with a row of another split in their group."""
-    pairs = list(zip(groups, splits, strict=True))
-    held_out = {group for group, split in pairs if split != "train"}
-    leaking = set()
-    for position, (group, split) in enumerate(pairs):
-        if split == "train" and group in held_out:
-            leaking.add(position)
-    return leaking
+def _leaking(groups: Rows, splits: Sequence[str]) -> set[int]:
+    """Return the positions of train rows with a row of another split in their group.
+
+    Args:
+        groups: (rows,) number of the group of each row.
+        splits: (rows,) of the rows.
+    """
+    is_train = np.fromiter((split == "train" for split in splits), bool, len(splits))
+    leaking = is_train & np.isin(groups, groups[~is_train])
+    return set(np.flatnonzero(leaking).tolist())
 
 
 def _add_validation(
@@ -408,11 +455,11 @@ def _add_validation(
         if split == "train" and position not in leaking:
             train.append(position)
     drawn = stratified(
-        [groups.names[position] for position in train],
+        groups.numbers[train],
         [strata[position] for position in train],
         params.validation_share,
         0.001,
-        groups.draws,
+        groups.ranks,
     )
     for position, split in zip(train, drawn, strict=True):
         if split != "train":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from components.core.cache import Cache, cache_key
 from components.fields.base import Field
@@ -55,33 +57,33 @@ class SimilarityCache:
         self._fields = fields
         self._threshold = threshold
         self._cache = cache
-        self._cache = cache
         self._key = cache_key({"pairs": key})
         encoded = rows.contents(kept).dictionary_encode()
         self._digests = encoded.dictionary
-        self._codes: list[int] = encoded.indices.to_pylist()
+        # It gives whole numbers of Python without an object for each row.
+        self._codes = encoded.indices.to_numpy().data
         (table,) = cache.get(self._key, [_SCHEMA]) or [_SCHEMA.empty_table()]
-        self._cached = self._by_column(table)
-        self._used: dict[str, dict[int, float]] = {}
-        self._ahead: dict[str, dict[int, float]] = {}
+        self._cached = {name: self._of_column(table, name) for name in fields}
+        self._used = {name: (array("q"), array("d")) for name in fields}
+        self._ahead: dict[str, dict[int, float]] = {name: {} for name in fields}
 
-    def _by_column(self, table: pa.Table) -> dict[str, dict[int, float]]:
-        """Return column -> pair of contents -> similarity, of the contents that there still are.
+    def _of_column(self, table: pa.Table, column: str) -> tuple[Rows, NDArray[np.float64]]:
+        """Return the cached pairs of contents that there still are, and their similarities.
 
         Args:
             table: of `_SCHEMA`.
+            column: of the inputs.
+
+        Returns:
+            (pairs,) of `_pair`, ascending; (pairs,) similarities.
         """
-        one = pc.index_in(table["one"], value_set=self._digests).to_pylist()
-        other = pc.index_in(table["other"], value_set=self._digests).to_pylist()
-        cached: dict[str, dict[int, float]] = {}
-        columns = table["column"].to_pylist()
-        similarities = table["similarity"].to_pylist()
-        for column, first, second, similarity in zip(
-            columns, one, other, similarities, strict=True
-        ):
-            if first is not None and second is not None:
-                cached.setdefault(column, {})[first * len(self._digests) + second] = similarity
-        return cached
+        rows = table.filter(pc.field("column") == column)
+        one = pc.index_in(rows["one"], value_set=self._digests).fill_null(-1).to_numpy()
+        other = pc.index_in(rows["other"], value_set=self._digests).fill_null(-1).to_numpy()
+        is_known = (one >= 0) & (other >= 0)
+        pairs = one[is_known].astype(np.int64) * len(self._digests) + other[is_known]
+        order = np.argsort(pairs)
+        return pairs[order], rows["similarity"].to_numpy()[is_known][order]
 
     def compare(self, column: str, pairs: Sequence[tuple[int, int]]) -> None:
         """Compare pairs of positions that were not compared before.
@@ -90,12 +92,19 @@ class SimilarityCache:
             column: of the inputs.
             pairs: of positions. The results of the latest ones are kept.
         """
-        ahead = self._ahead.setdefault(column, {})
+        ahead = self._ahead[column]
         if len(ahead) > _PAIRS_AHEAD:
             ahead.clear()
-        cached = self._cached.get(column, {})
         keys = {self._pair(one, other): (one, other) for one, other in pairs}
-        new = [pair for key, pair in keys.items() if key not in cached and key not in ahead]
+        cached, similarities = self._cached[column]
+        wanted = np.array(list(keys), np.int64)
+        places = np.searchsorted(cached, wanted)
+        is_cached = np.zeros(len(wanted), bool)
+        inside = places < len(cached)
+        is_cached[inside] = cached[places[inside]] == wanted[inside]
+        known = similarities[places[is_cached]].tolist()
+        ahead.update(zip(wanted[is_cached].tolist(), known, strict=True))
+        new = [pair for key, pair in keys.items() if key not in ahead]
         step = self._pairs_at_once(column)
         for start in range(0, len(new), step):
             part = new[start : start + step]
@@ -113,17 +122,18 @@ class SimilarityCache:
         None: they were not compared.
         """
         pair = self._pair(one, other)
-        similarity = self._cached.get(column, {}).get(pair)
-        if similarity is None:
-            similarity = self._ahead.get(column, {}).get(pair)
+        similarity = self._ahead[column].get(pair)
         if similarity is None:
             return None
-        self._used.setdefault(column, {})[pair] = similarity
+        pairs, similarities = self._used[column]
+        pairs.append(pair)
+        similarities.append(similarity)
         return similarity >= self._threshold
 
     def _pair(self, one: int, other: int) -> int:
         """Return the number of the contents of two positions."""
-        return self._codes[one] * len(self._digests) + self._codes[other]
+        number: int = self._codes[one] * len(self._digests) + self._codes[other]
+        return number
 
     def _values(self, column: str, pairs: Sequence[tuple[int, int]]) -> dict[int, Any]:
         """Return the cleaned values at the positions of pairs."""
@@ -158,14 +168,13 @@ class SimilarityCache:
     def save(self) -> None:
         """Write the similarities that were used, for the next run."""
         tables = [_SCHEMA.empty_table()]
-        for column, similarities in self._used.items():
-            pairs = np.fromiter(similarities, np.int64, len(similarities))
-            one, other = np.divmod(pairs, len(self._digests))
+        for column, (pairs, similarities) in self._used.items():
+            one, other = np.divmod(np.array(pairs, np.int64), len(self._digests))
             columns = [
                 pa.array([column] * len(pairs)),
                 self._digests.take(pa.array(one)),
                 self._digests.take(pa.array(other)),
-                pa.array(list(similarities.values())),
+                pa.array(np.array(similarities, np.float64)),
             ]
             tables.append(pa.table(columns, schema=_SCHEMA))
         self._cache.put(self._key, [pa.concat_tables(tables)])

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from components.core.errors import InputError
 
 SECONDS_OF_A_DAY = 86_400
+Rows = NDArray[np.int64]
 # Train, validation and test.
 _SPLITS = 3
 
@@ -44,42 +47,33 @@ class _Strata:
     """Groups by the rarest stratum that they have rows of.
 
     Args:
-        group_of: (rows,) number of the group of each row.
         sizes: (groups,) rows of each group.
         members: of each stratum, the rarest first: numbers of its groups, by their hash.
     """
 
-    group_of: NDArray[np.int64]
-    sizes: NDArray[np.int64]
-    members: Sequence[Sequence[int]]
+    sizes: Rows
+    members: Sequence[Rows]
 
 
-def _by_stratum(
-    groups: Sequence[str],
-    strata: Sequence[str],
-    draws: Mapping[str, bytes],
-) -> _Strata:
+def _by_stratum(groups: Rows, strata: Sequence[str], ranks: Rows) -> _Strata:
     """Return the groups by stratum.
 
     Args:
-        groups: (rows,) group names.
+        groups: (rows,) number of the group of each row.
         strata: (rows,) stratum names.
-        draws: hash of each group.
+        ranks: (groups,) place of each group in the order of the hashes.
     """
     counts = Counter(strata)
     # The rarest first.
     by_frequency = sorted(counts, key=lambda name: (counts[name], name))
-    rank = {name: number for number, name in enumerate(by_frequency)}
-    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-    group_of = np.array([numbers[group] for group in groups])
-    rarest = np.full(len(numbers), len(rank))
-    np.minimum.at(rarest, group_of, [rank[stratum] for stratum in strata])
-    digests = [draws[group] for group in numbers]
-    members = []
-    for number in rank.values():
-        chosen = np.flatnonzero(rarest == number).tolist()
-        members.append(sorted(chosen, key=digests.__getitem__))
-    return _Strata(group_of, np.bincount(group_of), members)
+    number_of = {name: number for number, name in enumerate(by_frequency)}
+    numbers = np.fromiter((number_of[name] for name in strata), np.int64, len(strata))
+    rarest = np.full(len(ranks), len(number_of))
+    np.minimum.at(rarest, groups, numbers)
+    order = np.lexsort((ranks, rarest))
+    edges = np.searchsorted(rarest[order], np.arange(len(number_of) + 1))
+    members = [order[start:end] for start, end in pairwise(edges.tolist())]
+    return _Strata(np.bincount(groups, minlength=len(ranks)), members)
 
 
 def draw(group: str, seed: int) -> bytes:
@@ -87,12 +81,26 @@ def draw(group: str, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}/{group}".encode()).digest()
 
 
+def ranks_of(draws: pa.FixedSizeBinaryArray) -> Rows:
+    """Return (n,) the place of each hash in their order; of equal ones the first comes first.
+
+    Args:
+        draws: (n,) of `draw`.
+    """
+    words = np.frombuffer(draws.buffers()[1], ">u8").reshape(-1, 4)
+    words = words[draws.offset : draws.offset + len(draws)]
+    order = np.lexsort(words.T[::-1])
+    ranks = np.empty(len(order), np.int64)
+    ranks[order] = np.arange(len(order))
+    return ranks
+
+
 def stratified(
-    groups: Sequence[str],
+    groups: Rows,
     strata: Sequence[str],
     validation: float,
     test: float,
-    draws: Mapping[str, bytes],
+    ranks: Rows,
 ) -> list[str]:
     """Return the split of each row; rows of one group share it.
 
@@ -101,16 +109,16 @@ def stratified(
     rows of. Each stratum with three groups or more gets at least one row of each split.
 
     Args:
-        groups: (rows,) group names.
+        groups: (rows,) number of the group of each row.
         strata: (rows,) stratum names.
         validation: share of the rows of each stratum, 0-1.
         test: share of the rows of each stratum, 0-1. 0: none is test.
-        draws: hash of each group.
+        ranks: (groups,) of `ranks_of`.
 
     Returns:
         (rows,) 'train' | 'validation' | 'test'.
     """
-    by_stratum = _by_stratum(groups, strata, draws)
+    by_stratum = _by_stratum(groups, strata, ranks)
     sizes = by_stratum.sizes
     least_share = min(share for share in (validation, test) if share)
     group_splits = np.empty(len(sizes), object)
@@ -119,79 +127,73 @@ def stratified(
         limit = max(1, round(total * least_share / 4))
         # Large groups come last, which is into train: a stock phrase with a hundred variants must
         # not fill the test split.
-        small = [group for group in members if sizes[group] <= limit]
-        large = [group for group in members if sizes[group] > limit]
-        order = small + large
-        group_splits[order] = _assign(sizes[order].tolist(), total, validation, test)
-    splits: list[str] = group_splits[by_stratum.group_of].tolist()
+        is_large = sizes[members] > limit
+        order = np.concatenate([members[~is_large], members[is_large]])
+        group_splits[order] = _assign(sizes[order], total, validation, test)
+    splits: list[str] = group_splits[groups].tolist()
     return splits
 
 
-def folds_of(
-    groups: Sequence[str],
-    strata: Sequence[str],
-    count: int,
-    draws: Mapping[str, bytes],
-) -> list[int]:
+def folds_of(groups: Rows, strata: Sequence[str], count: int, ranks: Rows) -> list[int]:
     """Return the fold of each row; rows of one group share it.
 
     The folds have about as many rows of each stratum. They depend on the rows and on the seed of
     the hash, and not on the order of the rows.
 
     Args:
-        groups: (rows,) group names.
+        groups: (rows,) number of the group of each row.
         strata: (rows,) stratum names.
         count: number of folds.
-        draws: hash of each group.
+        ranks: (groups,) of `ranks_of`.
 
     Returns:
         (rows,) 1 to `count`.
     """
-    by_stratum = _by_stratum(groups, strata, draws)
+    by_stratum = _by_stratum(groups, strata, ranks)
     sizes = by_stratum.sizes
     fold_of = np.zeros(len(sizes), np.int64)
     totals = [0] * count
     for members in by_stratum.members:
         rows = [0] * count
         # Small groups even out what large ones leave.
-        for group in sorted(members, key=lambda member: -sizes[member]):
+        for group in members[np.argsort(-sizes[members], kind="stable")].tolist():
             fold = min(range(count), key=lambda number: (rows[number], totals[number]))
             rows[fold] += int(sizes[group])
             totals[fold] += int(sizes[group])
             fold_of[group] = fold + 1
-    folds: list[int] = fold_of[by_stratum.group_of].tolist()
+    folds: list[int] = fold_of[groups].tolist()
     return folds
 
 
 def by_fold(
-    groups: Sequence[str],
+    groups: Rows,
     strata: Sequence[str],
     folds: Sequence[int],
     *,
     number: int,
     validation: float,
-    draws: Mapping[str, bytes],
+    ranks: Rows,
 ) -> list[str]:
     """Return the split of each row: test is one fold, and validation is drawn from the others.
 
     Args:
-        groups: (rows,) group names.
+        groups: (rows,) number of the group of each row.
         strata: (rows,) stratum names.
         folds: (rows,) of `folds_of`.
         number: the fold that is test.
         validation: share of all rows, 0-1.
-        draws: hash of each group.
+        ranks: (groups,) of `ranks_of`.
 
     Returns:
         (rows,) 'train' | 'validation' | 'test'.
     """
     rest = [position for position, fold in enumerate(folds) if fold != number]
     drawn = stratified(
-        [groups[position] for position in rest],
+        groups[rest],
         [strata[position] for position in rest],
         validation * len(folds) / max(1, len(rest)),
         0.0,
-        draws,
+        ranks,
     )
     splits = ["test"] * len(folds)
     for position, split in zip(rest, drawn, strict=True):
@@ -200,7 +202,7 @@ def by_fold(
 
 
 def by_time(
-    groups: Sequence[str],
+    groups: Rows,
     moments: NDArray[np.float64],
     validation: float,
     test: float,
@@ -212,7 +214,7 @@ def by_time(
     training sees was known only later.
 
     Args:
-        groups: (rows,) group names.
+        groups: (rows,) number of the group of each row.
         moments: (rows,) in seconds; NaN counts as the oldest.
         validation: share of the rows, 0-1.
         test: share of the rows, 0-1.
@@ -255,7 +257,7 @@ def by_time(
 
 
 def around_test(
-    groups: Sequence[str],
+    groups: Rows,
     moments: NDArray[np.float64],
     tested: NDArray[np.bool_],
     validation: float,
@@ -268,7 +270,7 @@ def around_test(
     (purging and embargo, López de Prado 2018). Without later rows the result is that of `by_time`.
 
     Args:
-        groups: (rows,) group names.
+        groups: (rows,) number of the group of each row.
         moments: (rows,) in seconds; NaN counts as the oldest.
         tested: (rows,) whether a row is of the fixed test split; at least one.
         validation: share of the rows, 0-1.
@@ -278,11 +280,10 @@ def around_test(
         InputError: no row of train or of validation is left.
     """
     own, time = _times(groups, moments)
-    names = np.array(groups)
-    _, test_times = _times(names[tested].tolist(), moments[tested])
+    _, test_times = _times(groups[tested], moments[tested])
     start = test_times.min()
     end = test_times.max()
-    leaking = ~tested & np.isin(names, names[tested])
+    leaking = ~tested & np.isin(groups, groups[tested])
     others = ~tested & ~leaking
     values, counts = np.unique(time[others], return_counts=True)
     validation_start = np.inf
@@ -315,15 +316,13 @@ def around_test(
 
 
 def _times(
-    groups: Sequence[str], moments: NDArray[np.float64]
+    groups: Rows, moments: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return (rows,) the time of each row, and the time of the latest row of its group."""
     own = np.nan_to_num(np.asarray(moments, dtype=float), nan=-np.inf)
-    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-    group_of = np.array([numbers[group] for group in groups])
-    latest = np.full(len(numbers), -np.inf)
-    np.maximum.at(latest, group_of, own)
-    return own, latest[group_of]
+    latest = np.full(groups.max(initial=-1) + 1, -np.inf)
+    np.maximum.at(latest, groups, own)
+    return own, latest[groups]
 
 
 def _start(values: NDArray[np.float64], later: NDArray[np.int64], rows: int) -> float:
@@ -341,7 +340,7 @@ def _start(values: NDArray[np.float64], later: NDArray[np.int64], rows: int) -> 
 
 
 def check_strata(
-    groups: Sequence[str],
+    groups: Rows,
     strata: Sequence[str],
     splits: Sequence[str],
     too_few: Callable[[str, int], InputError],
@@ -349,7 +348,7 @@ def check_strata(
     """Check that each stratum is in all three splits.
 
     Args:
-        groups: (rows,) group names.
+        groups: (rows,) number of the group of each row.
         strata: (rows,) stratum names.
         splits: (rows,) of `stratified`.
         too_few: error for the name of a stratum and the number of its groups.
@@ -363,13 +362,12 @@ def check_strata(
     if not poor:
         return
     name = poor[0]
-    pairs = zip(groups, strata, strict=True)
-    independent = {group for group, stratum in pairs if stratum == name}
-    raise too_few(name, len(independent))
+    in_stratum = [position for position, stratum in enumerate(strata) if stratum == name]
+    raise too_few(name, len(set(groups[in_stratum].tolist())))
 
 
 def _assign(
-    sizes: Sequence[int],
+    sizes: Rows,
     total: int,
     validation: float,
     test: float,
@@ -390,7 +388,8 @@ def _assign(
     test_rows = 0
     validation_rows = 0
     splits: list[str] = []
-    for left, size in zip(range(len(sizes), 0, -1), sizes, strict=True):
+    # A view gives one number at a time, where a list would hold all of them.
+    for left, size in zip(range(len(sizes), 0, -1), sizes.data, strict=True):
         test_full = test_rows >= test_target
         validation_full = validation_rows >= validation_target
         if test_full and validation_full:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,14 @@ from components.core.cache import Cache
 from components.core.errors import InputError
 from components.core.files import to_json, write_atomic
 from components.core.job import Job
-from components.core.tables import read_manifest, read_table, write_table
+from components.core.mapped_tables import take, windows
+from components.core.tables import (
+    ROWS_PER_SHARD,
+    TableWriter,
+    map_table,
+    read_manifest,
+    write_table,
+)
 from components.fields.text import PERSONAL_DATA
 from components.stages.clean import row_accounting
 from components.stages.clean.cleaning import large, target_of
@@ -39,7 +47,8 @@ from components.stages.clean.row_groups import (
 )
 from components.stages.clean.split import RowSplits
 from components.stages.clean.unique_rows import gather
-from components.stages.clean.unlabeled import split_unlabeled
+from components.stages.clean.unlabeled import SPLIT as UNLABELED
+from components.stages.clean.unlabeled import UnlabeledSplit, split_unlabeled
 from components.stages.clean.usable_rows import TIME, Usable, rejected_rows, usable_rows
 from components.tasks import base
 
@@ -53,12 +62,19 @@ class _Division:
     Args:
         order: (rows,) positions in the order of the output, without those that no split gets.
         row_splits: of the positions.
-        groups: (positions,) group of each.
+        splits: (positions,) numbers of _SPLITS.
+        groups: (positions,) name of the group of each.
     """
 
     order: Rows
     row_splits: RowSplits
-    groups: Sequence[str]
+    splits: NDArray[np.int8]
+    groups: pa.DictionaryArray
+
+    def positions(self, split: str) -> Rows:
+        """Return the positions of a split in the order of the output."""
+        chosen: Rows = self.order[self.splits[self.order] == _SPLITS.index(split)]
+        return chosen
 
 
 def run(job: Job) -> None:
@@ -74,10 +90,13 @@ def run(job: Job) -> None:
     fields = schema.fields(params)
     rules = schema.targets
     cache = Cache(job.cache, job.journal.log)
-    raw = _with_large_offsets(read_table(job.inputs["raw"]), schema)
+    raw = _raw_table(job, schema)
     unique_rows = gather(job, schema, raw, cache)
     rows = usable_rows(raw, unique_rows, schema)
-    write_table(job.outputs["audit"], {"naive": rows.table(np.arange(len(rows.target_ids)))})
+    audit = TableWriter(job.outputs["audit"])
+    for window in windows(np.arange(len(rows.target_ids)), ROWS_PER_SHARD):
+        audit.write("naive", rows.table(window))
+    audit.close()
 
     rejected = rejected_rows(raw, unique_rows, schema, fields)
     accounting = row_accounting.RowAccounting(job.journal)
@@ -92,7 +111,7 @@ def run(job: Job) -> None:
     kept = np.flatnonzero(dedup_status == STAYS)
     equality = fields[base.input_names(schema)[0]].equality
     accounting.add(row_accounting.dropped(rows, dedup_status, params, equality))
-    grouped = group_rows(job.task, params, job.seed, rows, kept, cache)
+    grouped = group_rows(job.task, params, job.seed, rows, kept, cache, job.state)
     accounting.add(row_accounting.grouped(grouped.pairs, len(kept)))
     targets = rows.targets(kept)
     for message in rules.doubts(Counter(targets)):
@@ -103,20 +122,15 @@ def run(job: Job) -> None:
 
     accounting.add(_split_entries(rows, kept, division, params))
 
-    columns = _schema(schema, by_time=splits_by_time(rows, params))
-    target = target_of(schema)
-    parts = _parts(rows, kept, division, columns)
-    held_out = _held_out_groups(rows, kept, division)
-    unlabeled = split_unlabeled(*rows.unlabelled(), rows.all_keys(), held_out, target, columns)
+    unlabeled = _unlabeled(rows, kept, division)
     accounting.add(row_accounting.held_out(unlabeled.held_out, len(rows.unlabeled_rows)))
     rejected += rows.described(np.flatnonzero(dedup_status > DUPLICATE), dedup_status)
     reason_counts = Counter(entry["reason"] for entry in rejected)
-    all_parts = parts | unlabeled.parts
     duplicates = int((dedup_status == DUPLICATE).sum())
     filters = {reasons(rules.conflict_reason)[BOILERPLATE], PERSONAL_DATA}
     totals = {
         "rows_in": raw.num_rows,
-        "rows_out": sum(part.num_rows for part in all_parts.values()),
+        "rows_out": len(division.order) + len(unlabeled.positions),
         "quarantined": sum(n for reason, n in reason_counts.items() if reason not in filters),
         "filtered": sum(reason_counts[reason] for reason in filters),
         "deduplicated": duplicates + len(division.row_splits.leaking) + unlabeled.duplicates,
@@ -124,7 +138,7 @@ def run(job: Job) -> None:
     optional = {"embargoed": len(division.row_splits.embargoed), "held_out": unlabeled.held_out}
     totals |= {name: rows for name, rows in optional.items() if rows}
     _check_totals(totals)
-    targets_of = {split: part[target].to_pylist() for split, part in parts.items()}
+    targets_of = {split: rows.targets(kept[division.positions(split)]) for split in _SPLITS}
     rules.check_train(targets_of["train"], targets)
     manifest = {
         "books": totals,
@@ -138,7 +152,12 @@ def run(job: Job) -> None:
         ),
         **rules.describe(targets_of, decisions.merged),
     }
-    _write(job, schema, all_parts, manifest, rejected)
+    columns = _schema(schema, by_time=splits_by_time(rows, params))
+    parts = chain(
+        _split_parts(rows, kept, division, columns),
+        _unlabeled_parts(rows, unlabeled.positions, columns),
+    )
+    _write(job, schema, parts, manifest, rejected)
     cache.close()
 
 
@@ -164,18 +183,20 @@ def _divide(
         grouped: groups of the rows that stay.
         strata: (positions,) of the rows that stay.
     """
-    positions = list(range(len(kept)))
+    order = np.arange(len(kept))
+    groups = grouped.names
     if frozen is None:
         row_splits = split_rows(rows, kept, grouped, strata, job.params)
-        groups: Sequence[str] = grouped.names
     else:
-        held, groups, row_splits = _as_frozen(job, frozen, rows, kept, grouped.names)
+        held, names, row_splits = _as_frozen(job, frozen, rows, kept, groups.to_pylist())
+        groups = pa.array(names).dictionary_encode()
         # In the order of the frozen split, wherever the source has put the rows since.
         last = len(frozen.keys)
-        positions.sort(key=lambda position: held.get(position, last))
-    order = np.array(positions)
+        order = np.array(sorted(order.tolist(), key=lambda position: held.get(position, last)))
     order = order[~np.isin(order, list(row_splits.dropped))]
-    return _Division(order, row_splits, groups)
+    numbers = map(_SPLITS.index, row_splits.splits)
+    splits = np.fromiter(numbers, np.int8, len(row_splits.splits))
+    return _Division(order, row_splits, splits, groups)
 
 
 def _as_frozen(
@@ -198,8 +219,7 @@ def _as_frozen(
     Returns:
         Position -> row of the frozen split; groups; splits.
     """
-    all_ids = rows.ids()
-    ids = [all_ids[row] for row in kept.tolist()]
+    ids = rows.ids(kept)
     held = frozen.claim(rows.keys(kept), ids)
     feedback = set()
     for position, name in enumerate(ids):
@@ -224,19 +244,24 @@ def _as_frozen(
     return held, names, row_splits
 
 
-def _held_out_groups(rows: Usable, kept: Rows, division: _Division) -> set[str]:
-    """Return the groups of the source that have a row of validation or test.
+def _unlabeled(rows: Usable, kept: Rows, division: _Division) -> UnlabeledSplit:
+    """Return the split of the rows without a target.
 
     Args:
         rows: all usable rows.
         kept: (positions,) rows that stay.
         division: their splits.
     """
-    if not len(rows.unlabeled_rows):
-        return set()
-    splits = division.row_splits.splits
-    named = rows.groups(kept)
-    return {group for position, group in named if splits[position] != "train"}
+    unique_rows = rows.unique_rows
+    keys = unique_rows.codes("key", rows.unlabeled_rows)
+    groups = take(rows.raw["group"], rows.unlabeled_rows)
+    known = np.empty(0, np.int64)
+    held_out = groups[:0]
+    if len(keys):
+        known = rows.key_ids
+        is_held_out = division.splits != _SPLITS.index("train")
+        held_out = rows.groups(kept[is_held_out])
+    return split_unlabeled(keys, groups, known, held_out)
 
 
 def _split_entries(
@@ -254,47 +279,41 @@ def _split_entries(
         params: of clean.
     """
     row_splits = division.row_splits
-    splits = np.array(row_splits.splits)[division.order]
     entries = row_accounting.leaking(len(row_splits.leaking), len(kept), params)
     entries += row_accounting.embargoed(len(row_splits.embargoed), len(kept), params)
     if rows_are_cases(rows, params):
-        entries += _shared_inputs(rows, kept, division, splits)
-    entries += row_accounting.after_test(row_splits.after_test, int((splits != "test").sum()))
+        entries += _shared_inputs(rows, kept, division)
+    not_tested = len(division.order) - len(division.positions("test"))
+    entries += row_accounting.after_test(row_splits.after_test, not_tested)
     return entries
 
 
-def _shared_inputs(
-    rows: Usable,
-    kept: Rows,
-    division: _Division,
-    splits: NDArray[np.str_],
-) -> list[row_accounting.Entry]:
+def _shared_inputs(rows: Usable, kept: Rows, division: _Division) -> list[row_accounting.Entry]:
     """Return how many held-out rows have the inputs of a row of an earlier split.
 
     Args:
         rows: all usable rows.
         kept: (positions,) rows that stay.
         division: their splits.
-        splits: in the order of the output.
     """
-    keys = rows.key_ids[kept[division.order]]
     earlier = np.empty(0, np.int64)
     shared = 0
     for split in _SPLITS:
-        own = keys[splits == split]
+        own = rows.key_ids[kept[division.positions(split)]]
         shared += int(np.isin(own, earlier).sum())
         earlier = np.union1d(earlier, own)
-    held_out = int((splits != "train").sum())
-    return row_accounting.shared_inputs(shared, held_out, len(earlier), len(keys))
+    count = len(division.order)
+    held_out = count - len(division.positions("train"))
+    return row_accounting.shared_inputs(shared, held_out, len(earlier), count)
 
 
-def _parts(
+def _split_parts(
     rows: Usable,
     kept: Rows,
     division: _Division,
     schema: pa.Schema,
-) -> dict[str, pa.Table]:
-    """Return the table of each split.
+) -> Iterator[tuple[str, pa.Table]]:
+    """Yield the rows of each split, no more than a shard at once.
 
     Args:
         rows: all usable rows.
@@ -302,35 +321,56 @@ def _parts(
         division: their splits and groups.
         schema: of the clean table.
     """
-    splits = np.array(division.row_splits.splits)
-    parts = {}
     for split in _SPLITS:
-        positions = division.order[splits[division.order] == split]
-        groups = [division.groups[position] for position in positions.tolist()]
-        table = rows.table(kept[positions])
-        if TIME in schema.names:
-            table = table.append_column(TIME, pa.array(rows.moments(kept[positions])))
-        parts[split] = _part(table, split, groups, schema)
-    return parts
+        for positions in _shards(division.positions(split)):
+            table = rows.table(kept[positions])
+            if TIME in schema.names:
+                table = table.append_column(TIME, pa.array(rows.moments(kept[positions])))
+            groups = division.groups.take(pa.array(positions)).dictionary_decode()
+            yield split, _part(table, split, groups, schema)
+
+
+def _unlabeled_parts(
+    rows: Usable, positions: Rows, schema: pa.Schema
+) -> Iterator[tuple[str, pa.Table]]:
+    """Yield the rows without a target, no more than a shard at once.
+
+    Args:
+        rows: usable rows, and those without a target.
+        positions: of the rows without a target.
+        schema: of the clean table.
+    """
+    for window in windows(rows.unlabeled_rows[positions], ROWS_PER_SHARD):
+        groups = rows.unique_rows.column("group", window)
+        yield UNLABELED, _part(rows.unlabelled(window), UNLABELED, groups, schema)
+
+
+def _shards(positions: Rows) -> Iterator[Rows]:
+    """Yield positions by shard; an empty part where there are none."""
+    if not len(positions):
+        yield positions
+    yield from windows(positions, ROWS_PER_SHARD)
 
 
 def _part(
     rows: pa.Table,
     split: str,
-    groups: Sequence[str],
+    groups: pa.Array,
     schema: pa.Schema,
 ) -> pa.Table:
-    """Return rows with the columns of their split and their groups."""
+    """Return rows with their split and their groups. Columns that they lack are null."""
     added = {
         "split": pa.array([split] * rows.num_rows, pa.string()),
-        "group": pa.array(groups, pa.string()),
+        "group": groups,
     }
     columns = {}
-    for name in schema.names:
-        if name in added:
-            columns[name] = added[name]
+    for field in schema:
+        if field.name in added:
+            columns[field.name] = added[field.name]
+        elif field.name in rows.column_names:
+            columns[field.name] = rows[field.name]
         else:
-            columns[name] = rows[name]
+            columns[field.name] = pa.nulls(rows.num_rows, field.type)
     return pa.table(columns, schema=schema)
 
 
@@ -345,26 +385,21 @@ def _check_totals(totals: Mapping[str, int]) -> None:
         raise AssertionError(f"the books of clean do not balance: {totals}")
 
 
-def _with_large_offsets(raw: pa.Table, schema: base.Schema) -> pa.Table:
-    """Return the raw table with 64-bit offsets of the inputs.
+def _raw_table(job: Job, schema: base.Schema) -> pa.Table:
+    """Return the raw table, mapped from a file, with 64-bit offsets of the inputs.
 
-    Arrow concatenates the chunks of a column before it takes rows from it, and offsets of 32 bits
-    end at 2 GiB.
+    Values of several rows are joined, and offsets of 32 bits end at 2 GiB.
     """
     inputs = base.input_names(schema)
-    columns = []
-    for field in raw.schema:
-        kind = field.type
-        if field.name in inputs:
-            kind = large(kind)
-        columns.append((field.name, kind))
-    return raw.cast(pa.schema(columns))
+    kinds = read_manifest(job.inputs["raw"])["schema"]
+    types = {name: large(pa.type_for_alias(kinds[name])) for name in inputs}
+    return map_table(job.inputs["raw"], job.state / "raw.arrow", types=types)
 
 
 def _write(
     job: Job,
     schema: base.Schema,
-    parts: Mapping[str, pa.Table],
+    parts: Iterable[tuple[str, pa.Table]],
     manifest: Mapping[str, Any],
     rejected: Sequence[Mapping[str, str]],
 ) -> None:
@@ -373,11 +408,14 @@ def _write(
     Args:
         job: clean.
         schema: of the pipeline.
-        parts: split -> table.
+        parts: splits with some of their rows.
         manifest: of the clean table.
         rejected: entries of the quarantine.
     """
-    write_table(job.outputs["clean"], parts, manifest)
+    writer = TableWriter(job.outputs["clean"])
+    for split, table in parts:
+        writer.write(split, table)
+    written = writer.close(manifest)
     entries = sorted(rejected, key=lambda entry: (entry["reason"], entry["origin"], entry["id"]))
     columns = ("id", "origin", target_of(schema), "reason", "excerpt")
     types = pa.schema([(name, pa.string()) for name in columns])
@@ -389,8 +427,7 @@ def _write(
         report[f"{entry['what']}_rows"] = entry["rows"]
     report |= schema.targets.count(schema.targets.info(manifest))
     report["near_duplicate_pairs"] = manifest["near_duplicate_pairs"]
-    for split, part in parts.items():
-        report[split] = part.num_rows
+    report |= written["parts"]
     write_atomic(job.outputs["report"], to_json(report))
     filtered = "boilerplate"
     if manifest["reasons"].get(PERSONAL_DATA):
@@ -419,7 +456,8 @@ def _frozen(job: Job, rows: Usable) -> FrozenSplit | None:
         job.journal.log("the source says itself what is test: clean.frozen_split is not needed")
         return None
     frozen = read(job.root / path, path)
-    claimed = frozen.claim(rows.keys(), rows.ids())
+    all_rows = np.arange(len(rows.target_ids))
+    claimed = frozen.claim(rows.keys(all_rows), rows.ids(all_rows))
     # By time, train and validation are divided anew.
     by_time = splits_by_time(rows, job.params)
     for row, frozen_row in claimed.items():

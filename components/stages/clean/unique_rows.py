@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from components.core.cache import Cache
 from components.core.job import Job
+from components.core.mapped_tables import take, take_rows, windows, write_mapped
 from components.core.parallel_map import parallel_map
 from components.core.tables import ROWS_PER_SHARD
 from components.stages.clean.cleaning import (
@@ -30,15 +32,19 @@ from components.stages.clean.cleaning import (
 from components.tasks import base
 
 ROWS_PER_TASK = 4000
+# Files of the state folder: contents that were cleaned now, and those that the cache gets.
+_CLEANED = "cleaned.arrow"
+_REMEMBERED = "remembered.arrow"
 # Suffix of the key of the contents that came since the others were written.
 _SINCE = "s"
 # Share of the contents that may have come or gone before all of them are written again.
 _REWRITE_SHARE = 1 / 8
 # Contents that are hashed, and cleaned in one task, at a time.
-_ROWS_PER_DIGEST = 100_000
-_BYTES_PER_DIGEST = 1 << 26
+_ROWS_PER_DIGEST = 20_000
+_BYTES_PER_DIGEST = 1 << 24
 
 Rows = NDArray[np.int64]
+Bands = NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class UniqueRows:
     """Cleaned unique contents of the raw table.
 
     Args:
-        contents: of `unique_rows_schema`, in one chunk.
+        contents: of `unique_rows_schema`; it may be mapped from a file.
         content_of: (raw rows,) the row of `contents` of each raw row.
     """
 
@@ -60,7 +66,7 @@ class UniqueRows:
             name: of the column of `contents`.
             rows: raw rows.
         """
-        return _whole(self.contents[name]).take(pa.array(self.content_of[rows]))
+        return take(self.contents[name], self.content_of[rows])
 
     def where(self, name: str, value: str) -> Rows:
         """Return the raw rows that have a value in a column.
@@ -69,11 +75,22 @@ class UniqueRows:
             name: of the column of `contents`.
             value: of the column.
         """
-        equal = pc.equal(_whole(self.contents[name]), value)
+        equal = pc.equal(self.contents[name], value)
         matches = equal.to_numpy(zero_copy_only=False)
         return np.flatnonzero(matches[self.content_of])
 
-    def coded(self, name: str, rows: Rows) -> tuple[Rows, list[Any]]:
+    def codes(self, name: str, rows: Rows) -> Rows:
+        """Return (rows,) a column for some raw rows as whole numbers; a missing value is -1.
+
+        Equal values have equal numbers, whatever rows are asked for.
+
+        Args:
+            name: of the column of `contents`.
+            rows: raw rows.
+        """
+        return self.coded(name, rows)[0]
+
+    def coded(self, name: str, rows: Rows) -> tuple[Rows, pa.Array]:
         """Return a column for some raw rows as whole numbers, and the values by number.
 
         Equal values have equal numbers. A missing value is -1.
@@ -85,10 +102,13 @@ class UniqueRows:
         Returns:
             (rows,) numbers; the values.
         """
-        encoded = _whole(self.contents[name]).dictionary_encode()
-        numbers = encoded.indices.fill_null(-1).to_numpy()
-        values: list[Any] = encoded.dictionary.to_pylist()
-        raw_numbers = numbers[self.content_of[rows]]
+        encoded = self.contents[name].dictionary_encode().unify_dictionaries()
+        values = pa.array([], self.contents[name].type)
+        numbers = [np.empty(0, np.int32)]
+        for chunk in encoded.chunks:
+            values = chunk.dictionary
+            numbers.append(chunk.indices.fill_null(-1).to_numpy())
+        raw_numbers = np.concatenate(numbers)[self.content_of[rows]]
         return raw_numbers.astype(np.int64), values
 
     def values(self, name: str, rows: Rows, kind: pa.DataType) -> pa.ChunkedArray:
@@ -101,12 +121,10 @@ class UniqueRows:
             rows: raw rows.
             kind: type of the values.
         """
-        column = _whole(self.contents[f"value.{name}"])
-        positions = self.content_of[rows]
+        column = self.contents[f"value.{name}"]
         chunks = []
-        for start in range(0, len(positions), ROWS_PER_SHARD):
-            chunk = pa.array(positions[start : start + ROWS_PER_SHARD])
-            chunks.append(column.take(chunk).cast(kind))
+        for window in windows(self.content_of[rows], ROWS_PER_SHARD):
+            chunks.append(take(column, window).cast(kind))
         return pa.chunked_array(chunks, kind)
 
     def value(self, name: str, row: int) -> Any:
@@ -116,7 +134,7 @@ class UniqueRows:
             name: of an input column.
             row: raw row.
         """
-        return _whole(self.contents[f"value.{name}"])[int(self.content_of[row])].as_py()
+        return self.contents[f"value.{name}"][int(self.content_of[row])].as_py()
 
     def changes(self, rows: Rows) -> Iterator[tuple[str, int]]:
         """Yield what cleaning took from contents, as JSON, and how many of some raw rows have it.
@@ -125,36 +143,55 @@ class UniqueRows:
             rows: raw rows.
         """
         counts = np.bincount(self.content_of[rows], minlength=self.contents.num_rows)
-        column = _whole(self.contents["changes"])
+        column = self.contents["changes"]
         is_changed = column.is_valid().to_numpy(zero_copy_only=False)
-        changed = is_changed & (counts > 0)
-        for position in np.flatnonzero(changed).tolist():
-            yield column[position].as_py(), int(counts[position])
+        changed = np.flatnonzero(is_changed & (counts > 0))
+        for window in windows(changed, ROWS_PER_SHARD):
+            for position, change in zip(window, take(column, window).to_pylist(), strict=True):
+                yield change, int(counts[position])
 
-    def bands(self, name: str, rows: Rows) -> tuple[Rows, NDArray[np.uint64]]:
+    def bands(self, name: str, rows: Rows, file: Path | None = None) -> tuple[Rows, Bands]:
         """Return the signatures of an input column.
 
         Args:
             name: of the column.
             rows: raw rows.
+            file: to which the signatures are written and from which they are mapped. None: they
+                are in memory.
 
         Returns:
-            (n,) positions among `rows` that have a signature; (n, bands) of them.
+            (n,) positions among `rows` that have a signature; (bands, n) of them.
         """
-        column = self.column(f"bands.{name}", rows)
-        positions = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
-        full = column.drop_null()
-        if not len(full):
-            return positions, np.empty((len(positions), 0), np.uint64)
-        _, offsets_buffer, data_buffer = full.buffers()
-        offsets = np.frombuffer(offsets_buffer, np.int64)
-        first = offsets[full.offset]
-        last = offsets[full.offset + len(full)]
-        data = np.frombuffer(data_buffer or b"", np.uint8)[first:last]
-        bands = data.view(np.uint64)
-        if not len(data):
-            return positions, bands.reshape(len(positions), 0)
-        return positions, bands.reshape(len(positions), -1)
+        column = self.contents[f"bands.{name}"]
+        has_bands = column.is_valid().to_numpy(zero_copy_only=False)
+        positions = np.flatnonzero(has_bands[self.content_of[rows]])
+        bands: Bands | None = None
+        first = 0
+        for window in windows(self.content_of[rows[positions]], ROWS_PER_SHARD):
+            part = _as_bands(take(column, window))
+            if bands is None:
+                shape = (part.shape[1], len(positions))
+                if file is None or not part.size:
+                    bands = np.empty(shape, np.uint64)
+                else:
+                    bands = np.lib.format.open_memmap(file, "w+", np.uint64, shape)
+            bands[:, first : first + len(part)] = part.T
+            first += len(part)
+        if bands is None:
+            bands = np.empty((0, 0), np.uint64)
+        return positions, bands
+
+
+def _as_bands(signatures: pa.LargeBinaryArray) -> Bands:
+    """Return (n, bands) the signatures of a column of bytes without missing values."""
+    _, offsets_buffer, data_buffer = signatures.buffers()
+    offsets = np.frombuffer(offsets_buffer, np.int64)
+    first = offsets[signatures.offset]
+    last = offsets[signatures.offset + len(signatures)]
+    data = np.frombuffer(data_buffer or b"", np.uint8)[first:last].view(np.uint64)
+    if not len(data):
+        return np.empty((len(signatures), 0), np.uint64)
+    return data.reshape(len(signatures), -1)
 
 
 def gather(
@@ -175,17 +212,17 @@ def gather(
     key = row_wise_key(job.task, schema, job.params, job.seed)
     main = _cached(cache, key, columns)
     since = _cached(cache, key + _SINCE, columns)
-    cached = pa.concat_tables([main, since]).combine_chunks()
+    cached = pa.concat_tables([main, since])
 
     rows = raw.select(content(schema))
     codes, digests = _distinct(rows)
-    matches = pc.index_in(digests, value_set=_whole(cached["content"]))
+    matches = pc.index_in(digests, value_set=cached["content"])
     content_of = matches.fill_null(-1).to_numpy().astype(np.int64)
     new = np.flatnonzero(content_of < 0)
     cleaned = _clean_new(job, schema, rows, codes, digests, new)
     content_of[new] = cached.num_rows + np.arange(len(new))
-    contents = pa.concat_tables([cached, *cleaned]).combine_chunks()
-    _remember(cache, key, contents, np.sort(content_of), main.num_rows)
+    contents = pa.concat_tables([cached, write_mapped(cleaned, columns, job.state / _CLEANED)])
+    _remember(job, cache, key, contents, np.sort(content_of), main.num_rows)
     return UniqueRows(contents, content_of[codes])
 
 
@@ -208,8 +245,8 @@ def _clean_new(
     codes: Rows,
     digests: pa.Array,
     new: Rows,
-) -> list[pa.Table]:
-    """Return the cleaned contents that the cache has not.
+) -> Iterator[pa.Table]:
+    """Yield the cleaned contents that the cache has not, part by part.
 
     Args:
         job: clean.
@@ -226,14 +263,15 @@ def _clean_new(
     # Photos are many bytes a row: a task ends at either number.
     step = min(ROWS_PER_TASK, _rows_per_digest(rows))
     cuts = [first[new[start : start + step]] for start in range(0, len(new), step)]
-    tables = []
-    for start, table in _clean(job, schema, rows, cuts):
+    start = 0
+    for table in _clean(job, schema, rows, cuts):
         content_digests = digests.take(pa.array(new[start : start + table.num_rows]))
-        tables.append(table.add_column(0, content_field, content_digests))
-    return tables
+        start += table.num_rows
+        yield table.add_column(0, content_field, content_digests)
 
 
 def _remember(
+    job: Job,
     cache: Cache,
     key: str,
     contents: pa.Table,
@@ -246,6 +284,7 @@ def _remember(
     that are gone are few.
 
     Args:
+        job: clean.
         cache: the cache.
         key: of the contents.
         contents: cached and new ones.
@@ -255,9 +294,23 @@ def _remember(
     since = used[used >= main]
     gone = main - (len(used) - len(since))
     if len(since) + gone > main * _REWRITE_SHARE:
-        cache.put(key, [contents.take(pa.array(used))])
+        cache.put(key, [_copy(contents, used, job.state / _REMEMBERED)])
         since = since[:0]
-    cache.put(key + _SINCE, [contents.take(pa.array(since))])
+    cache.put(key + _SINCE, [_copy(contents, since, job.state / (_REMEMBERED + _SINCE))])
+
+
+def _copy(contents: pa.Table, rows: Rows, file: Path) -> pa.Table:
+    """Return some rows of the contents, mapped from a file where they are not all of them.
+
+    Args:
+        contents: of any rows.
+        rows: ascending.
+        file: to which they are written.
+    """
+    if len(rows) == contents.num_rows:
+        return contents
+    parts = (take_rows(contents, window) for window in windows(rows, ROWS_PER_TASK))
+    return write_mapped(parts, contents.schema, file)
 
 
 def _clean(
@@ -265,8 +318,8 @@ def _clean(
     schema: base.Schema,
     rows: pa.Table,
     cuts: Sequence[Rows],
-) -> list[tuple[int, pa.Table]]:
-    """Return the cleaned parts, each with the number of contents before it.
+) -> Iterator[pa.Table]:
+    """Yield the cleaned parts.
 
     Args:
         job: whose journal shows the progress.
@@ -275,11 +328,10 @@ def _clean(
         cuts: ascending positions, one array a part; a part is built when its turn comes.
     """
     params = row_wise(schema, job.params)
-    results: list[tuple[int, pa.Table]] = []
     ready = 0
     total = sum(len(cut) for cut in cuts)
     inputs = (
-        CleanInput(job.task, schema.chosen, params, job.seed, _rows_at(rows, cut)) for cut in cuts
+        CleanInput(job.task, schema.chosen, params, job.seed, take_rows(rows, cut)) for cut in cuts
     )
     tables: Iterable[pa.Table]
     if len(cuts) > 1:
@@ -288,21 +340,9 @@ def _clean(
         # One part is cleaned here: a task of its own would only be started and waited for.
         tables = map(clean_piece, inputs)
     for table in tables:
-        results.append((ready, table))
         ready += table.num_rows
         job.journal.progress(rows.num_rows - total + ready, rows.num_rows, "rows")
-    return results
-
-
-def _rows_at(rows: pa.Table, positions: Rows) -> pa.Table:
-    """Return the rows at ascending positions.
-
-    Arrow joins all chunks of a table before it takes rows. The rows between the first and the last
-    position are in few of them.
-    """
-    first = int(positions[0])
-    near = rows.slice(first, int(positions[-1]) - first + 1)
-    return near.take(pa.array(positions - first))
+        yield table
 
 
 def _distinct(rows: pa.Table) -> tuple[Rows, pa.Array]:
@@ -317,11 +357,12 @@ def _distinct(rows: pa.Table) -> tuple[Rows, pa.Array]:
         (rows,) numbers of contents; (contents,) SHA-256 as 32 bytes.
     """
     step = _rows_per_digest(rows)
-    parts = [_digests(rows.slice(start, step)) for start in range(0, rows.num_rows, step)]
-    digests: list[bytes] = []
-    if parts:
-        digests = np.concatenate(parts).tolist()
-    coded = pa.array(digests, pa.binary(32)).dictionary_encode()
+    digests = np.empty((rows.num_rows, 32), np.uint8)
+    for start in range(0, rows.num_rows, step):
+        digests[start : start + step] = _digests(rows.slice(start, step))
+    buffers = [None, pa.py_buffer(digests)]
+    values = pa.Array.from_buffers(pa.binary(32), rows.num_rows, buffers)
+    coded = values.dictionary_encode()
     return coded.indices.to_numpy().astype(np.int64), coded.dictionary
 
 
@@ -331,8 +372,8 @@ def _rows_per_digest(rows: pa.Table) -> int:
     return max(1, min(_ROWS_PER_DIGEST, rows_in_bytes))
 
 
-def _digests(rows: pa.Table) -> NDArray[np.object_]:
-    """Return (rows,) the SHA-256 of each row's content."""
+def _digests(rows: pa.Table) -> NDArray[np.uint8]:
+    """Return (rows, 32) the SHA-256 of each row's content."""
     parts: list[pa.Array] = []
     for column in rows.columns:
         data = _as_bytes(column.combine_chunks())
@@ -342,11 +383,9 @@ def _digests(rows: pa.Table) -> NDArray[np.object_]:
         parts.append(length.cast(pa.large_binary()))
         parts.append(data.fill_null(b""))
     separator = pa.scalar(b":", pa.large_binary())
-    coded = pc.binary_join_element_wise(*parts, separator).dictionary_encode()
-    hashes: NDArray[np.object_] = np.empty(len(coded.dictionary), object)
-    hashes[:] = [hashlib.sha256(value).digest() for value in coded.dictionary.to_pylist()]
-    indices: NDArray[np.int32] = coded.indices.to_numpy()
-    return hashes[indices]
+    joined = pc.binary_join_element_wise(*parts, separator)
+    digests = b"".join(hashlib.sha256(value).digest() for value in joined.to_pylist())
+    return np.frombuffer(digests, np.uint8).reshape(-1, 32)
 
 
 def _as_bytes(values: pa.Array) -> pa.Array:
@@ -354,10 +393,3 @@ def _as_bytes(values: pa.Array) -> pa.Array:
     if not pa.types.is_binary(values.type) and not pa.types.is_large_binary(values.type):
         values = values.cast(pa.large_string())
     return values.cast(pa.large_binary())
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    """Return a column in one chunk."""
-    if column.num_chunks == 1:
-        return column.chunk(0)
-    return column.combine_chunks()

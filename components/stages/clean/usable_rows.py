@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from components.core.errors import InputError
+from components.core.mapped_tables import take
 from components.fields.base import Field
 from components.fields.text import Text
 from components.stages.clean.cleaning import UNLABELLED, USABLE, target_of, target_role
 from components.stages.clean.duplicates import OWN_SPLITS, Rows, reasons
-from components.stages.clean.unique_rows import UniqueRows
+from components.stages.clean.unique_rows import Bands, UniqueRows
 from components.tasks import base
 
 _EXCERPT = 200
@@ -37,7 +39,7 @@ class Usable:
         unlabeled_rows: positions in the raw table of rows without a target that are kept.
         key_ids: (rows,) the same number for rows whose inputs count as the same.
         target_ids: (rows,) numbers of `target_values`.
-        target_values: the different targets.
+        target_values: the different targets, by number.
         splits: (rows,) the source's own, numbers of OWN_SPLITS.
         has_splits: whether the source names a split of any row.
     """
@@ -53,16 +55,9 @@ class Usable:
     splits: Rows
     has_splits: bool
 
-    def keys(self, rows: Rows | None = None) -> list[str]:
-        """Return the SHA-256 of the keys of some rows, or of all.
-
-        Args:
-            rows: row numbers; None: all.
-        """
-        raw_rows = self.raw_rows
-        if rows is not None:
-            raw_rows = raw_rows[rows]
-        keys = self.unique_rows.column("key", raw_rows)
+    def keys(self, rows: Rows) -> list[str]:
+        """Return the SHA-256 of the keys of some rows."""
+        keys = self.unique_rows.column("key", self.raw_rows[rows])
         return [key.hex() for key in keys.to_pylist()]
 
     def targets(self, rows: Rows) -> list[Any]:
@@ -73,13 +68,13 @@ class Usable:
         """Return the SHA-256 of the raw contents of some rows."""
         return self.unique_rows.column("content", self.raw_rows[rows])
 
-    def column(self, name: str, rows: Rows) -> list[Any]:
+    def column(self, name: str, rows: Rows) -> pa.Array:
         """Return a column of the cleaned contents for some rows."""
-        return list(self.unique_rows.column(name, self.raw_rows[rows]).to_pylist())
+        return self.unique_rows.column(name, self.raw_rows[rows])
 
-    def ids(self) -> list[str]:
-        """Return the ids of all rows."""
-        return list(_take(self.raw, "id", self.raw_rows).to_pylist())
+    def ids(self, rows: Rows) -> list[str]:
+        """Return the ids of some rows."""
+        return list(take(self.raw["id"], self.raw_rows[rows]).to_pylist())
 
     def accepted(self) -> NDArray[np.bool_]:
         """Return (rows,) whether a person accepted the target."""
@@ -120,28 +115,21 @@ class Usable:
                 where="clean.split_by: time",
                 remedy="set ingest.columns.time to a column of dates, or clean.split_by: hash",
             )
-        times = _take(self.raw, TIME, self.raw_rows[rows])
+        times = take(self.raw[TIME], self.raw_rows[rows])
         moments: NDArray[np.float64] = times.to_numpy(zero_copy_only=False)
         return moments
 
     def origins(self, rows: Rows) -> list[str]:
         """Return where some rows come from."""
-        return list(_take(self.raw, "origin", self.raw_rows[rows]).to_pylist())
+        return list(take(self.raw["origin"], self.raw_rows[rows]).to_pylist())
 
-    def bands(self, name: str, rows: Rows) -> tuple[Rows, NDArray[np.uint64]]:
+    def bands(self, name: str, rows: Rows, file: Path | None) -> tuple[Rows, Bands]:
         """Return the signatures of an input column (see `UniqueRows.bands`)."""
-        return self.unique_rows.bands(name, self.raw_rows[rows])
+        return self.unique_rows.bands(name, self.raw_rows[rows], file)
 
-    def groups(self, rows: Rows) -> Iterator[tuple[int, str]]:
-        """Yield positions among `rows` with a group key of the source, and the key.
-
-        Args:
-            rows: row numbers.
-        """
-        keys = _take(self.raw, "group", self.raw_rows[rows])
-        present = keys.is_valid().to_numpy(zero_copy_only=False)
-        for position in np.flatnonzero(present).tolist():
-            yield position, keys[position].as_py()
+    def groups(self, rows: Rows) -> pa.Array:
+        """Return the group keys of the source for some rows, null where there is none."""
+        return take(self.raw["group"], self.raw_rows[rows])
 
     def table(self, rows: Rows) -> pa.Table:
         """Return id, inputs and target of some rows.
@@ -156,27 +144,18 @@ class Usable:
         target = target_role(self.schema)
         target_values = pa.array(self.target_values, target.field.arrow)
         columns[target.name] = target_values.take(pa.array(self.target_ids[rows]))
-        table = {"id": _take(self.raw, "id", self.raw_rows[rows])}
+        table = {"id": take(self.raw["id"], self.raw_rows[rows])}
         for role in self.schema.roles:
             if role.name in columns:
                 table[role.name] = columns[role.name]
         return pa.table(table)
 
-    def unlabelled(self) -> tuple[pa.Table, pa.Array]:
-        """Return id, group and inputs of the rows without a target, and their keys."""
-        columns = {}
-        for name in ("id", "group"):
-            columns[name] = _take(self.raw, name, self.unlabeled_rows)
+    def unlabelled(self, rows: Rows) -> pa.Table:
+        """Return id and inputs of some raw rows, which have no target."""
+        columns = {"id": take(self.raw["id"], rows)}
         for name in base.input_names(self.schema):
-            kind = self.schema_type(name)
-            columns[name] = self.unique_rows.values(name, self.unlabeled_rows, kind)
-        return pa.table(columns), self.unique_rows.column("key", self.unlabeled_rows)
-
-    def all_keys(self) -> set[bytes]:
-        """Return the keys of the rows with a target; none where all rows have one."""
-        if not len(self.unlabeled_rows):
-            return set()
-        return set(self.unique_rows.column("key", self.raw_rows).to_pylist())
+            columns[name] = self.unique_rows.values(name, rows, self.schema_type(name))
+        return pa.table(columns)
 
     def replace_targets(self, merged: Mapping[Any, Any]) -> None:
         """Give targets another value, which several may share.
@@ -198,7 +177,7 @@ class Usable:
             rows: that are dropped.
             dedup_status: (all rows,) numbers of REASONS.
         """
-        origins = _take(self.raw, "origin", self.raw_rows[rows])
+        origins = take(self.raw["origin"], self.raw_rows[rows])
         table = self.table(rows).append_column("origin", origins)
         first = base.input_names(self.schema)[0]
         target = target_of(self.schema)
@@ -236,20 +215,20 @@ def usable_rows(raw: pa.Table, unique_rows: UniqueRows, schema: base.Schema) -> 
         # The message has no excerpts, so the params of the fields do not matter.
         fields = {role.name: role.field for role in schema.roles}
         raise _no_usable_row(rejected_rows(raw, unique_rows, schema, fields))
-    _check_ids(_take(raw, "id", raw_rows))
+    _check_ids(take(raw["id"], raw_rows))
     target_ids, target_values = unique_rows.coded("target", raw_rows)
     splits, own_splits = unique_rows.coded("split", raw_rows)
     # The last one is for -1, a row without a split.
-    numbers = np.array([*(OWN_SPLITS.index(name) for name in own_splits), 0])
+    numbers = np.array([*(OWN_SPLITS.index(name) for name in own_splits.to_pylist()), 0])
     return Usable(
         raw=raw,
         unique_rows=unique_rows,
         schema=schema,
         raw_rows=raw_rows,
         unlabeled_rows=unique_rows.where("fate", UNLABELLED),
-        key_ids=unique_rows.coded("key", raw_rows)[0],
+        key_ids=unique_rows.codes("key", raw_rows),
         target_ids=target_ids,
-        target_values=target_values,
+        target_values=target_values.to_pylist(),
         splits=numbers[splits],
         has_splits=bool(numbers[splits].any()),
     )
@@ -311,7 +290,7 @@ def rejected_rows(
     first = base.input_names(schema)[0]
     target = target_of(schema)
     columns = ("id", "origin", first, target)
-    table = {name: _take(raw, name, rejected).to_pylist() for name in columns}
+    table = {name: take(raw[name], rejected).to_pylist() for name in columns}
     field = fields[first]
     entries = []
     for index, reason in enumerate(reasons):
@@ -338,9 +317,3 @@ def _text(target: object) -> str:
 def _excerpt(value: object, otherwise: str) -> str:
     """Return the beginning of a text, or something else for a value that is no text."""
     return value[:_EXCERPT] if isinstance(value, str) else otherwise
-
-
-def _take(raw: pa.Table, name: str, rows: Rows) -> pa.Array:
-    """Return a column of the raw table for some rows, in one chunk."""
-    column = raw[name].take(pa.array(rows))
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -91,14 +92,18 @@ def test_a_folder_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
     assert len(said) == 1 and "could not be written" in said[0]
 
 
-def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, content: bytes) -> int:
-        path.open("wb").write(content[:10])
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    said = kept(tmp_path / "code", "k")
-    assert "No space left on device" in said[0]
+def test_a_full_disk_leaves_no_half_file(tmp_path: Path) -> None:
+    before, handler = (
+        resource.getrlimit(resource.RLIMIT_FSIZE),
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+    )
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        said = kept(tmp_path / "code", "k")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert "could not be written" in said[0] and "File too large" in said[0]
     assert list((tmp_path / "code").iterdir()) == []
 
 

@@ -127,7 +127,7 @@ def similar(texts: list[str], threshold: float) -> tuple[list[int], int]:
     field, clusters = Text(), UnionFind(len(texts))
     bands = np.asarray(field.lsh_bands(texts))
     pairs = lsh_pairs(
-        {"text": (np.arange(len(texts)), bands)},
+        {"text": (np.arange(len(texts)), bands.T)},
         Comparison(texts, threshold),
         clusters,
     )
@@ -167,7 +167,7 @@ def test_rows_of_one_template_cost_a_few_comparisons_each_and_none_is_missed() -
     texts += [text + "x" for text in texts[:100]]
     clusters, comparison = UnionFind(len(texts)), Comparison(texts, 0.95)
     bands = np.asarray(Text().lsh_bands(texts))
-    lsh_pairs({"text": (np.arange(len(texts)), bands)}, comparison, clusters)
+    lsh_pairs({"text": (np.arange(len(texts)), bands.T)}, comparison, clusters)
     assert len(comparison.asked) < 12 * len(texts)
     assert len(comparison.results) < 12 * len(texts)
     assert all(clusters.find(i) == clusters.find(1500 + i) for i in range(100))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from components.core.errors import InputError
 from components.stages.clean.split import (
@@ -16,6 +19,7 @@ from components.stages.clean.split import (
     check_strata,
     draw,
     folds_of,
+    ranks_of,
     stratified,
 )
 from components.tasks.shared.schema.classification.rules import ClassTargets
@@ -23,12 +27,18 @@ from components.tasks.shared.schema.classification.rules import ClassTargets
 Rows = list[tuple[str, str]]  # (group, label)
 
 
+def numbered(groups: Sequence[str], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The number of the group of each row, and the ranks of the groups."""
+    names = pa.array(groups).dictionary_encode()
+    draws = [draw(name, seed) for name in names.dictionary.to_pylist()]
+    return names.indices.to_numpy().astype(np.int64), ranks_of(pa.array(draws, pa.binary(32)))
+
+
 def divide(rows: Rows, validation: float = 0.1, test: float = 0.1, seed: int = 7) -> list[str]:
     """The split of each row."""
-    groups = [group for group, _ in rows]
+    groups, ranks = numbered([group for group, _ in rows], seed)
     strata = [label for _, label in rows]
-    draws = {group: draw(group, seed) for group in groups}
-    splits = stratified(groups, strata, validation, test, draws)
+    splits = stratified(groups, strata, validation, test, ranks)
     check_strata(groups, strata, splits, ClassTargets().too_few_groups)
     return splits
 
@@ -151,9 +161,9 @@ def moving(draw: st.DrawFn) -> list[tuple[str, int]]:
 def test_by_time_nothing_of_the_future_is_learned_from(
     rows: list[tuple[str, int]], validation: float, test: float
 ) -> None:
-    groups = [group for group, _ in rows]
+    groups, _ = numbered([group for group, _ in rows], 0)
     moments = np.array([float(moment) for _, moment in rows])
-    latest = {name: max(moments[np.array(groups) == name]) for name in groups}
+    latest = {name: max(moments[groups == name]) for name in groups.tolist()}
     if len(set(latest.values())) < 3:
         with pytest.raises(InputError, match="different times"):
             by_time(groups, moments, validation, test, 0)
@@ -164,21 +174,21 @@ def test_by_time_nothing_of_the_future_is_learned_from(
     assert set(splits) == {"train", "validation", "test"}
     assert all(len(set(found)) == 1 for found in _by_group(groups, splits).values())
     times = {part: [] for part in ("train", "validation", "test")}
-    for group, split in zip(groups, splits, strict=True):
+    for group, split in zip(groups.tolist(), splits, strict=True):
         times[split].append(latest[group])
     assert max(times["train"]) < min(times["validation"])
     assert max(times["validation"]) < min(times["test"])
 
 
-def _by_group(groups: list[str], splits: list[str]) -> dict[str, list[str]]:
+def _by_group(groups: NDArray[np.int64], splits: list[str]) -> dict[int, list[str]]:
     found = defaultdict(list)
-    for group, split in zip(groups, splits, strict=True):
+    for group, split in zip(groups.tolist(), splits, strict=True):
         found[group].append(split)
     return found
 
 
 def test_by_time_shares_embargo_and_missing_times() -> None:
-    groups = [str(number) for number in range(100)]
+    groups = np.arange(100)
     days = np.arange(100.0) * 86_400
     divided = by_time(groups, days, 0.1, 0.2, 0)
     assert Counter(divided.splits) == {"train": 70, "validation": 10, "test": 20}
@@ -197,15 +207,14 @@ def test_by_time_shares_embargo_and_missing_times() -> None:
 def test_folds_are_a_partition_with_whole_groups_in_any_order(
     rows: Rows, count: int, seed: int, random: np.random.RandomState
 ) -> None:
-    groups = [group for group, _ in rows]
+    groups, ranks = numbered([group for group, _ in rows], seed)
     strata = [label for _, label in rows]
-    draws = {group: draw(group, seed) for group in groups}
-    folds = folds_of(groups, strata, count, draws)
+    folds = folds_of(groups, strata, count, ranks)
     assert set(folds) <= set(range(1, count + 1))
     assert all(len(set(found)) == 1 for found in _by_group(groups, folds).values())
     tested = Counter()
     for number in sorted(set(folds)):
-        splits = by_fold(groups, strata, folds, number=number, validation=0.1, draws=draws)
+        splits = by_fold(groups, strata, folds, number=number, validation=0.1, ranks=ranks)
         assert all(len(set(found)) == 1 for found in _by_group(groups, splits).values())
         # Each class has groups in three folds or more, so the others hold two of them.
         assert count == 2 or {"validation", "train"} <= set(splits)
@@ -213,21 +222,15 @@ def test_folds_are_a_partition_with_whole_groups_in_any_order(
     assert tested == Counter(range(len(rows)))
     shuffled = list(range(len(rows)))
     random.shuffle(shuffled)
-    others = folds_of(
-        [groups[position] for position in shuffled],
-        [strata[position] for position in shuffled],
-        count,
-        draws,
-    )
+    others = folds_of(groups[shuffled], [strata[position] for position in shuffled], count, ranks)
     assert others == [folds[position] for position in shuffled]
 
 
 def test_folds_have_like_shares_of_each_stratum_and_validation_its_share_of_all_rows() -> None:
     rows = [(f"g{i}", "rare" if i % 10 == 0 else "common") for i in range(1000)]
-    groups = [group for group, _ in rows]
+    groups, ranks = numbered([group for group, _ in rows], 7)
     strata = [label for _, label in rows]
-    draws = {group: draw(group, 7) for group in groups}
-    folds = folds_of(groups, strata, 5, draws)
+    folds = folds_of(groups, strata, 5, ranks)
     assert set(Counter(zip(strata, folds, strict=True)).values()) == {20, 180}
-    splits = by_fold(groups, strata, folds, number=3, validation=0.1, draws=draws)
+    splits = by_fold(groups, strata, folds, number=3, validation=0.1, ranks=ranks)
     assert Counter(splits) == {"train": 700, "validation": 100, "test": 200}
