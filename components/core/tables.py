@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from components.core.errors import InputError
 from components.core.files import sha256, to_json, write_atomic
-from components.core.mapped_tables import write_mapped
+from components.core.mapped_tables import take_rows, write_mapped
 
 MANIFEST = "manifest.json"
 # Folder beside tokens, with the network whose vocabulary they come from.
@@ -232,7 +232,7 @@ def sample(table: pa.Table, most: int, seed: int) -> pa.Table:
     if table.num_rows <= most:
         return table
     drawn = np.random.default_rng(seed).choice(table.num_rows, most, replace=False)
-    return table.take(pa.array(np.sort(drawn)))
+    return take_rows(table, np.sort(drawn))
 
 
 def _empty_table(schema: Mapping[str, str], columns: Sequence[str] | None) -> pa.Table:

@@ -5,19 +5,28 @@ The output has only the added rows. A row names its parent and its method.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress, islice
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from components.core.files import to_json, write_atomic
 from components.core.job import Job
 from components.core.parallel_map import parallel_map
-from components.core.tables import read_manifest, read_table, write_table
+from components.core.tables import (
+    ROWS_PER_SHARD,
+    TableWriter,
+    batches_of,
+    map_table,
+    read_manifest,
+)
 from components.fields.base import Reject
 from components.stages.augment.params import AugmentParams
 from components.tasks import base
@@ -58,74 +67,105 @@ def run(job: Job) -> None:
     """
     params: AugmentParams = job.params
     schema = base.schema_of(job.task, read_manifest(job.inputs["clean"]))
-    train = read_table(job.inputs["clean"], "train")
-    added: list[dict[str, Any]] = []
-    if params.rate and schema.augmenters(params):
-        added = _new_rows(job, schema, _variants(job, schema, train))
+    train = map_table(job.inputs["clean"], job.state / "train.arrow", "train")
     columns = train.schema
     for name in ("parent", "method"):
         columns = columns.append(pa.field(name, pa.string()))
-    table = pa.Table.from_pylist(added, schema=columns)
-    methods = sorted(Counter(table["method"].to_pylist()).items())
-    write_table(job.outputs["augmented"], {"train": table}, {"methods": dict(methods)})
-    report = {"added": table.num_rows, "train": train.num_rows}
-    for name, count in methods:
+    writer = TableWriter(job.outputs["augmented"])
+    writer.write("train", columns.empty_table())
+    counts: Counter[str] = Counter()
+    if params.rate and schema.augmenters(params):
+        rows = _new_rows(job, schema, _variants(job, schema, train))
+        while shard := list(islice(rows, ROWS_PER_SHARD)):
+            counts.update(row["method"] for row in shard)
+            writer.write("train", pa.Table.from_pylist(shard, schema=columns))
+    methods = dict(sorted(counts.items()))
+    writer.close({"methods": methods})
+    added = counts.total()
+    report = {"added": added, "train": train.num_rows}
+    for name, count in methods.items():
         report[f"added_{name}"] = count
     write_atomic(job.outputs["report"], to_json(report))
     message = "no rows are added: augment.rate is 0"
     if params.rate:
         message = "no rows are added: no method of this task adds rows"
     if added:
-        message = f"{table.num_rows:,} rows added to {train.num_rows:,}"
+        message = f"{added:,} rows added to {train.num_rows:,}"
     job.journal.log(message)
 
 
 def _new_rows(
-    job: Job, schema: base.Schema, variants: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """Return the variants that equal neither a row of clean nor a variant before them.
+    job: Job, schema: base.Schema, variants: Iterable[Sequence[dict[str, Any]]]
+) -> Iterator[dict[str, Any]]:
+    """Yield the variants that equal neither a row of clean nor a variant before them.
 
     One that equals a validation row would be a leak, and one that equals a train row a repeat.
+
+    Args:
+        job: augment.
+        schema: of the pipeline.
+        variants: by part.
     """
     fields = schema.fields(job.sections["clean"])
     inputs = base.input_names(schema)
-    parts = [read_table(job.inputs["clean"], part) for part in ("train", "validation", "test")]
-    rows = pa.concat_tables(parts).select(inputs)
-    keys = set(base.row_keys(fields, rows.to_pydict()))
-    columns = {name: [row[name] for row in variants] for name in inputs}
-    new = []
-    for row, key in zip(variants, base.row_keys(fields, columns), strict=True):
-        if key not in keys:
-            keys.add(key)
-            new.append(row)
-    return new
+    known = [np.empty(0, np.uint64)]
+    for part in ("train", "validation", "test"):
+        for batch in batches_of(job.inputs["clean"], part, inputs):
+            known.append(_key_hashes(fields, batch.to_pydict()))
+    seen = np.sort(np.concatenate(known))
+    for rows in variants:
+        hashes = _key_hashes(fields, {name: [row[name] for row in rows] for name in inputs})
+        _, first = np.unique(hashes, return_index=True)
+        is_new = np.zeros(len(rows), bool)
+        is_new[first] = True
+        places = np.searchsorted(seen, hashes)
+        inside = places < len(seen)
+        is_new[inside] &= seen[places[inside]] != hashes[inside]
+        yield from compress(rows, is_new.tolist())
+        added = np.sort(hashes[is_new])
+        seen = np.insert(seen, np.searchsorted(seen, added), added)
 
 
-def _variants(job: Job, schema: base.Schema, train: pa.Table) -> list[dict[str, Any]]:
-    """Return variants of the train rows, in the order of their parents."""
+def _key_hashes(
+    fields: Mapping[str, Any], values: Mapping[str, Sequence[Any]]
+) -> NDArray[np.uint64]:
+    """Return (rows,) hashes of the keys of rows: 8 bytes a row, where keys are as long as texts.
+
+    Two different keys among 10 million have one hash with a probability of 3 in a million. Then
+    a variant is left out.
+
+    Args:
+        fields: of the inputs.
+        values: input -> (rows,) values.
+    """
+    keys = base.row_keys(fields, values)
+    digests = [hashlib.blake2b(key.encode(), digest_size=8).digest() for key in keys]
+    return np.frombuffer(b"".join(digests), np.uint64)
+
+
+def _variants(job: Job, schema: base.Schema, train: pa.Table) -> Iterator[list[dict[str, Any]]]:
+    """Yield variants of the train rows, in the order of their parents, by part."""
     params: AugmentParams = job.params
     rng = np.random.default_rng(job.seed)
     extra = rng.random(train.num_rows) < params.rate % 1
     counts = np.full(train.num_rows, int(params.rate)) + extra
-    inputs = []
-    for number, start in enumerate(range(0, train.num_rows, _ROWS_PER_TASK)):
-        inputs.append(
-            VaryInput(
-                task=job.task,
-                inputs=schema.chosen,
-                seed=job.seed,
-                number=number,
-                params=params,
-                clean=job.sections["clean"],
-                rows=train.slice(start, _ROWS_PER_TASK),
-                variants=counts[start : start + _ROWS_PER_TASK].tolist(),
-            )
+    starts = range(0, train.num_rows, _ROWS_PER_TASK)
+    inputs = (
+        VaryInput(
+            task=job.task,
+            inputs=schema.chosen,
+            seed=job.seed,
+            number=number,
+            params=params,
+            clean=job.sections["clean"],
+            rows=train.slice(start, _ROWS_PER_TASK),
+            variants=counts[start : start + _ROWS_PER_TASK].tolist(),
         )
-    rows: list[dict[str, Any]] = []
+        for number, start in enumerate(starts)
+    )
     for number, variants in enumerate(parallel_map(vary, inputs), 1):
-        rows += variants
-        job.journal.progress(number, len(inputs), "pieces")
-    return rows
+        job.journal.progress(number, len(starts), "pieces")
+        yield variants
 
 
 def vary(piece: VaryInput) -> list[dict[str, Any]]:

@@ -252,16 +252,13 @@ def _unlabeled(rows: Usable, kept: Rows, division: _Division) -> UnlabeledSplit:
         kept: (positions,) rows that stay.
         division: their splits.
     """
-    unique_rows = rows.unique_rows
-    keys = unique_rows.codes("key", rows.unlabeled_rows)
+    if not len(rows.unlabeled_rows):
+        return UnlabeledSplit(np.empty(0, np.int64), duplicates=0, held_out=0)
+    keys = rows.unique_rows.codes("key", rows.unlabeled_rows)
     groups = take(rows.raw["group"], rows.unlabeled_rows)
-    known = np.empty(0, np.int64)
-    held_out = groups[:0]
-    if len(keys):
-        known = rows.key_ids
-        is_held_out = division.splits != _SPLITS.index("train")
-        held_out = rows.groups(kept[is_held_out])
-    return split_unlabeled(keys, groups, known, held_out)
+    is_held_out = division.splits != _SPLITS.index("train")
+    held_out = rows.groups(kept[is_held_out])
+    return split_unlabeled(keys, groups, rows.key_ids, held_out)
 
 
 def _split_entries(

@@ -102,14 +102,11 @@ class UniqueRows:
         Returns:
             (rows,) numbers; the values.
         """
-        encoded = self.contents[name].dictionary_encode().unify_dictionaries()
-        values = pa.array([], self.contents[name].type)
-        numbers = [np.empty(0, np.int32)]
-        for chunk in encoded.chunks:
-            values = chunk.dictionary
-            numbers.append(chunk.indices.fill_null(-1).to_numpy())
-        raw_numbers = np.concatenate(numbers)[self.content_of[rows]]
-        return raw_numbers.astype(np.int64), values
+        column = self.contents[name]
+        # Chunks that are encoded one by one would each have a dictionary of all before them.
+        encoded = pa.concat_arrays([pa.array([], column.type), *column.chunks]).dictionary_encode()
+        numbers = encoded.indices.fill_null(-1).to_numpy()[self.content_of[rows]]
+        return numbers.astype(np.int64), encoded.dictionary
 
     def values(self, name: str, rows: Rows, kind: pa.DataType) -> pa.ChunkedArray:
         """Return the cleaned values of some raw rows.

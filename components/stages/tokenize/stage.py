@@ -19,10 +19,10 @@ from components.core.parallel_map import parallel_map
 from components.core.tables import (
     MANIFEST,
     PRETRAINED,
+    TableWriter,
+    map_table,
     read_manifest,
-    read_table,
     sample,
-    write_table,
 )
 from components.fields.base import Summary
 from components.monitoring.profile import profile_of
@@ -43,6 +43,23 @@ class EncodeInput:
     rows: pa.Table
 
 
+@dataclass(frozen=True)
+class _Sizes:
+    """Tokens of encoded rows.
+
+    Args:
+        lengths: (rows,) tokens of each row.
+        losses: (rows,) tokens that each row lost.
+    """
+
+    lengths: NDArray[np.int64]
+    losses: NDArray[np.int64]
+
+    def first(self, rows: int) -> _Sizes:
+        """Return the sizes of the first rows."""
+        return _Sizes(self.lengths[:rows], self.losses[:rows])
+
+
 def run(job: Job) -> None:
     """Write `tokens`: encoded rows per split, and the encoder's files below `encoder/`."""
     clean = read_manifest(job.inputs["clean"])
@@ -53,19 +70,21 @@ def run(job: Job) -> None:
     columns += [role.name for role in schema.roles if role.role in ("input", "target")]
     rows = {}
     for split in _splits(clean):
-        rows[split] = read_table(job.inputs["clean"], split, columns)
+        copy = job.state / f"{split}.arrow"
+        rows[split] = map_table(job.inputs["clean"], copy, split, columns)
     train = rows["train"]
-    augmented = read_table(job.inputs["augmented"], "train", columns)
+    copy = job.state / "augmented.arrow"
+    augmented = map_table(job.inputs["augmented"], copy, "train", columns)
     rows["train"] = pa.concat_tables([train, augmented])
     encoder, pretrained = _encoder(job, schema, rows["train"], targets)
     files = dict(encoder.files())
-    parts, losses = _encoded(job, files, rows)
-    lengths = np.concatenate([encoder.lengths(part) for part in parts.values()])
+    writer = TableWriter(job.outputs["tokens"])
+    sizes = _write_encoded(job, files, rows, writer)
+    lengths = np.concatenate([size.lengths for size in sizes.values()])
     # Augmented rows follow the train rows. They are left out: their lengths are those of the rows
     # that they were made from.
-    parts_of_source = dict(parts)
-    parts_of_source["train"] = parts["train"].slice(0, train.num_rows)
-    shortened = _shortened(encoder, parts_of_source, losses)
+    sizes_of_source = {**sizes, "train": sizes["train"].first(train.num_rows)}
+    shortened = _shortened(encoder, list(sizes_of_source.values()))
     histogram = sorted(Counter(lengths.tolist()).items())
     # Without augmented rows: clients send no texts with masks in them.
     described = sample(train, _PROFILE_ROWS, seed=0)
@@ -85,7 +104,7 @@ def run(job: Job) -> None:
         manifest["pretrained"] = {name: sha256(path) for name, path in pretrained.items()}
     for name, content in files.items():
         write_atomic(job.outputs["tokens"] / "encoder" / name, content)
-    write_table(job.outputs["tokens"], parts, manifest)
+    writer.close(manifest)
     _report(job, len(lengths), manifest["lengths"], shortened)
 
 
@@ -132,35 +151,43 @@ def _encoder(
     return encoding.fit(batches, targets, job.params, clean, schema.chosen), {}
 
 
-def _encoded(
+def _write_encoded(
     job: Job,
     files: dict[str, bytes],
     rows: Mapping[str, pa.Table],
-) -> tuple[dict[str, pa.Table], dict[str, NDArray[np.int64]]]:
-    """Return the encoded rows of each split, and how much each row was cut (n,).
+    writer: TableWriter,
+) -> dict[str, _Sizes]:
+    """Encode and write the rows of each split, and return their sizes.
 
     Args:
         job: reports progress.
         files: of the encoder.
         rows: split -> rows.
+        writer: of the tokens.
     """
-    splits = []
-    inputs = []
+    encoder = base.encoding(job.task).load(files)
+    pieces = []
     for split, table in rows.items():
-        for start in range(0, table.num_rows, _ROWS_PER_TASK):
-            splits.append(split)
-            inputs.append(EncodeInput(job.task, files, table.slice(start, _ROWS_PER_TASK)))
-    encoded: dict[str, list[pa.Table]] = {split: [] for split in rows}
-    losses: dict[str, list[NDArray[np.int64]]] = {split: [np.empty(0, np.int64)] for split in rows}
-    results = zip(splits, parallel_map(encode, inputs), strict=True)
-    for number, (split, (table, lost)) in enumerate(results, 1):
-        encoded[split].append(table)
-        losses[split].append(lost)
-        job.journal.progress(number, len(inputs), "pieces")
-    parts = {split: pa.concat_tables(tables) for split, tables in encoded.items()}
-    if any(parts[split].num_rows != rows[split].num_rows for split in rows):
-        raise AssertionError("an encoder must give one row for each row")
-    return parts, {split: np.concatenate(lost) for split, lost in losses.items()}
+        for start in range(0, max(1, table.num_rows), _ROWS_PER_TASK):
+            pieces.append((split, start))
+    inputs = (
+        EncodeInput(job.task, files, rows[split].slice(start, _ROWS_PER_TASK))
+        for split, start in pieces
+    )
+    parts: dict[str, list[_Sizes]] = {split: [] for split in rows}
+    results = zip(pieces, parallel_map(encode, inputs), strict=True)
+    for number, ((split, _), (table, losses)) in enumerate(results, 1):
+        writer.write(split, table)
+        parts[split].append(_Sizes(encoder.lengths(table), losses))
+        job.journal.progress(number, len(pieces), "pieces")
+    sizes = {}
+    for split, of_pieces in parts.items():
+        lengths = np.concatenate([part.lengths for part in of_pieces])
+        losses = np.concatenate([part.losses for part in of_pieces])
+        if len(lengths) != rows[split].num_rows:
+            raise AssertionError("an encoder must give one row for each row")
+        sizes[split] = _Sizes(lengths, losses)
+    return sizes
 
 
 def _length_summary(lengths: NDArray[np.int64]) -> dict[str, float]:
@@ -216,30 +243,20 @@ def _report(
         job.journal.log(entry["message"])
 
 
-def _shortened(
-    encoder: base.Encoder,
-    parts: Mapping[str, pa.Table],
-    losses: Mapping[str, NDArray[np.int64]],
-) -> list[dict[str, Any]]:
+def _shortened(encoder: base.Encoder, sizes: Sequence[_Sizes]) -> list[dict[str, Any]]:
     """Return what the encoder cut from the rows of clean, for the report.
 
     Args:
         encoder: of the task.
-        parts: split -> encoded rows of clean.
-        losses: split -> (at least as many,) tokens that each row lost.
+        sizes: of the rows of each split.
 
     Returns:
         One entry, or none where it cut nothing.
     """
     if not isinstance(encoder, base.Shortens):
         return []
-    losses_of_source = []
-    lengths_of_source = []
-    for split, part in parts.items():
-        losses_of_source.append(losses[split][: part.num_rows])
-        lengths_of_source.append(encoder.lengths(part))
-    lost = np.concatenate(losses_of_source)
-    lengths = np.concatenate(lengths_of_source)
+    lost = np.concatenate([part.losses for part in sizes])
+    lengths = np.concatenate([part.lengths for part in sizes])
     is_cut = lost > 0
     if not is_cut.any():
         return []
