@@ -68,7 +68,8 @@ class Cache:
 
     def put(self, key: str, tables: Sequence[pa.Table]) -> None:
         """Add tables, which `close` writes."""
-        self._waiting[key] = tables
+        if self._folder is not None:
+            self._waiting[key] = tables
 
     def close(self) -> None:
         """Write the added tables and remove old files.

@@ -175,7 +175,7 @@ def group_rows(
             file = folder / f"bands-{number}.npy" if folder else None
             bands[name] = rows.bands(name, kept, file)
         pairs = lsh_pairs(bands, similarities, clusters, folder)
-        similarities.save()
+        similarities.save(folder / "similarities.arrow" if folder else None)
     source_groups = rows.groups(kept).dictionary_encode()
     source_numbers = source_groups.indices.fill_null(-1).to_numpy().astype(np.int64)
     _join_equal(clusters, source_numbers)

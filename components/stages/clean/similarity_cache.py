@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from components.core.cache import Cache, cache_key
+from components.core.mapped_tables import take, write_mapped
+from components.core.tables import ROWS_PER_SHARD
 from components.fields.base import Field
 from components.stages.clean.duplicates import Rows
 from components.stages.clean.usable_rows import Usable
@@ -58,10 +62,9 @@ class SimilarityCache:
         self._threshold = threshold
         self._cache = cache
         self._key = cache_key({"pairs": key})
-        encoded = rows.contents(kept).dictionary_encode()
-        self._digests = encoded.dictionary
+        self._contents = rows.unique_rows.contents
         # It gives whole numbers of Python without an object for each row.
-        self._codes = encoded.indices.to_numpy().data
+        self._codes = rows.unique_rows.content_of[rows.raw_rows[kept]].data
         (table,) = cache.get(self._key, [_SCHEMA]) or [_SCHEMA.empty_table()]
         self._cached = {name: self._of_column(table, name) for name in fields}
         self._used = {name: (array("q"), array("d")) for name in fields}
@@ -78,12 +81,25 @@ class SimilarityCache:
             (pairs,) of `_pair`, ascending; (pairs,) similarities.
         """
         rows = table.filter(pc.field("column") == column)
-        one = pc.index_in(rows["one"], value_set=self._digests).fill_null(-1).to_numpy()
-        other = pc.index_in(rows["other"], value_set=self._digests).fill_null(-1).to_numpy()
+        one = self._numbers(rows["one"])
+        other = self._numbers(rows["other"])
         is_known = (one >= 0) & (other >= 0)
-        pairs = one[is_known].astype(np.int64) * len(self._digests) + other[is_known]
+        pairs = one[is_known] * self._contents.num_rows + other[is_known]
         order = np.argsort(pairs)
         return pairs[order], rows["similarity"].to_numpy()[is_known][order]
+
+    def _numbers(self, digests: pa.ChunkedArray) -> Rows:
+        """Return (n,) the rows of the contents with these SHA-256; -1 where there is none."""
+        known = digests.unique()
+        rows_of_known = np.full(len(known) + 1, -1)
+        first = 0
+        for chunk in self._contents["content"].chunks:
+            places = pc.index_in(chunk, value_set=known)
+            matches = places.is_valid().to_numpy(zero_copy_only=False)
+            rows_of_known[places.drop_null().to_numpy()] = first + np.flatnonzero(matches)
+            first += len(chunk)
+        numbers: Rows = rows_of_known[pc.index_in(digests, value_set=known).to_numpy()]
+        return numbers
 
     def compare(self, column: str, pairs: Sequence[tuple[int, int]]) -> None:
         """Compare pairs of positions that were not compared before.
@@ -132,7 +148,7 @@ class SimilarityCache:
 
     def _pair(self, one: int, other: int) -> int:
         """Return the number of the contents of two positions."""
-        number: int = self._codes[one] * len(self._digests) + self._codes[other]
+        number: int = self._codes[one] * self._contents.num_rows + self._codes[other]
         return number
 
     def _values(self, column: str, pairs: Sequence[tuple[int, int]]) -> dict[int, Any]:
@@ -165,16 +181,28 @@ class SimilarityCache:
         for (one, other), similarity in zip(pairs, similarities.tolist(), strict=True):
             self._ahead[column][self._pair(one, other)] = similarity
 
-    def save(self) -> None:
-        """Write the similarities that were used, for the next run."""
-        tables = [_SCHEMA.empty_table()]
-        for column, (pairs, similarities) in self._used.items():
-            one, other = np.divmod(np.array(pairs, np.int64), len(self._digests))
+    def save(self, file: Path | None) -> None:
+        """Give the similarities that were used to the cache, for the next run.
+
+        Args:
+            file: to which they are written before. None: they are in memory.
+        """
+        tables = chain.from_iterable(map(self._used_of, self._used))
+        if file is None:
+            self._cache.put(self._key, [pa.concat_tables([_SCHEMA.empty_table(), *tables])])
+        else:
+            self._cache.put(self._key, [write_mapped(tables, _SCHEMA, file)])
+
+    def _used_of(self, column: str) -> Iterator[pa.Table]:
+        """Yield the similarities of a column that were used, part by part."""
+        pairs, similarities = self._used[column]
+        for start in range(0, len(pairs), ROWS_PER_SHARD):
+            part = np.array(pairs[start : start + ROWS_PER_SHARD], np.int64)
+            one, other = np.divmod(part, self._contents.num_rows)
             columns = [
-                pa.array([column] * len(pairs)),
-                self._digests.take(pa.array(one)),
-                self._digests.take(pa.array(other)),
-                pa.array(np.array(similarities, np.float64)),
+                pa.array([column] * len(part)),
+                take(self._contents["content"], one),
+                take(self._contents["content"], other),
+                pa.array(np.array(similarities[start : start + ROWS_PER_SHARD], np.float64)),
             ]
-            tables.append(pa.table(columns, schema=_SCHEMA))
-        self._cache.put(self._key, [pa.concat_tables(tables)])
+            yield pa.table(columns, schema=_SCHEMA)

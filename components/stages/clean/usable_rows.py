@@ -64,10 +64,6 @@ class Usable:
         """Return the targets of some rows."""
         return [self.target_values[number] for number in self.target_ids[rows].tolist()]
 
-    def contents(self, rows: Rows) -> pa.Array:
-        """Return the SHA-256 of the raw contents of some rows."""
-        return self.unique_rows.column("content", self.raw_rows[rows])
-
     def column(self, name: str, rows: Rows) -> pa.Array:
         """Return a column of the cleaned contents for some rows."""
         return self.unique_rows.column(name, self.raw_rows[rows])
