@@ -15,25 +15,58 @@ from numpy.typing import NDArray
 Rows = NDArray[np.int64]
 
 
-def write_mapped(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> pa.Table:
-    """Write tables one after another to a file, and return them as one mapped table.
+class MappedWriter:
+    """Writes a table to a file, part by part, and maps it.
 
-    The file is for one run: it is not synced. It may be deleted while the table is in use.
+    The file has no name any more once it is mapped, so nothing is left of it when the table is
+    gone, or the process.
 
     Args:
-        tables: with the columns of the schema.
-        schema: of the table.
         path: of the file. Its folder is created.
+        schema: of the table.
 
     Raises:
         OSError: the disk is full or not writable.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-        for table in tables:
-            writer.write_table(table)
-    (mapped,) = read_mapped(path, 1)
-    return mapped
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._sink = pa.OSFile(str(path), "wb")
+        self._writer = pa.ipc.new_stream(self._sink, schema)
+
+    def write(self, table: pa.Table) -> None:
+        """Add the rows of a table.
+
+        Raises:
+            OSError: the disk is full or not writable.
+        """
+        self._writer.write_table(table)
+
+    def mapped(self) -> pa.Table:
+        """End the file, and return its table."""
+        self._writer.close()
+        self._sink.close()
+        (table,) = read_mapped(self._path, 1)
+        self._path.unlink()
+        return table
+
+
+def write_mapped(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> pa.Table:
+    """Write tables one after another to a file, and return them as one mapped table.
+
+    Args:
+        tables: with the columns of the schema.
+        schema: of the table.
+        path: of the file (see `MappedWriter`).
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
+    writer = MappedWriter(path, schema)
+    for table in tables:
+        writer.write(table)
+    return writer.mapped()
 
 
 def read_mapped(path: Path, count: int) -> list[pa.Table]:

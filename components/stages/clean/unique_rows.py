@@ -172,6 +172,7 @@ class UniqueRows:
                     bands = np.empty(shape, np.uint64)
                 else:
                     bands = np.lib.format.open_memmap(file, "w+", np.uint64, shape)
+                    file.unlink()
             bands[:, first : first + len(part)] = part.T
             first += len(part)
         if bands is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -121,7 +121,18 @@ def origin_of(unit: Unit, item: Record | Bad) -> str:
 def shaped(
     found: Iterable[Record | Bad], wanted: Layout, unit: Unit, key: str
 ) -> tuple[pa.Table, pa.Table]:
-    """Return records as raw rows, and those that are refused.
+    """Return records as raw rows, and those that are refused (see `shaped_parts`)."""
+    tables, bad = [wanted.schema.empty_table()], [QUARANTINE.empty_table()]
+    for rows, refused in shaped_parts(found, wanted, unit, key):
+        tables.append(rows)
+        bad.append(refused)
+    return pa.concat_tables(tables), pa.concat_tables(bad)
+
+
+def shaped_parts(
+    found: Iterable[Record | Bad], wanted: Layout, unit: Unit, key: str
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Yield records as raw rows, and those that are refused, some thousands at once.
 
     Args:
         found: in the source's order.
@@ -129,7 +140,6 @@ def shaped(
         unit: where they come from.
         key: starts the ids of rows that bring none.
     """
-    tables, bad = [wanted.schema.empty_table()], [QUARANTINE.empty_table()]
     items = iter(found)
     while chunk := list(islice(items, _BATCH)):
         rows, rejected = [], []
@@ -155,9 +165,10 @@ def shaped(
                         "origin": origin,
                     }
                 )
-        tables.append(pa.Table.from_pylist(rows, schema=wanted.schema))
-        bad.append(pa.Table.from_pylist(rejected, schema=QUARANTINE))
-    return pa.concat_tables(tables), pa.concat_tables(bad)
+        yield (
+            pa.Table.from_pylist(rows, schema=wanted.schema),
+            pa.Table.from_pylist(rejected, schema=QUARANTINE),
+        )
 
 
 def usable_splits(

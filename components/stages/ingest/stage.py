@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,8 @@ from components.core.cache import Cache, cache_key
 from components.core.errors import InputError
 from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job, Journal
-from components.core.parallel_map import parallel_map
+from components.core.mapped_tables import MappedWriter, write_mapped
+from components.core.parallel_map import has_ray, parallel_map
 from components.core.tables import write_table
 from components.stages.ingest import (
     formats,
@@ -34,7 +35,7 @@ from components.stages.ingest.source_rows import (
     QUARANTINE,
     Format,
     Unit,
-    shaped,
+    shaped_parts,
     unique_ids,
     usable_splits,
 )
@@ -71,12 +72,14 @@ class ParseInput:
         unit: the unit.
         layout: the columns of the raw table.
         key: prefix of the ids of rows without one.
+        folder: for its rows, until they are written as the raw table.
         sample: share of its rows that is read.
     """
 
     unit: Unit
     layout: Layout
     key: str
+    folder: Path
     sample: float = 1.0
 
 
@@ -106,14 +109,17 @@ def run(job: Job) -> None:
     # DVC compares the params, not the folder of feedback.
     feedback = accepted if params.seen else []
     keys = unit_keys([unit.name for unit in (*listing.units, *feedback)])
-    inputs = [ParseInput(unit, wanted, keys[unit.name], params.sample) for unit in listing.units]
+    inputs = [
+        ParseInput(unit, wanted, keys[unit.name], job.state, params.sample)
+        for unit in listing.units
+    ]
     # Feedback has no ids, groups and splits of the source.
     feedback_columns = {}
     for role, name in params.columns.items():
         if role not in ("id", "group", "split"):
             feedback_columns[role] = name
     feedback_layout = _layout_of_feedback(_layout(job, feedback_columns))
-    inputs += [ParseInput(unit, feedback_layout, keys[unit.name]) for unit in feedback]
+    inputs += [ParseInput(unit, feedback_layout, keys[unit.name], job.state) for unit in feedback]
     cache = Cache(job.cache, job.journal.log)
     parsed = _read(inputs, cache, job.journal)
     _log_feedback(job.journal, len(accepted), params.seen)
@@ -367,7 +373,13 @@ def parse(piece: ParseInput) -> Parsed:
     items = records(unit, wanted, used)
     if piece.sample < 1:
         items = drawn(items, piece.key, piece.sample)
-    rows, quarantine = shaped(items, wanted, unit, piece.key)
+    rows_writer = MappedWriter(piece.folder / f"{piece.key}.arrow", wanted.schema)
+    refused_writer = MappedWriter(piece.folder / f"{piece.key}-refused.arrow", QUARANTINE)
+    for some_rows, refused in shaped_parts(items, wanted, unit, piece.key):
+        rows_writer.write(some_rows)
+        refused_writer.write(refused)
+    rows = rows_writer.mapped()
+    quarantine = refused_writer.mapped()
     digest = _digest(unit) or _values_digest(rows, wanted.input.name)
     metadata = {
         "name": unit.name,
@@ -419,7 +431,7 @@ def _read(inputs: Sequence[ParseInput], cache: Cache, journal: Journal) -> list[
     new_inputs = [inputs[position] for position in new]
     results: Iterable[Parsed]
     if len(new) > 1:
-        results = parallel_map(parse, new_inputs)
+        results = map(_mapped, new_inputs, parallel_map(parse, new_inputs))
     else:
         # One unit is read here: a task of its own would only be started and waited for.
         results = map(parse, new_inputs)
@@ -433,6 +445,19 @@ def _read(inputs: Sequence[ParseInput], cache: Cache, journal: Journal) -> list[
         done += 1
         journal.progress(done, len(inputs), "files")
     return [part for part in parsed if part is not None]
+
+
+def _mapped(piece: ParseInput, part: Parsed) -> Parsed:
+    """Return what a task has read, in files in place of the shared memory of Ray."""
+    if not has_ray():
+        return part
+    file = piece.folder / f"{piece.key}-read.arrow"
+    refused = piece.folder / f"{piece.key}-read-refused.arrow"
+    return Parsed(
+        write_mapped([part.rows], part.rows.schema, file),
+        write_mapped([part.quarantine], QUARANTINE, refused),
+        part.metadata,
+    )
 
 
 def _key(piece: ParseInput, digest: str) -> str:
@@ -517,8 +542,9 @@ def _digest(unit: Unit) -> str:
 def _values_digest(rows: pa.Table, column: str) -> str:
     """Return the SHA-256 of the values of a column."""
     digest = hashlib.sha256()
-    for value in rows[column].to_pylist():
-        digest.update(value)
+    for chunk in rows[column].chunks:
+        for value in chunk.to_pylist():
+            digest.update(value)
     return digest.hexdigest()
 
 
@@ -540,7 +566,8 @@ def unit_keys(names: Sequence[str]) -> dict[str, str]:
 
 def _reasons(quarantine: pa.Table) -> dict[str, int]:
     """Return the number of refused rows for each reason."""
-    return dict(sorted(Counter(quarantine["reason"].to_pylist()).items()))
+    counts = quarantine["reason"].value_counts().to_pylist()
+    return dict(sorted((entry["values"], entry["counts"]) for entry in counts))
 
 
 _MEND = "mend the file, or set ingest.source.format and ingest.columns to what it holds"
