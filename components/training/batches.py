@@ -1,9 +1,10 @@
-"""Hold encoded rows in memory and decide which of them make a batch."""
+"""Map encoded rows into memory and decide which of them make a batch."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from components.core.tables import read_manifest, read_table
+from components.core.tables import batches_of, read_manifest
 from components.tasks import base
 from components.tasks.base import Arrays, Encoder
 
@@ -32,6 +33,8 @@ def load_encoder(tokens: Path, task: str) -> Encoder:
 class EncodedRows:
     """Rows of one or more splits. Ragged columns are flat arrays with offsets.
 
+    The flat arrays are mapped from files, so memory does not grow with them.
+
     Args:
         tokens: the folder of encoded tables.
         split: the name of a split, or several names.
@@ -40,18 +43,26 @@ class EncodedRows:
 
     def __init__(self, tokens: Path, split: str | Sequence[str], encoder: Encoder) -> None:
         splits = [split] if isinstance(split, str) else split
-        table = pa.concat_tables([read_table(tokens, name) for name in splits])
         self.encoder = encoder
-        self.lengths = encoder.lengths(table)
-        self.target: Numbers = table["target"].to_numpy()
+        lengths = [np.empty(0, np.int64)]
+        targets = [np.empty(0, np.int64)]
+        columns: dict[str, _FlatColumn] = {}
+        for batch in chain.from_iterable(batches_of(tokens, name) for name in splits):
+            lengths.append(encoder.lengths(pa.Table.from_batches([batch])))
+            targets.append(batch["target"].to_numpy(zero_copy_only=False))
+            for field in batch.schema:
+                if pa.types.is_list(field.type):
+                    if field.name not in columns:
+                        columns[field.name] = _FlatColumn(tokens.parent, field.type.value_type)
+                    columns[field.name].add(batch[field.name])
+        # The first, empty ones would decide the type of the numbers.
+        self.lengths = np.concatenate(lengths[1:] or lengths)
+        self.target: Numbers = np.concatenate(targets[1:] or targets)
+        self._ragged = {name: column.mapped() for name, column in columns.items()}
         # (n,) of the rows, which batches have as "weight" where they are given.
         self.weights: NDArray[np.float32] | None = None
         # (n, ...) of the rows, which batches have as TEACHER where they are given.
         self.teacher: NDArray[np.float32] | None = None
-        self._ragged: dict[str, tuple[NDArray[Any], Numbers]] = {}
-        for name in table.column_names:
-            if pa.types.is_list(table.schema.field(name).type):
-                self._ragged[name] = _flatten(table[name])
 
     def __len__(self) -> int:
         return len(self.target)
@@ -76,12 +87,36 @@ class EncodedRows:
         return result
 
 
-def _flatten(column: pa.ChunkedArray) -> tuple[NDArray[Any], Numbers]:
-    """Return a list column as its flat values and the (n + 1,) offsets of its rows."""
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0)
-    return array.values.to_numpy(), array.offsets.to_numpy().astype(np.int64)
+class _FlatColumn:
+    """The values of a list column in a file without a name.
+
+    Args:
+        folder: that holds the file.
+        kind: type of the values.
+    """
+
+    def __init__(self, folder: Path, kind: pa.DataType) -> None:
+        # The mapping holds the file open.
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self._kind = kind.to_pandas_dtype()
+        self._sizes = [np.zeros(1, np.int64)]
+
+    def add(self, lists: pa.ListArray) -> None:
+        """Add the values of rows.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        lists.flatten().to_numpy().tofile(self._file)
+        self._sizes.append(lists.value_lengths().to_numpy().astype(np.int64))
+
+    def mapped(self) -> tuple[NDArray[Any], Numbers]:
+        """Return the flat values, mapped from the file, and the (n + 1,) offsets of the rows."""
+        offsets = np.cumsum(np.concatenate(self._sizes))
+        if not offsets[-1]:
+            return np.empty(0, self._kind), offsets
+        # A plain array, whose slices are made faster than those of a `numpy.memmap`.
+        return np.asarray(np.memmap(self._file, self._kind, "r")), offsets
 
 
 def plan(

@@ -38,7 +38,7 @@ def read(content: bytes, suffix: str) -> None:
         try:
             wanted = layout(task.roles, params.columns, 200_000, task.targets.value_map(params))
             for unit in stage.list_units(params, Path(scratch), task.targets.words).units:
-                parsed = stage.parse(stage.ParseInput(unit, wanted, "key"))
+                parsed = stage.parse(stage.ParseInput(unit, wanted, "key", Path(scratch)))
                 assert parsed.rows.num_rows + parsed.quarantine.num_rows >= 0
         except InputError as error:
             assert error.what

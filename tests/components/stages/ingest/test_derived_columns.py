@@ -95,7 +95,10 @@ def test_a_memory_of_other_names_is_not_used() -> None:
         replace(unit, has_file_target=True),
         replace(unit, sheet="a"),
     ]
-    keys = {stage._key(stage.ParseInput(each, wanted, "key"), "digest") for each in [unit, *others]}
+    keys = {
+        stage._key(stage.ParseInput(each, wanted, "key", Path()), "digest")
+        for each in [unit, *others]
+    }
     assert len(keys) == len(others) + 1
 
 

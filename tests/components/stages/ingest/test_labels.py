@@ -135,14 +135,16 @@ def test_other_rules_are_another_reading(tmp_path: Path, ingest: Ingest) -> None
         LabelRules({"a": None}, fold=False),
         LabelRules({"a": "b"}, fold=False),
     ]
-    keys = {_key(ParseInput(unit, layout(roles, {}, 10, each), "k"), "digest") for each in rules}
+    keys = {
+        _key(ParseInput(unit, layout(roles, {}, 10, each), "k", Path()), "digest") for each in rules
+    }
     units = [
         Unit("a.csv", (), "csv", header=False),
         Unit("a.csv", (), "csv", column_names=("x",)),
         Unit("a.csv", (), "csv", unlabelled=True),
         Unit("a.csv", (), "csv", pictures=True),
     ]
-    keys |= {_key(ParseInput(each, layout(roles, {}, 10), "k"), "digest") for each in units}
+    keys |= {_key(ParseInput(each, layout(roles, {}, 10), "k", Path()), "digest") for each in units}
     assert len(keys) == len(rules) + len(units)
 
 
