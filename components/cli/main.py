@@ -37,7 +37,7 @@ from components.cli.tracking_store_commands import app as tracking
 from components.cli.version import show_versions
 from components.core import escaping
 from components.core.errors import GristmillError, InputError
-from components.core.garbage import collect_rarely
+from components.core.garbage import collect_rarely, return_freed_memory
 from components.core.terminal import (
     print_anything,
     print_crash,
@@ -745,6 +745,7 @@ def main() -> None:
     traceback.
     """
     collect_rarely()
+    return_freed_memory()
     print_anything()
     sys.excepthook = print_crash
     named_user()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from components.core.errors import EnvironmentFault
+from components.core.garbage import ARROW_MEMORY
 from components.orchestration.cluster.supervisor import QUIET
 
 _ANSWER_S = 10.0
@@ -120,7 +121,7 @@ def joined(address: str, root: Path) -> Iterator[None]:
     code = {
         "py_modules": [str(root / "components")],
         "excludes": ["dvc_plots", "__pycache__"],
-        "env_vars": dict(QUIET),
+        "env_vars": {**QUIET, **ARROW_MEMORY},
     }
     remedy = (
         "run on one of its nodes, with its versions of Python and Ray, "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +20,9 @@ if TYPE_CHECKING:
 
 QUARANTINE = pa.schema([("origin", pa.string()), ("reason", pa.string()), ("excerpt", pa.string())])
 _EXCERPT = 200
+# Records, and characters or bytes of their values, that become rows at once.
 _BATCH = 20_000
+_SIZE = 1 << 24
 
 Format = Literal[
     "csv", "tsv", "jsonl", "json", "xlsx", "parquet", "text", "fasttext", "folders", "digits"
@@ -140,8 +141,7 @@ def shaped_parts(
         unit: where they come from.
         key: starts the ids of rows that bring none.
     """
-    items = iter(found)
-    while chunk := list(islice(items, _BATCH)):
+    for chunk in _chunks(found):
         rows, rejected = [], []
         for item in chunk:
             origin = origin_of(unit, item)
@@ -169,6 +169,23 @@ def shaped_parts(
             pa.Table.from_pylist(rows, schema=wanted.schema),
             pa.Table.from_pylist(rejected, schema=QUARANTINE),
         )
+
+
+def _chunks(found: Iterable[Record | Bad]) -> Iterator[list[Record | Bad]]:
+    """Yield records by the thousand: as many as bounds of rows and of their size allow."""
+    chunk: list[Record | Bad] = []
+    size = 0
+    for item in found:
+        chunk.append(item)
+        if isinstance(item, Record):
+            values = item.values.values()
+            size += sum(len(value) for value in values if isinstance(value, (str, bytes)))
+        if len(chunk) >= _BATCH or size >= _SIZE:
+            yield chunk
+            chunk = []
+            size = 0
+    if chunk:
+        yield chunk
 
 
 def usable_splits(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import resource
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
+import limited_memory
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -73,14 +72,13 @@ def test_a_full_disk_is_an_error_of_the_disk(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, handler)
 
 
-LIMITED = """
-import resource, sys
+MAPPED = """
+import sys
 from pathlib import Path
 import numpy as np, pyarrow as pa
 from components.core.mapped_tables import take, write_mapped
 
-used = int(open("/proc/self/status").read().split("VmData:")[1].split()[0]) * 1024
-resource.setrlimit(resource.RLIMIT_DATA, (used + (192 << 20),) * 2)
+limit(192)
 part = pa.table({"text": pa.array(["x" * 1000] * 4000, pa.large_string())})
 table = write_mapped((part for _ in range(100)), part.schema, Path(sys.argv[1]))
 assert take(table["text"], np.arange(0, table.num_rows, 100)).nbytes > 4_000_000
@@ -92,7 +90,5 @@ except (MemoryError, pa.ArrowMemoryError):
 
 
 def test_a_table_larger_than_the_memory_is_written_and_read(tmp_path: Path) -> None:
-    words = [sys.executable, "-c", LIMITED, str(tmp_path / "rows.arrow")]
-    done = subprocess.run(words, check=True, capture_output=True, text=True)
-    # 400 MB, where a process may have 192 MiB more than its imports.
-    assert done.stdout == "would not fit\n"
+    # 400 MB, where the process may have 192 MiB.
+    assert limited_memory.output(MAPPED, str(tmp_path / "rows.arrow")) == "would not fit\n"

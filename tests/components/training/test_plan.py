@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import limited_memory
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -64,3 +67,38 @@ def test_rows_are_sliced_out_of_tokens_as_they_stand_there(reviews: StageRunner)
     for i, row in enumerate((5, 0, 200)):
         assert batch["ids"][i][batch["mask"][i] == 1].tolist() == stored[row]["ids"]
         assert batch["target"][i] == stored[row]["target"]
+
+
+TOKENS = """
+import sys
+from pathlib import Path
+import numpy as np, pyarrow as pa
+from components.core.tables import TableWriter
+from components.training.batches import EncodedRows
+
+class Encoder:
+    def lengths(self, rows):
+        return np.full(rows.num_rows, 1000)
+    def collate(self, columns):
+        return {name: np.stack(values) for name, values in columns.items()}
+
+folder = Path(sys.argv[1]) / "tokens"
+writer = TableWriter(folder)
+for part in range(25):
+    flat = pa.array(np.arange(part * 4_000_000, (part + 1) * 4_000_000, dtype=np.int32))
+    ids = pa.ListArray.from_arrays(pa.array(np.arange(0, 4_000_001, 1000, dtype=np.int32)), flat)
+    targets = pa.array(np.arange(part * 4000, (part + 1) * 4000))
+    writer.write("train", pa.table({"ids": ids, "target": targets}))
+writer.close()
+limit(256)
+rows = EncodedRows(folder, "train", Encoder())
+batch = rows.batch(np.arange(0, 100_000, 1000))
+assert (batch["ids"] == batch["target"][:, None] * 1000 + np.arange(1000)).all()
+print(len(rows))
+"""
+
+
+def test_a_worker_reads_more_tokens_than_it_may_have_memory(tmp_path: Path) -> None:
+    # 400 MB of token ids, where the process may have 256 MiB.
+    assert limited_memory.output(TOKENS, str(tmp_path)) == "100000\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["tokens"]
