@@ -20,6 +20,7 @@ from components.core.sorted_arrays import distinct
 from components.fields.base import Change, Reject, Summary
 from components.fields.markup import without_tags
 from components.fields.privacy import IGNORE, Privacy
+from components.fields.quality import QUALITY_REASONS, TextQuality
 from components.fields.scripts import SIGNS, main_script
 
 # A letter or a digit.
@@ -69,6 +70,8 @@ _DECIMAL_POINT = re.compile(r"(?<=\d)\.(?=\d)")
 # Reason for which a row is dropped, and the beginning of the changes by kind of data.
 PERSONAL_DATA = "personal_data"
 _PRIVATE = "private_"
+# Reason for which a usable text is filtered by choice -> the param that decides it.
+FILTER_REASONS: Mapping[str, str] = {PERSONAL_DATA: "clean.private", **QUALITY_REASONS}
 _MARKS_THAT_COUNT = "!?#%+"
 _SYMBOLS_THAT_DO_NOT = "~`^|"
 
@@ -411,25 +414,25 @@ class Text:
             is enough.
         max_characters: longer texts are cut.
         privacy: the treatment of personal data.
+        quality: limits of texts that are learned from; None: none.
     """
 
     arrow = pa.string()
     noun = "texts"
     equality = "equal but for case, width, spaces and plain punctuation"
-    knobs: Mapping[str, str] = {
-        "too_short": "clean.min_characters",
-        PERSONAL_DATA: "clean.private",
-    }
+    knobs: Mapping[str, str] = {"too_short": "clean.min_characters", **FILTER_REASONS}
 
     def __init__(
         self,
         min_characters: int = 1,
         max_characters: int = 100_000,
         privacy: Privacy = IGNORE,
+        quality: TextQuality | None = None,
     ) -> None:
         self.min_characters = min_characters
         self.max_characters = max_characters
         self.privacy = privacy
+        self.quality = quality
 
     def normalize(self, value: Any) -> str:
         """Return the text after entities, tags, NFKC, control characters and white space.
@@ -450,13 +453,14 @@ class Text:
         """Return the normalized text.
 
         Raises:
-            Reject: as `normalize`, the text is too short to learn from, or has personal data
-                whose rows are dropped.
+            Reject: as `normalize`, the text is too short to learn from, or a filter takes it.
         """
         text = self.normalize(value)
         if not _has_content(text, self.min_characters):
             raise Reject("too_short", text)
         self._check_privacy(value, text)
+        if self.quality:
+            self.quality.check(value, text)
         return text
 
     def _check_privacy(self, value: str, text: str) -> None:

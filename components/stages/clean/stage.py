@@ -16,7 +16,7 @@ from components.core.errors import InputError
 from components.core.files import to_json, write_atomic
 from components.core.job import Job
 from components.core.tables import read_manifest, read_table, write_table
-from components.fields.text import PERSONAL_DATA
+from components.fields.text import FILTER_REASONS
 from components.stages.clean import row_accounting
 from components.stages.clean.cleaning import large, target_of
 from components.stages.clean.duplicates import (
@@ -113,7 +113,7 @@ def run(job: Job) -> None:
     reason_counts = Counter(entry["reason"] for entry in rejected)
     all_parts = parts | unlabeled.parts
     duplicates = int((dedup_status == DUPLICATE).sum())
-    filters = {reasons(rules.conflict_reason)[BOILERPLATE], PERSONAL_DATA}
+    filters = {reasons(rules.conflict_reason)[BOILERPLATE], *FILTER_REASONS}
     totals = {
         "rows_in": raw.num_rows,
         "rows_out": sum(part.num_rows for part in all_parts.values()),
@@ -393,8 +393,8 @@ def _write(
         report[split] = part.num_rows
     write_atomic(job.outputs["report"], to_json(report))
     filtered = "boilerplate"
-    if manifest["reasons"].get(PERSONAL_DATA):
-        filtered += " or with personal data"
+    if not manifest["reasons"].keys().isdisjoint(FILTER_REASONS):
+        filtered = "filtered"
     summary = (
         f"{totals['rows_in']:,} rows: {totals['rows_out']:,} kept, "
         f"{totals['deduplicated']:,} duplicates, {totals['filtered']:,} {filtered}, "

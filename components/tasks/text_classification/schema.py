@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, model_validator
 from components.core.params import Strict
 from components.fields.base import Field as Kind
 from components.fields.privacy import KEY_VARIABLE, Mode, Privacy, fingerprint, key_of
+from components.fields.quality import TextQuality
 from components.fields.scripts import SIGNS
 from components.fields.text import Text, Title
 from components.tasks.base import Augmenter, FixedInputs, Role, SplitRule
@@ -37,7 +38,7 @@ class TextClean(Strict):
     max_characters: int = Field(
         2000, ge=8, le=1_000_000, description="Characters after which a longer text is cut."
     )
-    # Params without these two have the hash that they had before.
+    # Params without the following ones have the hash that they had before.
     private: Mode = Field(
         "ignore",
         exclude_if=lambda mode: mode == "ignore",
@@ -51,6 +52,21 @@ class TextClean(Strict):
         exclude_if=lambda key: key is None,
         description="Fingerprint of the key in GRISTMILL_PRIVACY_KEY, for private: hash.",
     )
+    quality: TextQuality | None = Field(
+        None,
+        exclude_if=lambda quality: quality is None,
+        description="Limits by which texts of poor quality are filtered (null: none are).",
+    )
+
+    @model_validator(mode="after")
+    def _check_max_length(self) -> TextClean:
+        longest = self.quality and self.quality.max_length
+        if longest and longest >= self.max_characters:
+            raise ValueError(
+                f"quality.max_length: {longest} filters no text, for texts are cut at "
+                f"max_characters, which is {self.max_characters}: raise max_characters above it"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_private_key(self) -> TextClean:
@@ -156,7 +172,12 @@ class TextSchema(FixedInputs):
         """Return the fields text, title and label, with the limits of `clean`."""
         assert isinstance(options, TextClean)
         return {
-            "text": Text(options.min_characters, options.max_characters, options.privacy),
+            "text": Text(
+                min_characters=options.min_characters,
+                max_characters=options.max_characters,
+                privacy=options.privacy,
+                quality=options.quality,
+            ),
             "title": Title(max_characters=options.max_characters, privacy=options.privacy),
             "label": ClassName(),
         }
