@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from components.core import escaping
 from components.core.sorted_arrays import distinct
 from components.fields.base import Change, Reject, Summary
+from components.fields.languages import LANGUAGE, LANGUAGE_REASONS, Languages, language_of
 from components.fields.markup import without_tags
 from components.fields.privacy import IGNORE, Privacy
 from components.fields.quality import QUALITY_REASONS, TextQuality
@@ -71,7 +72,11 @@ _DECIMAL_POINT = re.compile(r"(?<=\d)\.(?=\d)")
 PERSONAL_DATA = "personal_data"
 _PRIVATE = "private_"
 # Reason for which a usable text is filtered by choice -> the param that decides it.
-FILTER_REASONS: Mapping[str, str] = {PERSONAL_DATA: "clean.private", **QUALITY_REASONS}
+FILTER_REASONS: Mapping[str, str] = {
+    PERSONAL_DATA: "clean.private",
+    **QUALITY_REASONS,
+    **LANGUAGE_REASONS,
+}
 _MARKS_THAT_COUNT = "!?#%+"
 _SYMBOLS_THAT_DO_NOT = "~`^|"
 
@@ -415,6 +420,7 @@ class Text:
         max_characters: longer texts are cut.
         privacy: the treatment of personal data.
         quality: limits of texts that are learned from; None: none.
+        languages: the languages of texts that are learned from; None: they are not identified.
     """
 
     arrow = pa.string()
@@ -426,13 +432,16 @@ class Text:
         self,
         min_characters: int = 1,
         max_characters: int = 100_000,
+        *,
         privacy: Privacy = IGNORE,
         quality: TextQuality | None = None,
+        languages: Languages | None = None,
     ) -> None:
         self.min_characters = min_characters
         self.max_characters = max_characters
         self.privacy = privacy
         self.quality = quality
+        self.languages = languages
 
     def normalize(self, value: Any) -> str:
         """Return the text after entities, tags, NFKC, control characters and white space.
@@ -461,6 +470,8 @@ class Text:
         self._check_privacy(value, text)
         if self.quality:
             self.quality.check(value, text)
+        if self.languages:
+            self.languages.check(text)
         return text
 
     def _check_privacy(self, value: str, text: str) -> None:
@@ -496,8 +507,11 @@ class Text:
         """Return the changes "cut" (in characters) and "tags" (in HTML tags).
 
         "private_phone" and the like are in numbers of personal data, which only a report leaves.
+        "language_zh" and the like take nothing from a text.
         """
         result: dict[str, Change] = {}
+        if self.languages:
+            result[LANGUAGE + language_of(cleaned)] = Change(0, 0)
         may_have_tags = "<" in value or "&" in value or "\uff1c" in value
         may_be_cut = self._may_be_cut(cleaned)
         may_be_protected = self.privacy.replaces and "<" in cleaned
@@ -523,6 +537,9 @@ class Text:
                 f"{summary.rows_of_all(self.noun)} cut at {self.max_characters:,} characters "
                 f"({lost}): clean.max_characters"
             )
+        if change.startswith(LANGUAGE):
+            language = change.removeprefix(LANGUAGE)
+            return f"{summary.rows_of_all(self.noun)} are in {language}: clean.languages"
         if change.startswith(_PRIVATE):
             verb = "are replaced" if self.privacy.replaces else "stay"
             kind = change.removeprefix(_PRIVATE)

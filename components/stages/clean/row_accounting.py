@@ -110,13 +110,14 @@ def changed(rows: Usable, fields: Mapping[str, Field]) -> list[Entry]:
         change = totals[column, kind]
         details = dict(change.details.most_common())
         summary = Summary(change.rows, total, change.lost, change.whole, details)
+        share_lost = change.lost / change.whole if change.whole else None
         entries.append(
             Entry(
                 what=f"{column}_{kind}",
                 rows=change.rows,
                 of=total,
                 message=fields[column].describe_change(kind, summary),
-                share_lost=change.lost / change.whole,
+                share_lost=share_lost,
             )
         )
     return entries

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from components.core.params import Strict
 from components.fields.base import Field as Kind
+from components.fields.languages import Languages
 from components.fields.privacy import KEY_VARIABLE, Mode, Privacy, fingerprint, key_of
 from components.fields.quality import TextQuality
 from components.fields.scripts import SIGNS
@@ -56,6 +57,11 @@ class TextClean(Strict):
         None,
         exclude_if=lambda quality: quality is None,
         description="Limits by which texts of poor quality are filtered (null: none are).",
+    )
+    languages: Languages | None = Field(
+        None,
+        exclude_if=lambda languages: languages is None,
+        description="Identification of the languages of texts, with a filter (null: none).",
     )
 
     @model_validator(mode="after")
@@ -177,6 +183,7 @@ class TextSchema(FixedInputs):
                 max_characters=options.max_characters,
                 privacy=options.privacy,
                 quality=options.quality,
+                languages=options.languages,
             ),
             "title": Title(max_characters=options.max_characters, privacy=options.privacy),
             "label": ClassName(),

@@ -10,6 +10,7 @@ from stage_runner import StageRunner, sentences
 
 from components.core.tables import read_table
 from components.orchestration.pipeline_params import section_model
+from components.stages.evaluate.model_cards import _languages
 from components.stages.evaluate.report_data import _counts
 
 TASK = "text_classification"
@@ -61,3 +62,24 @@ def test_a_length_that_no_text_reaches_is_refused() -> None:
     with pytest.raises(ValueError, match="raise max_characters above it"):
         model.model_validate({"quality": {"max_length": 2000}})
     model.model_validate({"quality": {"max_length": 1999}})
+
+
+def test_languages_are_counted_and_filtered(tmp_path: Path) -> None:
+    foreign = ["Das Zimmer war sauber und das Frühstück gut.", "Номер был чистым и тихим."]
+    params = {"languages": {"keep": ["zh", "en"]}}
+    runner = StageRunner.make(tmp_path, rows(foreign), clean=params).clean()
+    manifest = runner.manifest()
+    assert manifest["books"]["filtered"] == 2
+    assert manifest["reasons"] == {"language_de": 1, "language_ru": 1}
+    report = json.loads((runner.root / "clean.json").read_text(encoding="utf-8"))
+    assert report["text_language_zh_rows"] + report["text_language_en_rows"] == 120
+    assert f"filtered as language_ru ('{foreign[1]}'): clean.languages.keep" in journal_of(runner)
+    assert "60 of 120 texts are in zh: clean.languages" in journal_of(runner)
+    counted = [(row["language"], row["rows"]) for row in _languages(manifest["account"])]
+    assert sorted(counted) == [("en", 60), ("zh", 60)]
+
+
+def test_counting_languages_changes_no_row(tmp_path: Path) -> None:
+    plain = StageRunner.make(tmp_path / "plain", rows(MESSY)).clean()
+    counted = StageRunner.make(tmp_path / "counted", rows(MESSY), clean={"languages": {}}).clean()
+    assert counted.rows("clean") == plain.rows("clean")
