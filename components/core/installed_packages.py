@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+from importlib.util import find_spec
 from pathlib import Path
 
 from components.core.errors import EnvironmentFault
@@ -14,7 +14,7 @@ def package_folder(package: str) -> Path | None:
     Args:
         package: its top-level name. A dotted name would import the parent.
     """
-    spec = importlib.util.find_spec(package)
+    spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         return None
     return Path(next(iter(spec.submodule_search_locations))).resolve()
@@ -31,7 +31,7 @@ def check_installed(package: str, extra: str, where: str) -> None:
     Raises:
         EnvironmentFault: it is not installed.
     """
-    if importlib.util.find_spec(package) is None:
+    if find_spec(package) is None:
         raise EnvironmentFault(
             f"needs {package}, which is not installed here",
             where=where,

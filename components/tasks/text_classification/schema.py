@@ -17,6 +17,7 @@ from components.fields.privacy import KEY_VARIABLE, Mode, Privacy, fingerprint, 
 from components.fields.quality import TextQuality
 from components.fields.scripts import SIGNS
 from components.fields.text import Text, Title
+from components.fields.text_form import Chinese, TextForm, Width
 from components.tasks.base import Augmenter, FixedInputs, Role, SplitRule
 from components.tasks.shared.schema.classification.class_name import ClassName
 from components.tasks.shared.schema.classification.rules import ClassTargets
@@ -52,6 +53,23 @@ class TextClean(Strict):
         pattern="^[0-9a-f]{16}$",
         exclude_if=lambda key: key is None,
         description="Fingerprint of the key in GRISTMILL_PRIVACY_KEY, for private: hash.",
+    )
+    width: Width = Field(
+        "half",
+        exclude_if=lambda width: width == "half",
+        description="Characters of full width (half: as plain ones, and ① as 1; keep: as they are).",
+    )
+    max_repeats: int | None = Field(
+        None,
+        ge=2,
+        le=1000,
+        exclude_if=lambda repeats: repeats is None,
+        description="Length to which runs of a character are cut, digits excepted (null: never).",
+    )
+    chinese: Chinese = Field(
+        "keep",
+        exclude_if=lambda chinese: chinese == "keep",
+        description="Chinese characters (simplified: traditional ones are replaced).",
     )
     quality: TextQuality | None = Field(
         None,
@@ -91,9 +109,15 @@ class TextClean(Strict):
         """Return the treatment of personal data."""
         return Privacy(self.private, self.private_key)
 
+    @property
+    def form(self) -> TextForm:
+        """Return the form of the characters."""
+        return TextForm(self.width, self.max_repeats, self.chinese)
+
     def normalization(self) -> dict[str, Any]:
         """Return what a bundle needs to normalize texts as clean does."""
-        settings: dict[str, Any] = {"max_characters": self.max_characters}
+        names = {"max_characters", "width", "max_repeats", "chinese"}
+        settings = self.model_dump(include=names)
         if self.privacy.replaces:
             settings["private"] = self.private
         if self.private == "hash":
@@ -107,6 +131,9 @@ class TextNormalization(Strict):
     max_characters: int = Field(ge=1, le=100_000_000)
     private: Literal["mask", "hash"] | None = None
     private_key: str | None = Field(None, pattern="^[0-9a-f]{16}$")
+    width: Width = "half"
+    max_repeats: int | None = Field(None, ge=2, le=1000)
+    chinese: Chinese = "keep"
 
     @model_validator(mode="after")
     def _check_private_key(self) -> TextNormalization:
@@ -118,15 +145,18 @@ class TextNormalization(Strict):
         """Return the fields text and title.
 
         Raises:
-            EnvironmentFault: hashes have no key in this process, or another one.
+            EnvironmentFault: hashes have no key in this process, or another one, or the form of
+                the characters needs a library that is not installed.
         """
         if self.private_key is not None:
             key_of(self.private_key)
+        form = TextForm(self.width, self.max_repeats, self.chinese)
+        form.check_library()
         privacy = Privacy(self.private or "ignore", self.private_key)
         limit = self.max_characters
         return {
-            "text": Text(max_characters=limit, privacy=privacy),
-            "title": Title(max_characters=limit, privacy=privacy),
+            "text": Text(max_characters=limit, privacy=privacy, form=form),
+            "title": Title(max_characters=limit, privacy=privacy, form=form),
         }
 
 
@@ -182,10 +212,15 @@ class TextSchema(FixedInputs):
                 min_characters=options.min_characters,
                 max_characters=options.max_characters,
                 privacy=options.privacy,
+                form=options.form,
                 quality=options.quality,
                 languages=options.languages,
             ),
-            "title": Title(max_characters=options.max_characters, privacy=options.privacy),
+            "title": Title(
+                max_characters=options.max_characters,
+                privacy=options.privacy,
+                form=options.form,
+            ),
             "label": ClassName(),
         }
 

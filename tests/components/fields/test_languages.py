@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import pytest
 
+from components.core import installed_packages
 from components.core.errors import EnvironmentFault
 from components.fields import languages
 from components.fields.base import Reject, Summary
@@ -78,7 +77,7 @@ def test_an_unknown_code_is_refused_with_the_known_ones() -> None:
 def test_a_missing_library_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     languages._identifier.cache_clear()
     languages._probabilities.cache_clear()
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(installed_packages, "find_spec", lambda name: None)
     assert language_of(SENTENCES["zh"]) == "zh"
     with pytest.raises(EnvironmentFault, match="needs py3langid") as caught:
         language_of(SENTENCES["en"])
