@@ -39,6 +39,8 @@ _OF_SCRIPT = {
 }
 # Where no n-gram is known, all languages have the same probability, which is 0.02.
 _LEAST_LIKELY = 0.1
+# Characters that tell the language of a long text.
+_MOST_CHARACTERS = 1000
 # Beginning of the reasons and of the counts, before the code of a language.
 LANGUAGE = "language_"
 # Reason -> the param that decides it.
@@ -105,7 +107,7 @@ def _probabilities(text: str) -> Mapping[str, float]:
         return {_OF_SCRIPT[script]: 1.0}
     if not any(map(str.isalpha, text)):
         return {UNDETERMINED: 1.0}
-    return dict(_identifier().rank(text))
+    return dict(_identifier().rank(text[:_MOST_CHARACTERS]))
 
 
 @lru_cache(maxsize=1)

@@ -121,11 +121,14 @@ def _repeated_share(units: Sequence[str], n: int) -> float:
         units: words, or a string of characters.
         n: units of a gram.
     """
+    grams = [units[start : start + n] for start in range(len(units) - n + 1)]
+    if len(set(grams)) == len(grams):
+        return 0.0
     seen = set()
     repeated = 0
     start = 0
-    while start + n <= len(units):
-        gram = units[start : start + n]
+    while start < len(grams):
+        gram = grams[start]
         if gram in seen:
             repeated += sum(map(len, gram))
             start += n
@@ -139,8 +142,8 @@ def _entropy(text: str) -> float:
     """Return the entropy of the characters in bits; infinity for a text that is not judged."""
     if len(text) < _SHORTEST_JUDGED:
         return math.inf
-    shares = [count / len(text) for count in Counter(text).values()]
-    return -sum(share * math.log2(share) for share in shares)
+    repeated = sum(count * math.log2(count) for count in Counter(text).values() if count > 1)
+    return math.log2(len(text)) - repeated / len(text)
 
 
 def _share_of_symbols(text: str) -> float:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from components.core.installed_packages import check_installed
 from components.fields.scripts import main_script
 
+_KANA = re.compile("[\u3040-\u30ff]")
 Width = Literal["half", "keep"]
 Chinese = Literal["simplified", "keep"]
 
@@ -42,7 +43,7 @@ class TextForm:
         Raises:
             EnvironmentFault: OpenCC is needed and not installed.
         """
-        if self.chinese == "simplified" and main_script(text) != "kana":
+        if self.chinese == "simplified" and not _is_japanese(text):
             text = _simplifier().convert(text)
         if self.max_repeats is not None:
             text = _long_run(self.max_repeats).sub(lambda run: run[0][: self.max_repeats], text)
@@ -65,6 +66,11 @@ def form_of(settings: Mapping[str, Any]) -> TextForm:
     """Return the form that the settings of a bundle name; other settings are ignored."""
     names = ("width", "max_repeats", "chinese")
     return TextForm(**{name: settings[name] for name in names if name in settings})
+
+
+def _is_japanese(text: str) -> bool:
+    """Return whether a text is in Japanese, which has kana."""
+    return _KANA.search(text) is not None and main_script(text) == "kana"
 
 
 @lru_cache(maxsize=4)
