@@ -14,6 +14,7 @@ import argparse
 import random
 import sys
 import time
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -39,7 +40,7 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
     "max_repeats": {"max_repeats": 3},
     "chinese: simplified": {"chinese": "simplified"},
 }
-ALL = {name: value for arm in ARMS.values() for name, value in arm.items()}
+ALL = dict(ChainMap(*map(dict, ARMS.values())))
 ENGLISH_CHARACTERS = 200
 
 
@@ -90,7 +91,7 @@ def identify(folder: Path) -> None:
     print("\n| file | texts | right | undetermined | filtered |\n| --- | --- | --- | --- | --- |")
     for path in sorted(folder.glob("*.txt")):
         lines = path.read_text(encoding="utf-8").splitlines()
-        texts = [text for text in (normalized(line, 2000) for line in lines) if text]
+        texts = [text for line in lines if (text := normalized(line, 2000))]
         languages = [language_of(text) for text in texts]
         filtered = 0
         for text in texts:

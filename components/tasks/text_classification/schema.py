@@ -57,7 +57,7 @@ class TextClean(Strict):
     width: Width = Field(
         "half",
         exclude_if=lambda width: width == "half",
-        description="Characters of full width (half: as plain ones, and ① as 1; keep: as they are).",
+        description="Characters of full width (half: as plain ones, ① as 1; keep: as they are).",
     )
     max_repeats: int | None = Field(
         None,
