@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -116,6 +117,21 @@ def exported_ids(folder: Path, files: Mapping[str, bytes]) -> list[int]:
     command = [sys.executable, "-c", script, TRADITIONAL]
     result = subprocess.run(command, cwd=folder, capture_output=True, check=True, text=True)
     return list(json.loads(result.stdout))
+
+
+def test_the_linear_baseline_sees_what_training_saw(tmp_path: Path) -> None:
+    runner = StageRunner.make(tmp_path, sentences(160), clean=ALL).clean()
+    baseline = base.baselines(TASK).baselines["classical"]
+    train = read_table(runner.root / "clean", "train")
+    sections = (runner.sections["train"], runner.sections["clean"])
+    _, files = baseline.fit(train, {"classes": ["好评", "差评"]}, *sections, 7)
+    featurizer = baseline.featurizer(files)
+    raw, formed = "這間酒店的電梯壞了！！！！！！", "这间酒店的电梯坏了！！！"
+    served, trained = (featurizer({"text": [text], "title": [""]}) for text in (raw, formed))
+    assert served.keys() == trained.keys()
+    for name, values in served.items():
+        assert np.array_equal(values, trained[name])
+    assert served["columns"].size
 
 
 def test_the_settings_of_a_bundle_are_those_that_are_not_default() -> None:

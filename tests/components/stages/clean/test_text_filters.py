@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from stage_runner import StageRunner, sentences
 
+from components.core import installed_packages
+from components.core.errors import EnvironmentFault
 from components.core.tables import read_table
+from components.fields import languages
 from components.orchestration.pipeline_params import section_model
 from components.stages.evaluate.model_cards import _languages
 from components.stages.evaluate.report_data import _counts
@@ -83,3 +86,15 @@ def test_counting_languages_changes_no_row(tmp_path: Path) -> None:
     plain = StageRunner.make(tmp_path / "plain", rows(MESSY)).clean()
     counted = StageRunner.make(tmp_path / "counted", rows(MESSY), clean={"languages": {}}).clean()
     assert counted.rows("clean") == plain.rows("clean")
+
+
+def test_a_missing_library_stops_clean_with_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    languages._identifier.cache_clear()
+    languages._probabilities.cache_clear()
+    monkeypatch.setattr(installed_packages, "find_spec", lambda name: None)
+    runner = StageRunner.make(tmp_path, rows([]), clean={"languages": {}})
+    with pytest.raises(EnvironmentFault, match="needs py3langid"):
+        runner.clean()
+    assert not (runner.root / "clean").exists()
