@@ -1,9 +1,11 @@
-"""Folders of installed packages, found without running their code."""
+"""Find installed packages without running their code."""
 
 from __future__ import annotations
 
-import importlib.util
+from importlib.util import find_spec
 from pathlib import Path
+
+from components.core.errors import EnvironmentFault
 
 
 def package_folder(package: str) -> Path | None:
@@ -12,7 +14,26 @@ def package_folder(package: str) -> Path | None:
     Args:
         package: its top-level name. A dotted name would import the parent.
     """
-    spec = importlib.util.find_spec(package)
+    spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         return None
     return Path(next(iter(spec.submodule_search_locations))).resolve()
+
+
+def check_installed(package: str, extra: str, where: str) -> None:
+    """Check that a package of an extra is installed.
+
+    Args:
+        package: its top-level name.
+        extra: of this project, which installs it.
+        where: the param that needs it.
+
+    Raises:
+        EnvironmentFault: it is not installed.
+    """
+    if find_spec(package) is None:
+        raise EnvironmentFault(
+            f"needs {package}, which is not installed here",
+            where=where,
+            remedy=f"pip install -c constraints.txt -e '.[{extra}]'",
+        )

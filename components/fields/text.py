@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 from components.core import escaping
 from components.core.sorted_arrays import distinct
 from components.fields.base import Change, Reject, Summary
+from components.fields.languages import LANGUAGE, LANGUAGE_REASONS, Languages, language_of
 from components.fields.markup import without_tags
 from components.fields.privacy import IGNORE, Privacy
+from components.fields.quality import QUALITY_REASONS, TextQuality
 from components.fields.scripts import SIGNS, main_script
+from components.fields.text_form import PLAIN, TextForm
 
 # A letter or a digit.
 _LETTER = re.compile(r"[^\W_]")
@@ -69,6 +72,12 @@ _DECIMAL_POINT = re.compile(r"(?<=\d)\.(?=\d)")
 # Reason for which a row is dropped, and the beginning of the changes by kind of data.
 PERSONAL_DATA = "personal_data"
 _PRIVATE = "private_"
+# Reason for which a usable text is filtered by choice -> the param that decides it.
+FILTER_REASONS: Mapping[str, str] = {
+    PERSONAL_DATA: "clean.private",
+    **QUALITY_REASONS,
+    **LANGUAGE_REASONS,
+}
 _MARKS_THAT_COUNT = "!?#%+"
 _SYMBOLS_THAT_DO_NOT = "~`^|"
 
@@ -173,11 +182,11 @@ def _has_content(text: str, least: int) -> bool:
     return "So" in categories or _EMOTICON.search(text) is not None
 
 
-def _readable(text: str) -> tuple[str, int]:
+def _readable(text: str, form: TextForm) -> tuple[str, int]:
     """Return a text cleaned once, and the number of tags that were removed."""
     untagged, tags = without_tags(html.unescape(text))
-    printable = _without_controls(unicodedata.normalize("NFKC", untagged))
-    return " ".join(printable.split()), tags
+    printable = _without_controls(form.composed(untagged))
+    return form.rewritten(" ".join(printable.split())), tags
 
 
 def _without_controls(text: str) -> str:
@@ -222,23 +231,29 @@ def _is_spelling(char: str, before: str, after: str) -> bool:
     return char == _JOINER and is_emoji and unicodedata.category(after) == "So"
 
 
-def _is_plain(text: str, before: str) -> bool:
+def _is_plain(text: str, before: str, form: TextForm) -> bool:
     """Return whether cleaning surely changes no more of a text.
 
     Without markup there is no entity and no tag. Where nothing but white space is unprintable,
-    nothing was removed between characters that can be composed.
+    nothing was removed between characters that can be composed. A form that rewrites characters
+    may have made a phrase that it rewrites, too.
 
     Args:
         text: cleaned once.
         before: the text before that.
+        form: of the characters.
     """
-    if "<" in text or "&" in text or "&" in before:
+    if "<" in text or "&" in text or "&" in before or form.rewritten(text) != text:
         return False
     return before.isprintable() or "".join(before.split()).isprintable()
 
 
-def _fully_cleaned(value: str) -> tuple[str, int]:
+def _fully_cleaned(value: str, form: TextForm) -> tuple[str, int]:
     """Return a text cleaned until it no longer changes, and the number of removed tags.
+
+    Args:
+        value: the raw text.
+        form: of the characters.
 
     Raises:
         Reject: the text is escaped many times over.
@@ -249,33 +264,41 @@ def _fully_cleaned(value: str) -> tuple[str, int]:
     # tag in full-width signs.
     for _ in range(_PASSES):
         before = text
-        text, tags = _readable(text)
+        text, tags = _readable(text, form)
         count += tags
-        if text == before or _is_plain(text, before):
+        if text == before or _is_plain(text, before, form):
             return text, count
     raise Reject("not_text", "escaped many times over")
 
 
-def normalized(value: str, max_characters: int, privacy: Privacy = IGNORE) -> str:
+def normalized(
+    value: str,
+    max_characters: int,
+    privacy: Privacy = IGNORE,
+    form: TextForm = PLAIN,
+) -> str:
     """Return the form of a text that models see; "" where nothing in it is readable.
 
     Args:
         value: the raw text.
         max_characters: longer texts are cut, after their personal data are replaced.
         privacy: the treatment of personal data.
+        form: of the characters.
 
     Raises:
         Reject: the text is escaped many times over.
+        EnvironmentFault: the form needs a library that is not installed.
     """
-    text, _ = _fully_cleaned(value)
+    text, _ = _fully_cleaned(value, form)
     before = ""
-    # A cut may turn the beginning of a long number into a phone number.
+    # A cut may turn the beginning of a long number into a phone number, and of a phrase into
+    # another one.
     while text != before:
         before = text
         protected = privacy.protect(text)
         if protected != text:
-            protected, _ = _fully_cleaned(protected)
-        text = protected[:max_characters].rstrip(f" {_NON_JOINER}{_JOINER}")
+            protected, _ = _fully_cleaned(protected, form)
+        text = form.rewritten(protected[:max_characters].rstrip(f" {_NON_JOINER}{_JOINER}"))
     return text if _has_content(text, 1) else ""
 
 
@@ -411,28 +434,37 @@ class Text:
             is enough.
         max_characters: longer texts are cut.
         privacy: the treatment of personal data.
+        form: of the characters.
+        quality: limits of texts that are learned from; None: none.
+        languages: the languages of texts that are learned from; None: they are not identified.
     """
 
     arrow = pa.string()
     noun = "texts"
     equality = "equal but for case, width, spaces and plain punctuation"
-    knobs: Mapping[str, str] = {
-        "too_short": "clean.min_characters",
-        PERSONAL_DATA: "clean.private",
-    }
+    knobs: Mapping[str, str] = {"too_short": "clean.min_characters", **FILTER_REASONS}
 
     def __init__(
         self,
         min_characters: int = 1,
         max_characters: int = 100_000,
+        *,
         privacy: Privacy = IGNORE,
+        form: TextForm = PLAIN,
+        quality: TextQuality | None = None,
+        languages: Languages | None = None,
     ) -> None:
         self.min_characters = min_characters
         self.max_characters = max_characters
         self.privacy = privacy
+        self.form = form
+        self.quality = quality
+        self.languages = languages
 
     def normalize(self, value: Any) -> str:
         """Return the text after entities, tags, NFKC, control characters and white space.
+
+        The form of the characters may keep their width, and rewrite some.
 
         Personal data are replaced if the params say so. A normalized text does not change.
 
@@ -441,7 +473,7 @@ class Text:
         """
         if not isinstance(value, str):
             raise Reject("not_text", type(value).__name__)
-        text = normalized(value, self.max_characters, self.privacy)
+        text = normalized(value, self.max_characters, self.privacy, self.form)
         if not text:
             raise Reject("empty")
         return text
@@ -450,13 +482,16 @@ class Text:
         """Return the normalized text.
 
         Raises:
-            Reject: as `normalize`, the text is too short to learn from, or has personal data
-                whose rows are dropped.
+            Reject: as `normalize`, the text is too short to learn from, or a filter takes it.
         """
         text = self.normalize(value)
         if not _has_content(text, self.min_characters):
             raise Reject("too_short", text)
         self._check_privacy(value, text)
+        if self.quality:
+            self.quality.check(value, text)
+        if self.languages:
+            self.languages.check(text)
         return text
 
     def _check_privacy(self, value: str, text: str) -> None:
@@ -472,7 +507,7 @@ class Text:
         if self.privacy.mode != "drop":
             return
         if self._may_be_cut(text):
-            text, _ = _fully_cleaned(value)
+            text, _ = _fully_cleaned(value, self.form)
         kinds = self.privacy.counts(text)
         if kinds:
             raise Reject(PERSONAL_DATA, ", ".join(sorted(kinds)))
@@ -485,22 +520,25 @@ class Text:
     def redacted(self, value: str) -> str:
         """Return a raw text for the quarantine, without personal data that are kept out."""
         with suppress(Reject):
-            return self.privacy.redact(_fully_cleaned(value)[0])
+            return self.privacy.redact(_fully_cleaned(value, self.form)[0])
         return ""
 
     def changes(self, value: Any, cleaned: Any) -> Mapping[str, Change]:
         """Return the changes "cut" (in characters) and "tags" (in HTML tags).
 
         "private_phone" and the like are in numbers of personal data, which only a report leaves.
+        "language_zh" and the like take nothing from a text.
         """
         result: dict[str, Change] = {}
+        if self.languages:
+            result[LANGUAGE + language_of(cleaned)] = Change(0, 0)
         may_have_tags = "<" in value or "&" in value or "\uff1c" in value
         may_be_cut = self._may_be_cut(cleaned)
         may_be_protected = self.privacy.replaces and "<" in cleaned
         whole = cleaned
         tags = 0
         if may_have_tags or may_be_cut or may_be_protected:
-            whole, tags = _fully_cleaned(value)
+            whole, tags = _fully_cleaned(value, self.form)
         if may_be_protected or self.privacy.mode == "report":
             for kind, count in self.privacy.counts(whole).items():
                 result[f"{_PRIVATE}{kind}"] = Change(count, count)
@@ -519,6 +557,9 @@ class Text:
                 f"{summary.rows_of_all(self.noun)} cut at {self.max_characters:,} characters "
                 f"({lost}): clean.max_characters"
             )
+        if change.startswith(LANGUAGE):
+            language = change.removeprefix(LANGUAGE)
+            return f"{summary.rows_of_all(self.noun)} are in {language}: clean.languages"
         if change.startswith(_PRIVATE):
             verb = "are replaced" if self.privacy.replaces else "stay"
             kind = change.removeprefix(_PRIVATE)

@@ -244,6 +244,8 @@ def _write(
     folder: Path, champion: _Champion, pipeline: str, format_name: str, tolerance: float
 ) -> None:
     """Write all files of the export."""
+    from components.inference.predictor import bundled_encoder_files
+
     chosen = FORMATS[format_name]
     card = champion.card
     (folder / CARD).write_bytes(champion.card_bytes)
@@ -258,7 +260,7 @@ def _write(
     cases = _cases(champion, None)
     if format_name != "safetensors":
         facet = _standalone(card.task)
-        requirements += facet.REQUIREMENTS
+        requirements += facet.requirements(bundled_encoder_files(champion.files))
         query = facet.QUERY
         usage = facet.USAGE
         cases = _cases(champion, facet.ANSWER_FIELDS)

@@ -16,7 +16,7 @@ from components.core import escaping
 from components.core.job import Journal
 from components.core.tables import MANIFEST, read_table
 from components.fields.base import Field, Summary
-from components.fields.text import PERSONAL_DATA
+from components.fields.text import FILTER_REASONS
 from components.stages.clean.duplicates import BOILERPLATE, CONFLICTING, DUPLICATE, Rows
 from components.stages.clean.params import CleanParams, near_duplicate_threshold
 from components.stages.clean.row_groups import RowDecisions
@@ -110,13 +110,14 @@ def changed(rows: Usable, fields: Mapping[str, Field]) -> list[Entry]:
         change = totals[column, kind]
         details = dict(change.details.most_common())
         summary = Summary(change.rows, total, change.lost, change.whole, details)
+        share_lost = change.lost / change.whole if change.whole else None
         entries.append(
             Entry(
                 what=f"{column}_{kind}",
                 rows=change.rows,
                 of=total,
                 message=fields[column].describe_change(kind, summary),
-                share_lost=change.lost / change.whole,
+                share_lost=share_lost,
             )
         )
     return entries
@@ -141,29 +142,34 @@ def quarantined(
     rows: int,
     fields: Mapping[str, Field],
 ) -> list[Entry]:
-    """Return how many rows were rejected for each reason, and where the first of them are.
+    """Return how many rows were rejected for each reason, and the first of them.
+
+    Filtered texts are shown by their beginning, and other rows by where they are.
 
     Args:
         rejected: entries of the quarantine.
         rows: number of all rows.
         fields: of all columns; they know the param that concerns a reason.
     """
-    by_reason: dict[str, list[str]] = defaultdict(list)
+    by_reason: dict[str, list[Mapping[str, str]]] = defaultdict(list)
     for entry in rejected:
-        by_reason[entry["reason"]].append(entry["origin"])
+        by_reason[entry["reason"]].append(entry)
     remedies: dict[str, str] = {}
     for column in fields.values():
         remedies |= column.knobs
     entries = []
-    for reason, origins in sorted(by_reason.items()):
+    for reason, group in sorted(by_reason.items()):
         remedy = ""
         if reason in remedies:
             remedy = f": {remedies[reason]}"
-        verb = "filtered" if reason == PERSONAL_DATA else "quarantined"
-        message = (
-            f"{len(origins):,} of {rows:,} rows {verb} as {reason} ({_first(origins)}){remedy}"
-        )
-        entries.append(Entry(reason, len(origins), rows, message, removes=True))
+        verb = "quarantined"
+        examples = _first([entry["origin"] for entry in group])
+        if reason in FILTER_REASONS:
+            verb = "filtered"
+            shown = [f"'{_shortened(entry['excerpt'])}'" for entry in group[:_EXAMPLES]]
+            examples = ", ".join(shown)
+        message = f"{len(group):,} of {rows:,} rows {verb} as {reason} ({examples}){remedy}"
+        entries.append(Entry(reason, len(group), rows, message, removes=True))
     return entries
 
 

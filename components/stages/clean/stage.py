@@ -24,7 +24,7 @@ from components.core.tables import (
     read_manifest,
     write_table,
 )
-from components.fields.text import PERSONAL_DATA
+from components.fields.text import FILTER_REASONS
 from components.stages.clean import row_accounting
 from components.stages.clean.cleaning import large, target_of
 from components.stages.clean.duplicates import (
@@ -127,7 +127,7 @@ def run(job: Job) -> None:
     rejected += rows.described(np.flatnonzero(dedup_status > DUPLICATE), dedup_status)
     reason_counts = Counter(entry["reason"] for entry in rejected)
     duplicates = int((dedup_status == DUPLICATE).sum())
-    filters = {reasons(rules.conflict_reason)[BOILERPLATE], PERSONAL_DATA}
+    filters = {reasons(rules.conflict_reason)[BOILERPLATE], *FILTER_REASONS}
     totals = {
         "rows_in": raw.num_rows,
         "rows_out": len(division.order) + len(unlabeled.positions),
@@ -427,8 +427,8 @@ def _write(
     report |= written["parts"]
     write_atomic(job.outputs["report"], to_json(report))
     filtered = "boilerplate"
-    if manifest["reasons"].get(PERSONAL_DATA):
-        filtered += " or with personal data"
+    if not manifest["reasons"].keys().isdisjoint(FILTER_REASONS):
+        filtered = "filtered"
     summary = (
         f"{totals['rows_in']:,} rows: {totals['rows_out']:,} kept, "
         f"{totals['deduplicated']:,} duplicates, {totals['filtered']:,} {filtered}, "

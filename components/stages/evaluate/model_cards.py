@@ -18,6 +18,7 @@ from components.core.job import Job
 from components.core.markdown_templates import markdown_environment
 from components.core.page_templates import is_finite
 from components.core.tables import read_manifest
+from components.fields.languages import LANGUAGE
 from components.stages.evaluate.metric_scale import MetricScale
 from components.stages.evaluate.params import CardParams
 from components.stages.evaluate.report import ReportData, removal_steps
@@ -42,6 +43,7 @@ class CardContent:
         model: card of the winner's bundle.
         files: rows {"name", "rows", "sha256"} of the source.
         splits: split -> rows.
+        languages: rows {"column", "language", "rows"} of texts before duplicates are dropped.
         columns: rows {"name", "role", "kind", "required"}.
         outputs: names of the fields of an answer.
         split_by: "time", or the rule of the task.
@@ -54,6 +56,7 @@ class CardContent:
     model: Card
     files: Sequence[Mapping[str, Any]]
     splits: Mapping[str, int]
+    languages: Sequence[Mapping[str, Any]]
     columns: Sequence[Mapping[str, Any]]
     outputs: Sequence[str]
     split_by: str
@@ -92,12 +95,27 @@ def gather_cards(job: Job, report: ReportData, winner: Path, leaked: int) -> Car
         model=read_bundle(winner)[0],
         files=raw.get("files", []),
         splits={name: clean["parts"][name] for name in _SPLITS if clean["parts"].get(name)},
+        languages=_languages(clean["account"]),
         columns=columns,
         outputs=list(base.evaluator(job.task).Answer.model_fields),
         split_by=split_by,
         leaked=leaked,
         longest=tokens["lengths"].get("max"),
     )
+
+
+def _languages(account: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of each language that clean identified, the most frequent first.
+
+    Args:
+        account: entries of clean; those of languages are "<column>_language_<code>".
+    """
+    languages = []
+    for entry in account:
+        column, separator, language = entry["what"].partition(f"_{LANGUAGE}")
+        if separator:
+            languages.append({"column": column, "language": language, "rows": entry["rows"]})
+    return sorted(languages, key=lambda row: (row["column"], -row["rows"]))
 
 
 def write_cards(folder: Path, content: CardContent) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from components.core.job import Job
 from components.core.tables import read_manifest, read_table
-from components.fields.text import PERSONAL_DATA
+from components.fields.text import FILTER_REASONS
 from components.metrics import bootstrap
 from components.stages.evaluate.behavior import BehaviorResult
 from components.stages.evaluate.explanations import explanation_section
@@ -138,7 +138,7 @@ def _counts(clean: Mapping[str, Any], conflict_reason: str) -> dict[str, Any]:
         conflict_reason: of rows with equal inputs and different targets.
     """
     # These are listed under other keys.
-    apart = ("boilerplate", PERSONAL_DATA, conflict_reason)
+    apart = ("boilerplate", *FILTER_REASONS, conflict_reason)
     row_accounting = clean["books"]
     reasons: dict[str, int] = clean["reasons"]
     quarantined = {name: rows for name, rows in reasons.items() if name not in apart}

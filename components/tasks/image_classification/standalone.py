@@ -20,15 +20,19 @@ from components.tasks.shared.standalone.classification.class_answers import (
 __all__ = [
     "ANSWER_FIELDS",
     "QUERY",
-    "REQUIREMENTS",
     "USAGE",
     "answer_of",
     "open_rows",
+    "requirements",
     "unsupported",
 ]
-REQUIREMENTS = ("numpy", "pillow")
 QUERY = "the path of a picture"
 USAGE = "photo.png"
+
+
+def requirements(files: Mapping[str, bytes]) -> tuple[str, ...]:  # noqa: ARG001
+    """Return the packages that read, encode and answer."""
+    return ("numpy", "pillow")
 
 
 def unsupported(files: Mapping[str, bytes]) -> str:  # noqa: ARG001

@@ -3,19 +3,19 @@
 from components.tasks.shared.standalone.classification.class_answers import ANSWER_FIELDS, answer_of
 from components.tasks.shared.standalone.tables.table_rows import (
     QUERY,
-    REQUIREMENTS,
     USAGE,
     RowFeatures,
+    requirements,
     unsupported,
 )
 
 __all__ = [
     "ANSWER_FIELDS",
     "QUERY",
-    "REQUIREMENTS",
     "USAGE",
     "answer_of",
     "open_rows",
+    "requirements",
     "unsupported",
 ]
 open_rows = RowFeatures

@@ -12,9 +12,12 @@ from pydantic import BaseModel, Field, model_validator
 
 from components.core.params import Strict
 from components.fields.base import Field as Kind
+from components.fields.languages import Languages
 from components.fields.privacy import KEY_VARIABLE, Mode, Privacy, fingerprint, key_of
+from components.fields.quality import TextQuality
 from components.fields.scripts import SIGNS
 from components.fields.text import Text, Title
+from components.fields.text_form import Chinese, TextForm, Width
 from components.tasks.base import Augmenter, FixedInputs, Role, SplitRule
 from components.tasks.shared.schema.classification.class_name import ClassName
 from components.tasks.shared.schema.classification.rules import ClassTargets
@@ -37,7 +40,7 @@ class TextClean(Strict):
     max_characters: int = Field(
         2000, ge=8, le=1_000_000, description="Characters after which a longer text is cut."
     )
-    # Params without these two have the hash that they had before.
+    # Params without the following ones have the hash that they had before.
     private: Mode = Field(
         "ignore",
         exclude_if=lambda mode: mode == "ignore",
@@ -51,6 +54,43 @@ class TextClean(Strict):
         exclude_if=lambda key: key is None,
         description="Fingerprint of the key in GRISTMILL_PRIVACY_KEY, for private: hash.",
     )
+    width: Width = Field(
+        "half",
+        exclude_if=lambda width: width == "half",
+        description="Characters of full width (half: as plain ones, ① as 1; keep: as they are).",
+    )
+    max_repeats: int | None = Field(
+        None,
+        ge=2,
+        le=1000,
+        exclude_if=lambda repeats: repeats is None,
+        description="Length to which runs of a character are cut, digits excepted (null: never).",
+    )
+    chinese: Chinese = Field(
+        "keep",
+        exclude_if=lambda chinese: chinese == "keep",
+        description="Chinese characters (simplified: traditional ones are replaced).",
+    )
+    quality: TextQuality | None = Field(
+        None,
+        exclude_if=lambda quality: quality is None,
+        description="Limits by which texts of poor quality are filtered (null: none are).",
+    )
+    languages: Languages | None = Field(
+        None,
+        exclude_if=lambda languages: languages is None,
+        description="Identification of the languages of texts, with a filter (null: none).",
+    )
+
+    @model_validator(mode="after")
+    def _check_max_length(self) -> TextClean:
+        longest = self.quality and self.quality.max_length
+        if longest and longest >= self.max_characters:
+            raise ValueError(
+                f"quality.max_length: {longest} filters no text, for texts are cut at "
+                f"max_characters, which is {self.max_characters}: raise max_characters above it"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_private_key(self) -> TextClean:
@@ -69,9 +109,15 @@ class TextClean(Strict):
         """Return the treatment of personal data."""
         return Privacy(self.private, self.private_key)
 
+    @property
+    def form(self) -> TextForm:
+        """Return the form of the characters."""
+        return TextForm(self.width, self.max_repeats, self.chinese)
+
     def normalization(self) -> dict[str, Any]:
         """Return what a bundle needs to normalize texts as clean does."""
-        settings: dict[str, Any] = {"max_characters": self.max_characters}
+        names = {"max_characters", "width", "max_repeats", "chinese"}
+        settings = self.model_dump(include=names)
         if self.privacy.replaces:
             settings["private"] = self.private
         if self.private == "hash":
@@ -85,6 +131,9 @@ class TextNormalization(Strict):
     max_characters: int = Field(ge=1, le=100_000_000)
     private: Literal["mask", "hash"] | None = None
     private_key: str | None = Field(None, pattern="^[0-9a-f]{16}$")
+    width: Width = "half"
+    max_repeats: int | None = Field(None, ge=2, le=1000)
+    chinese: Chinese = "keep"
 
     @model_validator(mode="after")
     def _check_private_key(self) -> TextNormalization:
@@ -96,15 +145,18 @@ class TextNormalization(Strict):
         """Return the fields text and title.
 
         Raises:
-            EnvironmentFault: hashes have no key in this process, or another one.
+            EnvironmentFault: hashes have no key in this process, or another one, or the form of
+                the characters needs a library that is not installed.
         """
         if self.private_key is not None:
             key_of(self.private_key)
+        form = TextForm(self.width, self.max_repeats, self.chinese)
+        form.check_library()
         privacy = Privacy(self.private or "ignore", self.private_key)
         limit = self.max_characters
         return {
-            "text": Text(max_characters=limit, privacy=privacy),
-            "title": Title(max_characters=limit, privacy=privacy),
+            "text": Text(max_characters=limit, privacy=privacy, form=form),
+            "title": Title(max_characters=limit, privacy=privacy, form=form),
         }
 
 
@@ -156,8 +208,19 @@ class TextSchema(FixedInputs):
         """Return the fields text, title and label, with the limits of `clean`."""
         assert isinstance(options, TextClean)
         return {
-            "text": Text(options.min_characters, options.max_characters, options.privacy),
-            "title": Title(max_characters=options.max_characters, privacy=options.privacy),
+            "text": Text(
+                min_characters=options.min_characters,
+                max_characters=options.max_characters,
+                privacy=options.privacy,
+                form=options.form,
+                quality=options.quality,
+                languages=options.languages,
+            ),
+            "title": Title(
+                max_characters=options.max_characters,
+                privacy=options.privacy,
+                form=options.form,
+            ),
             "label": ClassName(),
         }
 

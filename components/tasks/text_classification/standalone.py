@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from components.fields.base import Reject
 from components.fields.privacy import Privacy
 from components.fields.text import normalized
+from components.fields.text_form import form_of
 from components.tasks.shared.standalone.classification.class_answers import (
     ANSWER_FIELDS,
     answer_of,
@@ -22,15 +23,26 @@ from components.tasks.shared.standalone.classification.class_answers import (
 __all__ = [
     "ANSWER_FIELDS",
     "QUERY",
-    "REQUIREMENTS",
     "USAGE",
     "answer_of",
     "open_rows",
+    "requirements",
     "unsupported",
 ]
-REQUIREMENTS = ("numpy", "tokenizers")
 QUERY = "a text"
 USAGE = '"a text"'
+
+
+def requirements(files: Mapping[str, bytes]) -> tuple[str, ...]:
+    """Return the packages that read, encode and answer.
+
+    Args:
+        files: of the encoder, by name.
+    """
+    form = form_of(json.loads(files["encoder.json"]))
+    if form.chinese == "simplified":
+        return ("numpy", "tokenizers", "opencc")
+    return ("numpy", "tokenizers")
 
 
 def unsupported(files: Mapping[str, bytes]) -> str:  # noqa: ARG001
@@ -49,6 +61,8 @@ class TextRows:
         self._settings = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
         mode = self._settings.get("private", "ignore")
         self._privacy = Privacy(mode, self._settings.get("private_key"))
+        self._form = form_of(self._settings)
+        self._form.check_library()
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self._settings["max_length"])
@@ -78,7 +92,8 @@ class TextRows:
 
     def _normalized(self, value: str) -> str:
         """Return a text as clean writes it; "" where nothing in it is readable."""
-        return normalized(value, self._settings["max_characters"], self._privacy)
+        limit = self._settings["max_characters"]
+        return normalized(value, limit, self._privacy, self._form)
 
 
 open_rows = TextRows

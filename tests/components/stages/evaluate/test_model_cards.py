@@ -45,6 +45,7 @@ def content(statements: CardParams | None = None) -> CardContent:
         model=MODEL,
         files=[{"name": "neg.txt", "rows": 9012, "sha256": "c" * 64}],
         splits={"train": 13856, "validation": 1732, "test": 1732},
+        languages=[{"column": "text", "language": "zh", "rows": 17_321}],
         columns=[{"name": "text", "role": "input", "kind": "Text", "required": True}],
         outputs=["label", "probability"],
         split_by="stratified",
@@ -90,6 +91,7 @@ def test_statements_and_results_are_in_the_cards(tmp_path: Path) -> None:
         assert f"| {winner['test']['accuracy']:.4f} |" in cards[name]
     for name in NAMES[2:]:
         assert "neg.txt | 9012" in cards[name] and "| 13856 |" in cards[name]
+        assert "| text | zh | 17,321 |" in cards[name]
 
 
 @pytest.mark.parametrize("pair", [NAMES[:2], NAMES[2:]])
@@ -110,6 +112,7 @@ def test_no_value_is_markup(tmp_path: Path) -> None:
         report=replace(plain.report, pipeline=HOSTILE, slices={HOSTILE: weak_slice()}),
         model=replace(MODEL, architecture=HOSTILE, versions={HOSTILE: HOSTILE}),
         files=[{"name": HOSTILE, "rows": 1, "sha256": None}],
+        languages=[{"column": HOSTILE, "language": HOSTILE, "rows": 1}],
         columns=[{"name": HOSTILE, "role": "input", "kind": "Text", "required": False}],
         outputs=[HOSTILE],
     )

@@ -19,9 +19,13 @@ from components.tasks.shared.encode.tables.number_scaling import _LARGEST
 from components.tasks.shared.encode.tables.table_columns import _CYCLES, _DAY, _calendar
 from components.tasks.shared.schema.tables.category_value import _FLAGS, _WHOLE, text_of_value
 
-REQUIREMENTS = ("numpy",)
 QUERY = "a value, or null, for each column by its name"
 USAGE = """'{"COLUMN": VALUE, …}'"""
+
+
+def requirements(files: Mapping[str, bytes]) -> tuple[str, ...]:  # noqa: ARG001
+    """Return the packages that read, encode and answer."""
+    return ("numpy",)
 
 
 def unsupported(files: Mapping[str, bytes]) -> str:
