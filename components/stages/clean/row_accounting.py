@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from components.core import escaping
 from components.core.job import Journal
+from components.core.mapped_tables import take_rows
 from components.core.tables import MANIFEST, read_table
 from components.fields.base import Field, Summary
 from components.fields.text import FILTER_REASONS
@@ -138,7 +141,7 @@ def _change_totals(rows: Usable) -> dict[tuple[str, str], _ChangeTotal]:
 
 
 def quarantined(
-    rejected: Sequence[Mapping[str, str]],
+    rejected: pa.Table,
     rows: int,
     fields: Mapping[str, Field],
 ) -> list[Entry]:
@@ -147,30 +150,40 @@ def quarantined(
     Filtered texts are shown by their beginning, and other rows by where they are.
 
     Args:
-        rejected: entries of the quarantine.
+        rejected: rows of the quarantine.
         rows: number of all rows.
         fields: of all columns; they know the param that concerns a reason.
     """
-    by_reason: dict[str, list[Mapping[str, str]]] = defaultdict(list)
-    for entry in rejected:
-        by_reason[entry["reason"]].append(entry)
     remedies: dict[str, str] = {}
     for column in fields.values():
         remedies |= column.knobs
     entries = []
-    for reason, group in sorted(by_reason.items()):
+    for reason, count, first in _by_reason(rejected):
         remedy = ""
         if reason in remedies:
             remedy = f": {remedies[reason]}"
         verb = "quarantined"
-        examples = _first([entry["origin"] for entry in group])
+        examples = _first([entry["origin"] for entry in first])
         if reason in FILTER_REASONS:
             verb = "filtered"
-            shown = [f"'{_shortened(entry['excerpt'])}'" for entry in group[:_EXAMPLES]]
+            shown = [f"'{_shortened(entry['excerpt'])}'" for entry in first[:_EXAMPLES]]
             examples = ", ".join(shown)
-        message = f"{len(group):,} of {rows:,} rows {verb} as {reason} ({examples}){remedy}"
-        entries.append(Entry(reason, len(group), rows, message, removes=True))
+        message = f"{count:,} of {rows:,} rows {verb} as {reason} ({examples}){remedy}"
+        entries.append(Entry(reason, count, rows, message, removes=True))
     return entries
+
+
+def _by_reason(rejected: pa.Table) -> Iterator[tuple[str, int, list[dict[str, str]]]]:
+    """Yield each reason, the number of its rows, and its first rows: one more than are shown.
+
+    Args:
+        rejected: rows with their reasons.
+    """
+    reasons = rejected["reason"]
+    for reason in sorted(reasons.unique().to_pylist()):
+        matches = np.flatnonzero(pc.equal(reasons, reason).to_numpy(zero_copy_only=False))
+        first = take_rows(rejected, matches[: _EXAMPLES + 1])
+        yield reason, len(matches), first.to_pylist()
 
 
 def refused_by_ingest(folder: Path, rows: int) -> list[Entry]:
@@ -182,17 +195,16 @@ def refused_by_ingest(folder: Path, rows: int) -> list[Entry]:
     """
     if not (folder / MANIFEST).is_file():
         return []
-    by_reason: dict[str, list[str]] = defaultdict(list)
-    for row in read_table(folder, columns=["origin", "reason"]).to_pylist():
-        by_reason[row["reason"]].append(row["origin"])
-    total = rows + sum(map(len, by_reason.values()))
+    refused = read_table(folder, columns=["origin", "reason"])
+    total = rows + refused.num_rows
     entries = []
-    for reason, origins in sorted(by_reason.items()):
+    for reason, count, first in _by_reason(refused):
+        origins = [row["origin"] for row in first]
         message = (
-            f"{len(origins):,} of {total:,} rows of the source were quarantined by ingest as "
+            f"{count:,} of {total:,} rows of the source were quarantined by ingest as "
             f"{reason} ({_first(origins)})"
         )
-        entries.append(Entry(f"ingest_{reason}", len(origins), total, message, removes=True))
+        entries.append(Entry(f"ingest_{reason}", count, total, message, removes=True))
     return entries
 
 

@@ -22,7 +22,6 @@ from components.core.tables import (
     TableWriter,
     map_table,
     read_manifest,
-    write_table,
 )
 from components.fields.text import FILTER_REASONS
 from components.stages.clean import row_accounting
@@ -37,6 +36,7 @@ from components.stages.clean.duplicates import (
 )
 from components.stages.clean.frozen_split import FrozenSplit, divide, divide_by_time, read
 from components.stages.clean.params import CleanParams
+from components.stages.clean.quarantine import Quarantine
 from components.stages.clean.row_groups import (
     Groups,
     decide_rows,
@@ -98,10 +98,12 @@ def run(job: Job) -> None:
         audit.write("naive", rows.table(window))
     audit.close()
 
-    rejected = rejected_rows(raw, unique_rows, schema, fields)
+    target = target_of(schema)
+    quarantine = Quarantine(job.state, target)
+    rejected = quarantine.add(rejected_rows(raw, unique_rows, schema, fields), "rejected")
     accounting = row_accounting.RowAccounting(job.journal)
-    quarantine = job.inputs["raw"] / "quarantine"
-    accounting.add(row_accounting.refused_by_ingest(quarantine, raw.num_rows))
+    refused = job.inputs["raw"] / "quarantine"
+    accounting.add(row_accounting.refused_by_ingest(refused, raw.num_rows))
     accounting.add(row_accounting.quarantined(rejected, raw.num_rows, fields))
     accounting.add(row_accounting.changed(rows, fields))
     frozen = _frozen(job, rows)
@@ -124,8 +126,9 @@ def run(job: Job) -> None:
 
     unlabeled = _unlabeled(rows, kept, division)
     accounting.add(row_accounting.held_out(unlabeled.held_out, len(rows.unlabeled_rows)))
-    rejected += rows.described(np.flatnonzero(dedup_status > DUPLICATE), dedup_status)
-    reason_counts = Counter(entry["reason"] for entry in rejected)
+    dropped = np.flatnonzero(dedup_status > DUPLICATE)
+    quarantine.add(rows.described(dropped, dedup_status), "dropped")
+    reason_counts = quarantine.reasons()
     duplicates = int((dedup_status == DUPLICATE).sum())
     filters = {reasons(rules.conflict_reason)[BOILERPLATE], *FILTER_REASONS}
     totals = {
@@ -157,7 +160,8 @@ def run(job: Job) -> None:
         _split_parts(rows, kept, division, columns),
         _unlabeled_parts(rows, unlabeled.positions, columns),
     )
-    _write(job, schema, parts, manifest, rejected)
+    quarantine.write(job.outputs["clean"] / "quarantine")
+    _write(job, schema, parts, manifest)
     cache.close()
 
 
@@ -398,26 +402,19 @@ def _write(
     schema: base.Schema,
     parts: Iterable[tuple[str, pa.Table]],
     manifest: Mapping[str, Any],
-    rejected: Sequence[Mapping[str, str]],
 ) -> None:
-    """Write table, quarantine and report.
+    """Write table and report.
 
     Args:
         job: clean.
         schema: of the pipeline.
         parts: splits with some of their rows.
         manifest: of the clean table.
-        rejected: entries of the quarantine.
     """
     writer = TableWriter(job.outputs["clean"])
     for split, table in parts:
         writer.write(split, table)
     written = writer.close(manifest)
-    entries = sorted(rejected, key=lambda entry: (entry["reason"], entry["origin"], entry["id"]))
-    columns = ("id", "origin", target_of(schema), "reason", "excerpt")
-    types = pa.schema([(name, pa.string()) for name in columns])
-    quarantine = pa.Table.from_pylist(entries, schema=types)
-    write_table(job.outputs["clean"] / "quarantine", {"rows": quarantine})
     totals = manifest["books"]
     report = dict(totals)
     for entry in manifest["account"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from components.core.errors import InputError
-from components.core.mapped_tables import take
+from components.core.mapped_tables import take, windows
+from components.core.tables import ROWS_PER_SHARD
 from components.fields.base import Field
 from components.fields.text import Text
 from components.stages.clean.cleaning import UNLABELLED, USABLE, target_of, target_role
 from components.stages.clean.duplicates import OWN_SPLITS, Rows, reasons
+from components.stages.clean.quarantine import Rejected
 from components.stages.clean.unique_rows import Bands, UniqueRows
 from components.tasks import base
 
@@ -166,18 +168,27 @@ class Usable:
         self.target_ids = numbers[self.target_ids]
         self.target_values = values
 
-    def described(self, rows: Rows, dedup_status: NDArray[np.int8]) -> list[dict[str, str]]:
-        """Return dropped rows as entries of the quarantine.
+    def described(self, rows: Rows, dedup_status: NDArray[np.int8]) -> Iterator[list[Rejected]]:
+        """Yield dropped rows for the quarantine, part by part.
 
         Args:
             rows: that are dropped.
             dedup_status: (all rows,) numbers of REASONS.
         """
+        for window in windows(rows, ROWS_PER_SHARD):
+            yield self._described(window, dedup_status[window].tolist())
+
+    def _described(self, rows: Rows, statuses: Sequence[int]) -> list[Rejected]:
+        """Return dropped rows for the quarantine.
+
+        Args:
+            rows: that are dropped.
+            statuses: (rows,) numbers of REASONS.
+        """
         origins = take(self.raw["origin"], self.raw_rows[rows])
         table = self.table(rows).append_column("origin", origins)
         first = base.input_names(self.schema)[0]
         target = target_of(self.schema)
-        statuses = dedup_status[rows].tolist()
         reason_of = reasons(self.schema.targets.conflict_reason)
         return [
             {
@@ -230,12 +241,13 @@ def usable_rows(raw: pa.Table, unique_rows: UniqueRows, schema: base.Schema) -> 
     )
 
 
-def _no_usable_row(rejected: list[dict[str, str]]) -> InputError:
+def _no_usable_row(rejected: Iterable[list[Rejected]]) -> InputError:
     """Return the error of a table without a usable row."""
-    reasons = Counter(entry["reason"] for entry in rejected)
+    reasons: Counter[str] = Counter()
     first = ""
-    if rejected:
-        first = f"; the first: {rejected[0]['origin']}"
+    for part in rejected:
+        reasons.update(entry["reason"] for entry in part)
+        first = first or f"; the first: {part[0]['origin']}"
     return InputError(
         f"no row can be used: {dict(reasons)}{first}",
         where="clean",
@@ -265,8 +277,8 @@ def rejected_rows(
     unique_rows: UniqueRows,
     schema: base.Schema,
     fields: Mapping[str, Field],
-) -> list[dict[str, str]]:
-    """Return the rows that are neither usable nor kept without a target, for quarantine.
+) -> Iterator[list[Rejected]]:
+    """Yield the rows that are neither usable nor kept without a target, part by part.
 
     Args:
         raw: the raw table.
@@ -280,15 +292,28 @@ def rejected_rows(
             unique_rows.where("fate", UNLABELLED),
         ]
     )
-    rejected = np.flatnonzero(~np.isin(np.arange(raw.num_rows), accepted))
-    reasons = unique_rows.column("fate", rejected).to_pylist()
-    details = unique_rows.column("detail", rejected).to_pylist()
+    is_rejected = np.ones(raw.num_rows, bool)
+    is_rejected[accepted] = False
+    for window in windows(np.flatnonzero(is_rejected), ROWS_PER_SHARD):
+        yield _rejected(raw, unique_rows, schema, fields, window)
+
+
+def _rejected(
+    raw: pa.Table,
+    unique_rows: UniqueRows,
+    schema: base.Schema,
+    fields: Mapping[str, Field],
+    rows: Rows,
+) -> list[Rejected]:
+    """Return some raw rows for the quarantine (see `rejected_rows`)."""
+    reasons = unique_rows.column("fate", rows).to_pylist()
+    details = unique_rows.column("detail", rows).to_pylist()
     first = base.input_names(schema)[0]
     target = target_of(schema)
     columns = ("id", "origin", first, target)
-    table = {name: take(raw[name], rejected).to_pylist() for name in columns}
+    table = {name: take(raw[name], rows).to_pylist() for name in columns}
     field = fields[first]
-    entries = []
+    entries: list[Rejected] = []
     for index, reason in enumerate(reasons):
         value = table[first][index]
         if isinstance(value, str) and isinstance(field, Text):
