@@ -12,10 +12,10 @@ from pathlib import Path
 
 from components.core.errors import EnvironmentFault, ParamsError
 from components.core.terminal import print_line
+from components.core.workspace import home
 from components.orchestration.locks import only_one, this_command
 from components.orchestration.pipeline_params import Params
 from components.orchestration.runner.dvc_lock import has_hardlink_lock
-from components.registry.store.tracking_store import home
 from components.stages.ingest.database_pull import Pulled, pull
 from components.stages.ingest.params import IngestParams, Sql
 
