@@ -21,6 +21,7 @@ Format = Literal[
 FORMATS: tuple[str, ...] = tuple(name for name in get_args(Format) if name != "auto")
 # A name of an environment variable, which stands for its value.
 _VARIABLE = re.compile(r"\$\{\w+\}")
+_WEB_URL = re.compile(r"https?://[^\s/?#]+\S*")
 _SECRET_OPTION = re.compile(
     r"pass(?!file)|pwd|secret|token|credential|api_?key",
     re.IGNORECASE,
@@ -64,6 +65,8 @@ def _check_inside(path: str) -> str:
     parts = PurePosixPath(path)
     if parts.is_absolute() or ".." in parts.parts or "\\" in path:
         raise ValueError("must stay inside the source: no leading /, no .., no backslash")
+    if not path.isprintable():
+        raise ValueError("must have no control characters")
     return path
 
 
@@ -92,6 +95,12 @@ def _check_no_secret(url: str) -> str:
             "must hold no password: write ${NAME} in its place and put it into the environment",
         )
     return url
+
+
+def _check_web_url(url: str) -> str:
+    if not _WEB_URL.fullmatch(url) and not _VARIABLE.fullmatch(url):
+        raise ValueError("must look like https://host/file.csv, or be ${NAME}")
+    return _check_no_secret(url)
 
 
 def _secrets_of_url(url: str) -> list[str]:
@@ -133,16 +142,21 @@ Encoding = Annotated[
 ]
 
 
-class Files(Strict):
-    """Files of your own: tables, JSON, workbooks, text or folders of images."""
+class Source(Strict):
+    """Where raw data comes from."""
 
-    kind: Literal["files"] = Field(
-        description="Your own tables, JSON, workbooks, text or image folders."
-    )
-    path: Path = Field(
-        description="File or folder that DVC watches, absolute or relative to the root."
-    )
-    glob: Inside = Field("**/*", description="Files of the folder that are read.")
+    kind: str
+    path: Path
+
+    @property
+    def place(self) -> str:
+        """Return the place of the data, for messages."""
+        return self.path
+
+
+class FileParams(Source):
+    """How files are read, wherever they come from."""
+
     format: Format = Field(
         "auto", description="Format of the files (auto: from their names and content)."
     )
@@ -172,7 +186,56 @@ class Files(Strict):
         return self.classes
 
 
-class Package(Strict):
+class Files(FileParams):
+    """Files of your own: tables, JSON, workbooks, text or folders of images."""
+
+    kind: Literal["files"] = Field(
+        description="Your own tables, JSON, workbooks, text or image folders."
+    )
+    path: Path = Field(
+        description="File or folder that DVC watches, absolute or relative to the root."
+    )
+    glob: Inside = Field("**/*", description="Files of the folder that are read.")
+
+
+class RemoteFile(Strict):
+    """A file on a web server."""
+
+    url: Annotated[str, AfterValidator(_check_web_url)] = Field(
+        description="URL of http or https; ${NAME} stands for an environment variable."
+    )
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(
+        description="SHA-256 of the file; another content is refused."
+    )
+
+
+class Url(FileParams):
+    """Files on web servers, fetched once and known by their SHA-256."""
+
+    kind: Literal["url"] = Field(description="Files on web servers, known by their SHA-256.")
+    path: Path = Field(
+        description="File that DVC watches, such as the license; the hashes pin the content."
+    )
+    files: Annotated[dict[Inside, RemoteFile], Field(min_length=1, max_length=1000)] = Field(
+        description="Files by the name under which they are read, such as train.csv."
+    )
+    max_bytes: int = Field(
+        10_000_000_000, ge=1, description="Largest file that is fetched, in bytes."
+    )
+    timeout_s: float = Field(
+        30.0, gt=0, le=600, description="Most seconds without an answer or a byte of the server."
+    )
+    download_s: float = Field(
+        3600.0, gt=0, description="Most seconds to fetch one file; the next run goes on from there."
+    )
+
+    @property
+    def place(self) -> str:
+        """Return the place of the data, for messages."""
+        return "ingest.source.files"
+
+
+class Package(Source):
     """Files inside an installed Python package: a table, or a text file or folder per class.
 
     Each line of a text file is a row, and each file of a folder. The package is never imported.
@@ -217,7 +280,7 @@ class Package(Strict):
         return self
 
 
-class Sklearn(Strict):
+class Sklearn(Source):
     """A data set that scikit-learn ships."""
 
     kind: Literal["sklearn"] = Field(description="A data set that scikit-learn ships.")
@@ -225,7 +288,7 @@ class Sklearn(Strict):
     dataset: Literal["digits"] = Field(description="Name of the data set.")
 
 
-class Sql(Strict):
+class Sql(Source):
     """A database table that grows.
 
     `gristmill pull` appends its new rows to a folder, as Parquet shards. Ingest reads the folder
@@ -259,8 +322,8 @@ class Sql(Strict):
 class IngestParams(Strict):
     """What is read, and how its columns are named."""
 
-    source: Annotated[Files | Package | Sklearn | Sql, Field(discriminator="kind")] = Field(
-        description="Where raw data comes from, of kind files, package, sklearn or sql."
+    source: Annotated[Files | Package | Sklearn | Sql | Url, Field(discriminator="kind")] = Field(
+        description="Where raw data comes from; its kind says which keys it has."
     )
     columns: Annotated[dict[str, str], Texts] = Field(
         default_factory=dict,

@@ -23,11 +23,12 @@ from components.stages.ingest import (
     sklearn_source,
     source_files,
     sql_source,
+    url_source,
 )
 from components.stages.ingest.columns import Layout, layout
 from components.stages.ingest.derived_columns import read_layout, with_derived
 from components.stages.ingest.dialects import Dialect, dialect_of
-from components.stages.ingest.params import Files, IngestParams, Package, Sql
+from components.stages.ingest.params import Files, IngestParams, Package, Sql, Url
 from components.stages.ingest.pictures import with_pictures
 from components.stages.ingest.source_files import Listing
 from components.stages.ingest.source_rows import (
@@ -100,7 +101,7 @@ def run(job: Job) -> None:
     params: IngestParams = job.params
     wanted = _layout(job, params.columns)
     rules = base.schema(job.task).targets
-    listing = list_units(params, job.root, rules.words)
+    listing = list_units(params, job.root, rules.words, job.journal.progress)
     stamps = _stamps(params, job, listing.units)
     accepted = source_files.feedback(params.feedback, job.root) if params.feedback else []
     # DVC compares the params, not the folder of feedback.
@@ -121,11 +122,11 @@ def run(job: Job) -> None:
         job.journal.log(note)
     rows = _concatenated([part.rows for part in parsed], wanted.schema)
     quarantine = _concatenated([part.quarantine for part in parsed], QUARANTINE)
-    _check_rows(rows, quarantine, params.source.path, rules)
+    _check_rows(rows, quarantine, params.source.place, rules)
     target = wanted.target.name if wanted.target else None
     description: Mapping[str, Any] = {}
     if target:
-        description = rules.describe_source(rows[target], target, params.source.path)
+        description = rules.describe_source(rows[target], target, params.source.place)
     rows, split_note = usable_splits(rows, target, listing.units, rules.words)
     rows, replaced = unique_ids(rows, keys)
     if replaced:
@@ -233,23 +234,32 @@ def _check_unchanged(
     if _stamps(params, job, units) != stamps:
         raise InputError(
             "was written to while it was read",
-            where=params.source.path,
+            where=params.source.place,
             remedy="let the other program end, then run the same command again",
         )
 
 
-def list_units(params: IngestParams, root: Path, words: TargetWords) -> Listing:
+def list_units(
+    params: IngestParams,
+    root: Path,
+    words: TargetWords,
+    progress: url_source.Progress = url_source.silent,
+) -> Listing:
     """Return the units of a source, with remarks for the log.
 
     Args:
         params: of ingest.
         root: of the project.
         words: of the task, for messages.
+        progress: called while files are downloaded.
 
     Raises:
         InputError: the source is missing or has no known format.
+        EnvironmentFault: a server cannot be reached.
     """
     source = params.source
+    if isinstance(source, Url):
+        return url_source.list_source(source, root, words, progress)
     if isinstance(source, Files):
         return source_files.list_source(source, root, words)
     if isinstance(source, Sql):

@@ -23,11 +23,12 @@ from components.stages.ingest import (
     sklearn_source,
     source_files,
     sql_source,
+    url_source,
 )
 from components.stages.ingest.columns import Layout, merged
 from components.stages.ingest.compressed import inner_name, is_compressed, open_bytes, read_bytes
 from components.stages.ingest.json_records import keys, objects
-from components.stages.ingest.params import Files, IngestParams, Package, Sql
+from components.stages.ingest.params import Files, IngestParams, Package, Sql, Url
 from components.stages.ingest.source_rows import Unit
 from components.stages.ingest.workbooks import sheet_rows
 from components.tasks.base import ANY_TARGET, TargetWords
@@ -136,6 +137,8 @@ def _units(params: IngestParams, root: Path, words: TargetWords) -> list[Unit]:
     source = params.source
     if isinstance(source, Files):
         return source_files.units(source, root, words)
+    if isinstance(source, Url):
+        return url_source.list_source(source, root, words).units
     if isinstance(source, Sql):
         return sql_source.units(source, root)
     if isinstance(source, Package):
