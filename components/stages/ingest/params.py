@@ -16,7 +16,17 @@ from components.core.params import Strict
 from components.fields.moment import DateOrder
 
 Format = Literal[
-    "auto", "csv", "tsv", "jsonl", "json", "xlsx", "parquet", "text", "fasttext", "folders"
+    "auto",
+    "csv",
+    "tsv",
+    "jsonl",
+    "json",
+    "xlsx",
+    "parquet",
+    "arrow",
+    "text",
+    "fasttext",
+    "folders",
 ]
 FORMATS: tuple[str, ...] = tuple(name for name in get_args(Format) if name != "auto")
 # A name of an environment variable, which stands for its value.
@@ -319,12 +329,45 @@ class Sql(Source):
         return self
 
 
+class HuggingFace(Source):
+    """A dataset of the Hugging Face hub, or a folder that `datasets` has written."""
+
+    kind: Literal["huggingface"] = Field(
+        description="A dataset of the Hugging Face hub, or a folder of the library `datasets`."
+    )
+    path: Path = Field(
+        description="Folder of save_to_disk or of Parquet files; with dataset: any file (DVC watches)."
+    )
+    dataset: Annotated[str, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)?$")] | None = Field(
+        None, description="Id of the dataset on the hub, such as owner/name (null: path is read)."
+    )
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = Field(
+        None, description="Commit of the dataset, which pins its content."
+    )
+    config: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="Configuration of the dataset (null: the only one)."
+    )
+
+    @model_validator(mode="after")
+    def _check_pinned(self) -> HuggingFace:
+        if (self.dataset is None) != (self.revision is None):
+            raise ValueError("takes dataset and revision together")
+        if self.config and self.dataset is None:
+            raise ValueError("config needs dataset; for a folder, set path to that of a config")
+        return self
+
+    @property
+    def place(self) -> str:
+        """Return the place of the data, for messages."""
+        return self.dataset or self.path
+
+
 class IngestParams(Strict):
     """What is read, and how its columns are named."""
 
-    source: Annotated[Files | Package | Sklearn | Sql | Url, Field(discriminator="kind")] = Field(
-        description="Where raw data comes from; its kind says which keys it has."
-    )
+    source: Annotated[
+        Files | HuggingFace | Package | Sklearn | Sql | Url, Field(discriminator="kind")
+    ] = Field(description="Where raw data comes from; its kind says which keys it has.")
     columns: Annotated[dict[str, str], Texts] = Field(
         default_factory=dict,
         description="Column of the source by role, such as {text: review, label: stars}.",

@@ -54,7 +54,8 @@ _REMEDIES = {
     ".ods": "save it as .xlsx or CSV",
     ".heic": "convert it to JPEG or PNG",
     ".heif": "convert it to JPEG or PNG",
-    ".feather": "write it as Parquet",
+    ".arrow": "set ingest.source.format to arrow",
+    ".feather": "set ingest.source.format to arrow",
     ".pkl": "write it as Parquet or CSV: a pickle runs code when it is read",
     ".pickle": "write it as Parquet or CSV: a pickle runs code when it is read",
 }
@@ -159,7 +160,7 @@ def list_source(params: Files, root: Path, words: TargetWords = ANY_TARGET) -> L
     path = locate(params.path, root)
     if not path.is_dir():
         return list_files({PurePosixPath(path.name): path}, params, words)
-    files = _files(path, params.glob)
+    files = files_of(path, params.glob)
     if not files:
         raise InputError(
             f"holds no file that matches {params.glob!r}",
@@ -276,7 +277,7 @@ def _several(files: Named, source: FilesSource) -> Listing:
     return _with_splits(Listing(_units_of(files, source)))
 
 
-def _files(folder: Path, pattern: str) -> dict[PurePosixPath, Path]:
+def files_of(folder: Path, pattern: str) -> dict[PurePosixPath, Path]:
     """Return the files of a folder by their names in it, in order.
 
     Links to folders are followed. Hidden files are left out.
@@ -617,7 +618,7 @@ def _listed_pictures(tables: Named, pictures: Named, source: FilesSource) -> lis
     listed = []
     for name, path in tables.items():
         unit = _unit(name, path, source)
-        if unit.format == "parquet":
+        if unit.format in ("parquet", "arrow"):
             continue
         with_header = replace(
             unit, header=source.params.header, column_names=tuple(source.params.column_names)

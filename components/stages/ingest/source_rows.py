@@ -24,9 +24,19 @@ _EXCERPT = 200
 _BATCH = 20_000
 
 Format = Literal[
-    "csv", "tsv", "jsonl", "json", "xlsx", "parquet", "text", "fasttext", "folders", "digits"
+    "csv",
+    "tsv",
+    "jsonl",
+    "json",
+    "xlsx",
+    "parquet",
+    "arrow",
+    "text",
+    "fasttext",
+    "folders",
+    "digits",
 ]
-TABLES: tuple[Format, ...] = ("csv", "tsv", "jsonl", "json", "xlsx", "parquet")
+TABLES: tuple[Format, ...] = ("csv", "tsv", "jsonl", "json", "xlsx", "parquet", "arrow")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from components.core.parallel_map import parallel_map
 from components.core.tables import write_table
 from components.stages.ingest import (
     formats,
+    huggingface_source,
     package_source,
     sklearn_source,
     source_files,
@@ -28,7 +29,7 @@ from components.stages.ingest import (
 from components.stages.ingest.columns import Layout, layout
 from components.stages.ingest.derived_columns import read_layout, with_derived
 from components.stages.ingest.dialects import Dialect, dialect_of
-from components.stages.ingest.params import Files, IngestParams, Package, Sql, Url
+from components.stages.ingest.params import Files, HuggingFace, IngestParams, Package, Sql, Url
 from components.stages.ingest.pictures import with_pictures
 from components.stages.ingest.source_files import Listing
 from components.stages.ingest.source_rows import (
@@ -50,6 +51,7 @@ READERS: Mapping[Format, formats.Reader] = {
     "json": formats.objects,
     "xlsx": formats.workbook,
     "parquet": formats.parquet,
+    "arrow": formats.arrow,
     "text": formats.lines,
     "fasttext": formats.fasttext,
     "folders": formats.folder,
@@ -262,6 +264,8 @@ def list_units(
         return url_source.list_source(source, root, words, progress)
     if isinstance(source, Files):
         return source_files.list_source(source, root, words)
+    if isinstance(source, HuggingFace):
+        return huggingface_source.list_source(source, root, words)
     if isinstance(source, Sql):
         return Listing(sql_source.units(source, root))
     if isinstance(source, Package):

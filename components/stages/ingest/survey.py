@@ -19,16 +19,18 @@ from components.core.errors import InputError
 from components.core.files import sha256, to_json
 from components.stages.ingest import (
     formats,
+    huggingface_source,
     package_source,
     sklearn_source,
     source_files,
     sql_source,
     url_source,
 )
+from components.stages.ingest.arrow_files import arrow_file
 from components.stages.ingest.columns import Layout, merged
 from components.stages.ingest.compressed import inner_name, is_compressed, open_bytes, read_bytes
 from components.stages.ingest.json_records import keys, objects
-from components.stages.ingest.params import Files, IngestParams, Package, Sql, Url
+from components.stages.ingest.params import Files, HuggingFace, IngestParams, Package, Sql, Url
 from components.stages.ingest.source_rows import Unit
 from components.stages.ingest.workbooks import sheet_rows
 from components.tasks.base import ANY_TARGET, TargetWords
@@ -139,6 +141,8 @@ def _units(params: IngestParams, root: Path, words: TargetWords) -> list[Unit]:
         return source_files.units(source, root, words)
     if isinstance(source, Url):
         return url_source.list_source(source, root, words).units
+    if isinstance(source, HuggingFace):
+        return huggingface_source.list_source(source, root, words).units
     if isinstance(source, Sql):
         return sql_source.units(source, root)
     if isinstance(source, Package):
@@ -253,6 +257,9 @@ def _rows(unit: Unit, lines: int) -> int:
     """Return the number of rows of a file that has so many lines, without its header."""
     if unit.format == "parquet":
         return int(_parquet(unit).num_rows)
+    if unit.format == "arrow":
+        with arrow_file(unit.paths[0], unit.name) as file:
+            return file.row_count()
     if unit.format in ("csv", "tsv", "xlsx"):
         lines -= 1
     return max(0, lines)
@@ -263,6 +270,9 @@ def _columns(unit: Unit) -> dict[str, str]:
     if unit.format == "parquet":
         schema = _parquet(unit).schema.to_arrow_schema()
         return {field.name: str(field.type) for field in schema}
+    if unit.format == "arrow":
+        with arrow_file(unit.paths[0], unit.name) as file:
+            return {field.name: str(field.type) for field in file.schema}
     if unit.format in ("csv", "tsv"):
         return dict.fromkeys(formats.header(unit), "text")
     if unit.format == "xlsx":
