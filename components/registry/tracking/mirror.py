@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.core.files import to_json, write_atomic
 from components.registry.store.tracking_store import client, experiment, unavailable
+from components.registry.tracking.datasets import LoggedDataset, dataset_input
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -175,6 +176,8 @@ class Mirror:
                 params[child].update(event["values"])
             elif event.get("kind") == "result":
                 self._log_result(event)
+            elif event.get("kind") == "dataset":
+                self._log_dataset(event)
         for child, values in params.items():
             self._log_params(self._run_of(child), values)
         for child, rows in points.items():
@@ -199,6 +202,13 @@ class Mirror:
             for key, value in dict(event.get("metrics") or {}).items()
         ]
         self.client.log_batch(self.parent, metrics=metrics, tags=tags)
+
+    def _log_dataset(self, event: Mapping[str, Any]) -> None:
+        """Log the dataset of the stage to its run and to that of the pipeline."""
+        dataset = LoggedDataset.model_validate(event["values"])
+        logged = dataset_input(self.subject.pipeline, dataset)
+        for run in (self.run, self.parent):
+            self.client.log_inputs(run, datasets=[logged])
 
     def attach(self, path: Path, folder: str = "reports") -> None:
         """Attach a small file to the stage's run.

@@ -362,11 +362,35 @@ class HuggingFace(Source):
         return self.dataset or self.path
 
 
+class Mlflow(Source):
+    """The table that ingest wrote in an earlier run, as MLflow has it.
+
+    `gristmill pull` copies it to a folder and verifies it. Ingest reads the folder.
+    """
+
+    kind: Literal["mlflow"] = Field(
+        description="The table of an earlier run of ingest, which MLflow knows."
+    )
+    path: Path = Field(description="Folder that DVC watches and `pull` fills.")
+    run: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = Field(
+        None, description="Id of the run in MLflow (null: dataset is used)."
+    )
+    dataset: Annotated[str, Field(pattern=r"^[\w-]+$")] | None = Field(
+        None, description="Name of the dataset, a pipeline's, whose newest run is taken."
+    )
+
+    @model_validator(mode="after")
+    def _check_run_or_dataset(self) -> Mlflow:
+        if (self.run is None) == (self.dataset is None):
+            raise ValueError("takes one of run and dataset")
+        return self
+
+
 class IngestParams(Strict):
     """What is read, and how its columns are named."""
 
     source: Annotated[
-        Files | HuggingFace | Package | Sklearn | Sql | Url, Field(discriminator="kind")
+        Files | HuggingFace | Mlflow | Package | Sklearn | Sql | Url, Field(discriminator="kind")
     ] = Field(description="Where raw data comes from; its kind says which keys it has.")
     columns: Annotated[dict[str, str], Texts] = Field(
         default_factory=dict,

@@ -20,6 +20,7 @@ from components.core.tables import write_table
 from components.stages.ingest import (
     formats,
     huggingface_source,
+    mlflow_source,
     package_source,
     sklearn_source,
     source_files,
@@ -29,7 +30,15 @@ from components.stages.ingest import (
 from components.stages.ingest.columns import Layout, layout
 from components.stages.ingest.derived_columns import read_layout, with_derived
 from components.stages.ingest.dialects import Dialect, dialect_of
-from components.stages.ingest.params import Files, HuggingFace, IngestParams, Package, Sql, Url
+from components.stages.ingest.params import (
+    Files,
+    HuggingFace,
+    IngestParams,
+    Mlflow,
+    Package,
+    Sql,
+    Url,
+)
 from components.stages.ingest.pictures import with_pictures
 from components.stages.ingest.source_files import Listing
 from components.stages.ingest.source_rows import (
@@ -266,6 +275,8 @@ def list_units(
         return source_files.list_source(source, root, words)
     if isinstance(source, HuggingFace):
         return huggingface_source.list_source(source, root, words)
+    if isinstance(source, Mlflow):
+        return Listing(mlflow_source.units(source, root))
     if isinstance(source, Sql):
         return Listing(sql_source.units(source, root))
     if isinstance(source, Package):

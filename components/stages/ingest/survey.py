@@ -20,6 +20,7 @@ from components.core.files import sha256, to_json
 from components.stages.ingest import (
     formats,
     huggingface_source,
+    mlflow_source,
     package_source,
     sklearn_source,
     source_files,
@@ -30,7 +31,15 @@ from components.stages.ingest.arrow_files import arrow_file
 from components.stages.ingest.columns import Layout, merged
 from components.stages.ingest.compressed import inner_name, is_compressed, open_bytes, read_bytes
 from components.stages.ingest.json_records import keys, objects
-from components.stages.ingest.params import Files, HuggingFace, IngestParams, Package, Sql, Url
+from components.stages.ingest.params import (
+    Files,
+    HuggingFace,
+    IngestParams,
+    Mlflow,
+    Package,
+    Sql,
+    Url,
+)
 from components.stages.ingest.source_rows import Unit
 from components.stages.ingest.workbooks import sheet_rows
 from components.tasks.base import ANY_TARGET, TargetWords
@@ -143,6 +152,8 @@ def _units(params: IngestParams, root: Path, words: TargetWords) -> list[Unit]:
         return url_source.list_source(source, root, words).units
     if isinstance(source, HuggingFace):
         return huggingface_source.list_source(source, root, words).units
+    if isinstance(source, Mlflow):
+        return mlflow_source.units(source, root)
     if isinstance(source, Sql):
         return sql_source.units(source, root)
     if isinstance(source, Package):
