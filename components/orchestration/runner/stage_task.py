@@ -204,12 +204,12 @@ def _tracked(call: _Call, result: Result | None) -> Result:
 def _log_dataset(call: _Call) -> None:
     """Report the table that ingest wrote, for the runs in MLflow."""
     from components.orchestration.untracked_files import dvc_cache
-    from components.registry.tracking.datasets import describe_table
+    from components.registry.tracking.datasets import describe_table, mlflow_fields
 
     raw = call.outputs["raw"]
     place = home(call.root).resolve() / raw.relative_to(call.root)
     dataset = describe_table(raw, place, dvc_cache(call.root))
-    call.job.journal.dataset(dataset.model_dump())
+    call.job.journal.dataset(mlflow_fields(dataset))
 
 
 def _earlier_result(

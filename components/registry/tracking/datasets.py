@@ -16,9 +16,8 @@ from components.registry.store.tracking_store import client, reached
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput, Run
+    from mlflow.entities import Run
 
-_CONTEXT = "mlflow.data.context"
 _WHERE = "ingest.source"
 # Characters of a digest that MLflow accepts.
 _DIGEST = 32
@@ -84,25 +83,17 @@ def describe_table(table: Path, place: Path, cache: Path) -> LoggedDataset:
     return LoggedDataset(place=str(place), cache=str(cache), shards=shards)
 
 
-def dataset_input(name: str, dataset: LoggedDataset) -> DatasetInput:
-    """Return a dataset as MLflow stores it with a run.
-
-    Args:
-        name: of the dataset.
-        dataset: its description.
-    """
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
+def mlflow_fields(dataset: LoggedDataset) -> dict[str, str]:
+    """Return the fields of a dataset in MLflow, beside its name."""
     source = {"uri": Path(dataset.place).as_uri(), "cache": dataset.cache}
     shards = [shard.model_dump() for shard in dataset.shards]
-    entity = Dataset(
-        name=name,
-        digest=dataset.sha256[:_DIGEST],
-        source_type="local",
-        source=json.dumps(source),
-        profile=json.dumps({"num_rows": dataset.rows, "place": dataset.place, "shards": shards}),
-    )
-    return DatasetInput(entity, [InputTag(_CONTEXT, "ingest")])
+    profile = {"num_rows": dataset.rows, "place": dataset.place, "shards": shards}
+    return {
+        "digest": dataset.sha256[:_DIGEST],
+        "source_type": "local",
+        "source": json.dumps(source),
+        "profile": json.dumps(profile),
+    }
 
 
 def find_dataset(root: Path, run: str | None, name: str | None) -> tuple[str, LoggedDataset]:

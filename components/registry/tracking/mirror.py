@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from components.core.files import to_json, write_atomic
 from components.registry.store.tracking_store import client, experiment, unavailable
-from components.registry.tracking.datasets import LoggedDataset, dataset_input
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,6 +29,7 @@ RUN = "gristmill.run"
 # makes no second run
 CLAIM = "gristmill.claim"
 CHILD = "gristmill.child"
+_CONTEXT = "mlflow.data.context"
 _METRICS_PER_CALL = 1000
 _PARAMS_PER_CALL = 100
 _BYTES_PER_READ = 1 << 22
@@ -205,8 +205,10 @@ class Mirror:
 
     def _log_dataset(self, event: Mapping[str, Any]) -> None:
         """Log the dataset of the stage to its run and to that of the pipeline."""
-        dataset = LoggedDataset.model_validate(event["values"])
-        logged = dataset_input(self.subject.pipeline, dataset)
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(name=self.subject.pipeline, **event["values"])
+        logged = DatasetInput(dataset, [InputTag(_CONTEXT, self.subject.stage)])
         for run in (self.run, self.parent):
             self.client.log_inputs(run, datasets=[logged])
 

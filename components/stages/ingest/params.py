@@ -80,6 +80,12 @@ def _check_inside(path: str) -> str:
     return path
 
 
+def _check_part_name(name: str) -> str:
+    if not re.fullmatch(r"[\w-]+", name):
+        raise ValueError("must have letters, digits, - and _ alone: origins of rows begin with it")
+    return name
+
+
 def secrets_of(option: str, value: str) -> list[str]:
     """Return the secret values in an option of a database URL.
 
@@ -386,12 +392,65 @@ class Mlflow(Source):
         return self
 
 
+class Part(Strict):
+    """One source of a mix."""
+
+    source: Annotated[Files | HuggingFace | Url, Field(discriminator="kind")] = Field(
+        description="Where the rows of the part come from."
+    )
+    columns: Annotated[dict[str, str], Texts] | None = Field(
+        None, description="Column of the part by role (null: ingest.columns)."
+    )
+    targets: Annotated[dict[str, str | None], Texts] = Field(
+        default_factory=dict,
+        description="Name in the mix of a value of the part's target, such as {5: good, 3: null}.",
+    )
+    rows: int | None = Field(
+        None, ge=1, description="Number of rows that are drawn (null: by weight, or all)."
+    )
+    weight: float | None = Field(
+        None, gt=0, description="Share of the rows, relative to the other weights (null: all rows)."
+    )
+
+    @model_validator(mode="after")
+    def _check_rows_or_weight(self) -> Part:
+        if self.rows and self.weight:
+            raise ValueError("takes one of rows and weight")
+        return self
+
+
+class Mixed(Source):
+    """Several sources as one."""
+
+    kind: Literal["mixed"] = Field(description="Several sources as one.")
+    path: Path = Field(description="Folder around the paths of the parts, which DVC watches.")
+    seed: int = Field(0, ge=0, description="Seed of the draw of rows.")
+    parts: Annotated[
+        dict[Annotated[str, AfterValidator(_check_part_name)], Part],
+        Field(min_length=2, max_length=100),
+    ] = Field(description="Sources by a name for messages and origins of rows.")
+
+    @model_validator(mode="after")
+    def _check_watched(self) -> Mixed:
+        for name, part in self.parts.items():
+            path = PurePosixPath(part.source.path)
+            if ".." in path.parts or not path.is_relative_to(self.path):
+                raise ValueError(
+                    f"{part.source.path!r} of part {name!r} must lie in {self.path!r}, "
+                    "or DVC sees no change of it"
+                )
+        return self
+
+
+AnySource = Files | HuggingFace | Mixed | Mlflow | Package | Sklearn | Sql | Url
+
+
 class IngestParams(Strict):
     """What is read, and how its columns are named."""
 
-    source: Annotated[
-        Files | HuggingFace | Mlflow | Package | Sklearn | Sql | Url, Field(discriminator="kind")
-    ] = Field(description="Where raw data comes from; its kind says which keys it has.")
+    source: Annotated[AnySource, Field(discriminator="kind")] = Field(
+        description="Where raw data comes from; its kind says which keys it has."
+    )
     columns: Annotated[dict[str, str], Texts] = Field(
         default_factory=dict,
         description="Column of the source by role, such as {text: review, label: stars}.",

@@ -74,6 +74,8 @@ class Unit:
     other_lines: bool = False
     # Of a workbook: the sheet to read.
     sheet: str | None = None
+    # Of a mix: the part that it is of.
+    part: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,35 +12,23 @@ from typing import Any
 import pyarrow as pa
 
 from components.core.cache import Cache, cache_key
-from components.core.errors import InputError
+from components.core.errors import InputError, ParamsError
 from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job, Journal
 from components.core.parallel_map import parallel_map
 from components.core.tables import write_table
 from components.stages.ingest import (
     formats,
-    huggingface_source,
-    mlflow_source,
-    package_source,
+    mixed_source,
     sklearn_source,
     source_files,
     sql_source,
-    url_source,
 )
 from components.stages.ingest.columns import Layout, layout
 from components.stages.ingest.derived_columns import read_layout, with_derived
 from components.stages.ingest.dialects import Dialect, dialect_of
-from components.stages.ingest.params import (
-    Files,
-    HuggingFace,
-    IngestParams,
-    Mlflow,
-    Package,
-    Sql,
-    Url,
-)
+from components.stages.ingest.params import Files, IngestParams, Mixed, Sql
 from components.stages.ingest.pictures import with_pictures
-from components.stages.ingest.source_files import Listing
 from components.stages.ingest.source_rows import (
     QUARANTINE,
     Format,
@@ -49,9 +37,10 @@ from components.stages.ingest.source_rows import (
     unique_ids,
     usable_splits,
 )
+from components.stages.ingest.sources import list_source
 from components.stages.ingest.workbooks import sheet_rows
 from components.tasks import base
-from components.tasks.base import TargetRules, TargetWords
+from components.tasks.base import TargetRules
 
 READERS: Mapping[Format, formats.Reader] = {
     "csv": formats.tables,
@@ -112,13 +101,17 @@ def run(job: Job) -> None:
     params: IngestParams = job.params
     wanted = _layout(job, params.columns)
     rules = base.schema(job.task).targets
-    listing = list_units(params, job.root, rules.words, job.journal.progress)
+    listing = list_source(params.source, job.root, rules.words, job.journal.progress)
     stamps = _stamps(params, job, listing.units)
     accepted = source_files.feedback(params.feedback, job.root) if params.feedback else []
     # DVC compares the params, not the folder of feedback.
     feedback = accepted if params.seen else []
     keys = unit_keys([unit.name for unit in (*listing.units, *feedback)])
-    inputs = [ParseInput(unit, wanted, keys[unit.name], params.sample) for unit in listing.units]
+    layouts = _layouts(job, wanted)
+    inputs = [
+        ParseInput(unit, layouts[unit.part], keys[unit.name], params.sample)
+        for unit in listing.units
+    ]
     # Feedback has no ids, groups and splits of the source.
     feedback_columns = {}
     for role, name in params.columns.items():
@@ -131,7 +124,11 @@ def run(job: Job) -> None:
     _log_feedback(job.journal, len(accepted), params.seen)
     for note in listing.notes:
         job.journal.log(note)
-    rows = _concatenated([part.rows for part in parsed], wanted.schema)
+    tables = [part.rows for part in parsed]
+    if isinstance(params.source, Mixed):
+        parts = [piece.unit.part for piece in inputs]
+        tables = mixed_source.draw(tables, parts, params.source, job.journal)
+    rows = _concatenated(tables, wanted.schema)
     quarantine = _concatenated([part.quarantine for part in parsed], QUARANTINE)
     _check_rows(rows, quarantine, params.source.place, rules)
     target = wanted.target.name if wanted.target else None
@@ -180,6 +177,29 @@ def _layout(job: Job, columns: Mapping[str, str]) -> Layout:
     schema = schema_of_params(job.task, params)
     value_map = schema.targets.value_map(params)
     return layout(schema.roles, columns, params.max_bytes_per_value, value_map, params.time_order)
+
+
+def _layouts(job: Job, wanted: Layout) -> dict[str, Layout]:
+    """Return the columns of each part of a mix, by name; of other sources those of all, under "".
+
+    Args:
+        job: ingest.
+        wanted: the columns of the raw table, by the names of all parts.
+    """
+    layouts = {"": wanted}
+    params: IngestParams = job.params
+    if isinstance(params.source, Mixed):
+        for name, part in params.source.parts.items():
+            columns = params.columns if part.columns is None else part.columns
+            of_part = mixed_source.part_layout(_layout(job, columns), part, name)
+            if of_part.schema != wanted.schema:
+                raise ParamsError(
+                    "has a column of times where ingest.columns has none, or lacks one",
+                    where=f"params.yaml: ingest.source.parts.{name}.columns.time",
+                    remedy="name the times of all parts and in ingest.columns, or of none",
+                )
+            layouts[name] = of_part
+    return layouts
 
 
 def _layout_of_feedback(wanted: Layout) -> Layout:
@@ -239,49 +259,15 @@ def _check_unchanged(
     Raises:
         InputError: a file is new, gone or another one.
     """
-    if isinstance(params.source, Files):
+    if isinstance(params.source, (Files, Mixed)):
         words = base.schema(job.task).targets.words
-        units = source_files.units(params.source, job.root, words)
+        units = list_source(params.source, job.root, words).units
     if _stamps(params, job, units) != stamps:
         raise InputError(
             "was written to while it was read",
             where=params.source.place,
             remedy="let the other program end, then run the same command again",
         )
-
-
-def list_units(
-    params: IngestParams,
-    root: Path,
-    words: TargetWords,
-    progress: url_source.Progress = url_source.silent,
-) -> Listing:
-    """Return the units of a source, with remarks for the log.
-
-    Args:
-        params: of ingest.
-        root: of the project.
-        words: of the task, for messages.
-        progress: called while files are downloaded.
-
-    Raises:
-        InputError: the source is missing or has no known format.
-        EnvironmentFault: a server cannot be reached.
-    """
-    source = params.source
-    if isinstance(source, Url):
-        return url_source.list_source(source, root, words, progress)
-    if isinstance(source, Files):
-        return source_files.list_source(source, root, words)
-    if isinstance(source, HuggingFace):
-        return huggingface_source.list_source(source, root, words)
-    if isinstance(source, Mlflow):
-        return Listing(mlflow_source.units(source, root))
-    if isinstance(source, Sql):
-        return Listing(sql_source.units(source, root))
-    if isinstance(source, Package):
-        return Listing(package_source.units(source, root))
-    return Listing(sklearn_source.units(source, root))
 
 
 def records(unit: Unit, wanted: Layout, used: set[str]) -> formats.Found:

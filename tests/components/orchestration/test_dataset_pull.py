@@ -19,7 +19,7 @@ from components.core.tables import read_table, write_table
 from components.orchestration.runner.dataset_pull import pull_dataset
 from components.registry.store import tracking_store
 from components.registry.tracking import datasets
-from components.registry.tracking.datasets import LoggedDataset, describe_table
+from components.registry.tracking.datasets import LoggedDataset, describe_table, mlflow_fields
 from components.registry.tracking.runs import track
 from components.stages.ingest import mlflow_source
 from components.stages.ingest.params import IngestParams, Mlflow
@@ -50,7 +50,7 @@ def log(root: Path, table: pa.Table, token: str = "one") -> str:
     state = root / "data" / ".state" / "ingest" / token
     journal = Journal(state / "journal.jsonl")
     cache = root / ".dvc" / "cache" / "files" / "md5"
-    journal.dataset(describe_table(raw, raw, cache).model_dump())
+    journal.dataset(mlflow_fields(describe_table(raw, raw, cache)))
     tags: dict[str, str] = {}
     with track(
         root,
