@@ -14,7 +14,7 @@ import pyarrow as pa
 from components.core.errors import InputError, ParamsError
 from components.core.job import Journal
 from components.stages.ingest.columns import Layout
-from components.stages.ingest.params import Mixed, Part
+from components.stages.ingest.params import Mixed, MixedPart
 from components.stages.ingest.source_rows import Unit
 from components.tasks.base import ValueMap
 
@@ -57,7 +57,7 @@ def named(unit: Unit, name: str) -> Unit:
     return replace(unit, name=path, part=name)
 
 
-def part_layout(wanted: Layout, part: Part, name: str) -> Layout:
+def part_layout(wanted: Layout, part: MixedPart, name: str) -> Layout:
     """Return the columns of a part, with its names for values of the target.
 
     Args:

@@ -80,6 +80,17 @@ def _check_inside(path: str) -> str:
     return path
 
 
+def _check_pattern(pattern: str) -> str:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        pc.match_substring_regex(pa.array([""]), pattern)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"is no regular expression of RE2: {error}") from None
+    return pattern
+
+
 def _check_part_name(name: str) -> str:
     if not re.fullmatch(r"[\w-]+", name):
         raise ValueError("must have letters, digits, - and _ alone: origins of rows begin with it")
@@ -342,7 +353,7 @@ class HuggingFace(Source):
         description="A dataset of the Hugging Face hub, or a folder of the library `datasets`."
     )
     path: Path = Field(
-        description="Folder of save_to_disk or of Parquet files; with dataset: any file (DVC watches)."
+        description="Folder of save_to_disk or of Parquet files; with dataset, any file to watch."
     )
     dataset: Annotated[str, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)?$")] | None = Field(
         None, description="Id of the dataset on the hub, such as owner/name (null: path is read)."
@@ -392,7 +403,7 @@ class Mlflow(Source):
         return self
 
 
-class Part(Strict):
+class MixedPart(Strict):
     """One source of a mix."""
 
     source: Annotated[Files | HuggingFace | Url, Field(discriminator="kind")] = Field(
@@ -413,7 +424,7 @@ class Part(Strict):
     )
 
     @model_validator(mode="after")
-    def _check_rows_or_weight(self) -> Part:
+    def _check_rows_or_weight(self) -> MixedPart:
         if self.rows and self.weight:
             raise ValueError("takes one of rows and weight")
         return self
@@ -426,7 +437,7 @@ class Mixed(Source):
     path: Path = Field(description="Folder around the paths of the parts, which DVC watches.")
     seed: int = Field(0, ge=0, description="Seed of the draw of rows.")
     parts: Annotated[
-        dict[Annotated[str, AfterValidator(_check_part_name)], Part],
+        dict[Annotated[str, AfterValidator(_check_part_name)], MixedPart],
         Field(min_length=2, max_length=100),
     ] = Field(description="Sources by a name for messages and origins of rows.")
 
@@ -445,6 +456,41 @@ class Mixed(Source):
 AnySource = Files | HuggingFace | Mixed | Mlflow | Package | Sklearn | Sql | Url
 
 
+class ColumnRules(Strict):
+    """What the values of one column of the raw table must be."""
+
+    required: bool = Field(False, description="Whether each row must have a value.")
+    type: Literal["integer", "number"] | None = Field(
+        None, description="Kind of the values, also of texts (null: any)."
+    )
+    min: float | str | None = Field(None, description="Least number or time (null: no bound).")
+    max: float | str | None = Field(None, description="Greatest number or time (null: no bound).")
+    min_length: int | None = Field(
+        None, ge=0, description="Fewest characters of a text (null: no bound)."
+    )
+    max_length: int | None = Field(
+        None, ge=0, description="Most characters of a text (null: no bound)."
+    )
+    allowed: Annotated[list[str | float] | None, Field(min_length=1)] = Field(
+        None, description="Values that are allowed, by their new names (null: all)."
+    )
+    pattern: Annotated[str, AfterValidator(_check_pattern)] | None = Field(
+        None, description="Regular expression (RE2) that a whole text matches (null: any text)."
+    )
+    unique: bool = Field(False, description="Whether no two rows may have one value.")
+
+
+class Contract(Strict):
+    """What the rows of the source must be."""
+
+    columns: Annotated[dict[str, ColumnRules], Field(min_length=1)] = Field(
+        description="Rules by column of the raw table, a role such as text or id."
+    )
+    on_break: Literal["quarantine", "stop"] = Field(
+        "quarantine", description="What is done with rows that break a rule (stop: the run ends)."
+    )
+
+
 class IngestParams(Strict):
     """What is read, and how its columns are named."""
 
@@ -459,7 +505,12 @@ class IngestParams(Strict):
         "ymd",
         description="Order of day, month and year in the column `time` (ymd, dmy or mdy).",
     )
-    # A file without it has the hash that it had before.
+    # A file without them has the hash that it had before.
+    contract: Contract | None = Field(
+        None,
+        exclude_if=lambda contract: contract is None,
+        description="What the rows must be (null: what the task wants alone).",
+    )
     sample: float = Field(
         1.0,
         gt=0,

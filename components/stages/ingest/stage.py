@@ -18,6 +18,7 @@ from components.core.job import Job, Journal
 from components.core.parallel_map import parallel_map
 from components.core.tables import write_table
 from components.stages.ingest import (
+    contract,
     formats,
     mixed_source,
     sklearn_source,
@@ -27,7 +28,7 @@ from components.stages.ingest import (
 from components.stages.ingest.columns import Layout, layout
 from components.stages.ingest.derived_columns import read_layout, with_derived
 from components.stages.ingest.dialects import Dialect, dialect_of
-from components.stages.ingest.params import Files, IngestParams, Mixed, Sql
+from components.stages.ingest.params import Contract, Files, IngestParams, Mixed, Sql
 from components.stages.ingest.pictures import with_pictures
 from components.stages.ingest.source_rows import (
     QUARANTINE,
@@ -73,12 +74,14 @@ class ParseInput:
         layout: the columns of the raw table.
         key: prefix of the ids of rows without one.
         sample: share of its rows that is read.
+        contract: what its rows must be; None: what the task wants alone.
     """
 
     unit: Unit
     layout: Layout
     key: str
     sample: float = 1.0
+    contract: Contract | None = None
 
 
 @dataclass(frozen=True)
@@ -107,18 +110,7 @@ def run(job: Job) -> None:
     # DVC compares the params, not the folder of feedback.
     feedback = accepted if params.seen else []
     keys = unit_keys([unit.name for unit in (*listing.units, *feedback)])
-    layouts = _layouts(job, wanted)
-    inputs = [
-        ParseInput(unit, layouts[unit.part], keys[unit.name], params.sample)
-        for unit in listing.units
-    ]
-    # Feedback has no ids, groups and splits of the source.
-    feedback_columns = {}
-    for role, name in params.columns.items():
-        if role not in ("id", "group", "split"):
-            feedback_columns[role] = name
-    feedback_layout = _layout_of_feedback(_layout(job, feedback_columns))
-    inputs += [ParseInput(unit, feedback_layout, keys[unit.name]) for unit in feedback]
+    inputs = _parse_inputs(job, wanted, listing.units, feedback, keys)
     cache = Cache(job.cache, job.journal.log)
     parsed = _read(inputs, cache, job.journal)
     _log_feedback(job.journal, len(accepted), params.seen)
@@ -130,6 +122,10 @@ def run(job: Job) -> None:
         tables = mixed_source.draw(tables, parts, params.source, job.journal)
     rows = _concatenated(tables, wanted.schema)
     quarantine = _concatenated([part.quarantine for part in parsed], QUARANTINE)
+    if params.contract:
+        rows, repeated = contract.apply_uniqueness(rows, params.contract)
+        quarantine = pa.concat_tables([quarantine, repeated])
+        contract.check_kept(params.contract, quarantine)
     _check_rows(rows, quarantine, params.source.place, rules)
     target = wanted.target.name if wanted.target else None
     description: Mapping[str, Any] = {}
@@ -165,6 +161,42 @@ def run(job: Job) -> None:
     write_atomic(job.outputs["report"], to_json(report))
     cache.close()
     _check_unchanged(params, job, listing.units, stamps)
+
+
+def _parse_inputs(
+    job: Job,
+    wanted: Layout,
+    units: Sequence[Unit],
+    feedback: Sequence[Unit],
+    keys: Mapping[str, str],
+) -> list[ParseInput]:
+    """Return what workers need to read the units of the source, and those of feedback.
+
+    Args:
+        job: ingest.
+        wanted: the columns of the raw table.
+        units: of the source.
+        feedback: units of accepted feedback, which no contract concerns.
+        keys: unit name -> prefix of the ids of its rows.
+
+    Raises:
+        ParamsError: the columns of a part, or the contract, do not fit the raw table.
+    """
+    params: IngestParams = job.params
+    layouts = _layouts(job, wanted)
+    if params.contract:
+        contract.check_columns(params.contract, wanted)
+    inputs = [
+        ParseInput(unit, layouts[unit.part], keys[unit.name], params.sample, params.contract)
+        for unit in units
+    ]
+    # Feedback has no ids, groups and splits of the source.
+    feedback_columns = {}
+    for role, name in params.columns.items():
+        if role not in ("id", "group", "split"):
+            feedback_columns[role] = name
+    feedback_layout = _layout_of_feedback(_layout(job, feedback_columns))
+    return inputs + [ParseInput(unit, feedback_layout, keys[unit.name]) for unit in feedback]
 
 
 def _layout(job: Job, columns: Mapping[str, str]) -> Layout:
@@ -379,6 +411,9 @@ def parse(piece: ParseInput) -> Parsed:
     if piece.sample < 1:
         items = drawn(items, piece.key, piece.sample)
     rows, quarantine = shaped(items, wanted, unit, piece.key)
+    if piece.contract:
+        rows, broken = contract.apply_rules(rows, piece.contract, wanted)
+        quarantine = pa.concat_tables([quarantine, broken])
     digest = _digest(unit) or _values_digest(rows, wanted.input.name)
     metadata = {
         "name": unit.name,
@@ -487,6 +522,7 @@ def _key(piece: ParseInput, digest: str) -> str:
             "limit": wanted.limit,
             "columns": columns,
             "values": _values_key(wanted),
+            "contract": repr(piece.contract),
         }
     )
 
@@ -616,11 +652,15 @@ def remedy_for(reasons: Iterable[str], targets: TargetRules) -> str:
 def known_remedy(reasons: Iterable[str], targets: TargetRules) -> str | None:
     """Return what to do where all rows are refused for one reason that says it; None for others.
 
+    All rules of the contract count as one reason.
+
     Args:
         reasons: of the refused rows.
         targets: rules of the task.
     """
     distinct = set(reasons)
+    if all(reason.startswith(f"{contract.REASON}_") for reason in distinct):
+        return "correct the rows, or ingest.contract"
     if len(distinct) != 1:
         return None
     words = targets.words
