@@ -271,7 +271,7 @@ def pull(
     ] = False,
     pipeline: Pipeline = None,
 ) -> None:
-    """Copy new rows of a database, or the table of an earlier run, to where ingest reads.
+    """Copy rows of a database or of an earlier run to where ingest reads.
 
     The source of the pipeline must have the kind sql or mlflow.
     run, retrain and schedule pull first by themselves.
