@@ -271,9 +271,9 @@ def pull(
     ] = False,
     pipeline: Pipeline = None,
 ) -> None:
-    """Copy new rows of a database to where ingest reads.
+    """Copy rows of a database or of an earlier run to where ingest reads.
 
-    The source of the pipeline must have the kind sql.
+    The source of the pipeline must have the kind sql or mlflow.
     run, retrain and schedule pull first by themselves.
     """
     from components.orchestration.pipeline_params import load

@@ -46,6 +46,10 @@ class Journal:
         """Report the result of the whole pipeline, for the run above the stages' runs."""
         self._append({"kind": "result", "tags": dict(tags), "metrics": dict(metrics)})
 
+    def dataset(self, values: Mapping[str, str]) -> None:
+        """Report the dataset that a stage wrote, by the fields that MLflow gives it."""
+        self._append({"kind": "dataset", "values": dict(values)})
+
     def log(self, text: str) -> None:
         """Report one line for a person."""
         self._append({"kind": "say", "text": text})

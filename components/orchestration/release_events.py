@@ -24,6 +24,7 @@ from urllib.parse import quote, urlsplit
 from components.core import escaping
 from components.core.errors import GristmillError, InputError
 from components.core.terminal import print_line
+from components.core.workspace import home
 from components.orchestration.locks import only_one
 from components.orchestration.pipeline_params import (
     VARIABLE,
@@ -34,7 +35,7 @@ from components.orchestration.pipeline_params import (
 )
 from components.orchestration.webhooks import post_body
 from components.registry.release.release_log import Release, numbered_records, open_log
-from components.registry.store.tracking_store import client, home, reached, tracking_uri
+from components.registry.store.tracking_store import client, reached, tracking_uri
 from components.registry.validation import json_value
 from components.registry.versions.reader import (
     LOG,

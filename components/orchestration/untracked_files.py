@@ -35,6 +35,22 @@ _DESKTOP = {".DS_Store", "Thumbs.db", "desktop.ini"}
 Stat = tuple[int, int]
 
 
+def dvc_cache(root: Path) -> Path:
+    """Return the folder of the objects in DVC's cache, whose names are their MD5.
+
+    Args:
+        root: of the project.
+    """
+    from dvc.config import Config, ConfigError
+
+    default = root.resolve() / ".dvc" / "cache"
+    try:
+        folder = Config(str(root / ".dvc"))["cache"].get("dir")
+    except (ConfigError, OSError):
+        folder = None
+    return Path(folder or default) / "files" / "md5"
+
+
 @dataclass
 class _DvcKnowledge:
     """Knows a pipeline's outputs from DVC's lock file and cache.
@@ -49,14 +65,7 @@ class _DvcKnowledge:
     @cached_property
     def cache(self) -> Path:
         """Return the folder of the cache's objects."""
-        from dvc.config import Config, ConfigError
-
-        default = self.root / ".dvc" / "cache"
-        try:
-            folder = Config(str(self.root / ".dvc"))["cache"].get("dir")
-        except (ConfigError, OSError):
-            folder = None
-        return Path(folder or default) / "files" / "md5"
+        return dvc_cache(self.root)
 
     @cached_property
     def outputs(self) -> Mapping[str, str]:

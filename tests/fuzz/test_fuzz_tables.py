@@ -15,6 +15,7 @@ from components.core.errors import InputError
 from components.orchestration.pipeline_params import section_model
 from components.stages.ingest import stage
 from components.stages.ingest.columns import layout
+from components.stages.ingest.sources import list_source
 from components.tasks.base import schema
 
 CELLS = st.one_of(TEXTS, st.text(alphabet="\",;\t\n\r'| a1好\0", max_size=12))
@@ -37,7 +38,7 @@ def read(content: bytes, suffix: str) -> None:
         params: Any = section.model_validate({"source": source})
         try:
             wanted = layout(task.roles, params.columns, 200_000, task.targets.value_map(params))
-            for unit in stage.list_units(params, Path(scratch), task.targets.words).units:
+            for unit in list_source(params.source, Path(scratch), task.targets.words).units:
                 parsed = stage.parse(stage.ParseInput(unit, wanted, "key", Path(scratch)))
                 assert parsed.rows.num_rows + parsed.quarantine.num_rows >= 0
         except InputError as error:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.stages.ingest import source_files
+from components.stages.ingest.arrow_files import arrow_file
 from components.stages.ingest.columns import Layout, layout
 from components.stages.ingest.params import Files, IngestParams
 from components.stages.ingest.sample import SourceColumns
@@ -165,6 +166,9 @@ def _rows_by_lines(unit: Unit) -> int:
         return len(unit.paths)
     if unit.format == "parquet":
         return int(pq.read_metadata(unit.paths[0]).num_rows)
+    if unit.format == "arrow":
+        with arrow_file(unit.paths[0], unit.name) as file:
+            return file.row_count()
     if unit.format not in _LINES or unit.paths[0].suffix in _COMPRESSED:
         return 0
     lines = 0

@@ -19,7 +19,7 @@ from components.core.files import remove_tree, sha256, to_json, write_atomic
 from components.orchestration.git import run_git
 from components.orchestration.pipeline_params import Params
 from components.orchestration.retraining.stored_split import pin_inputs
-from components.stages.ingest.params import Files, IngestParams, Sql
+from components.stages.ingest.params import IngestParams, Package, Sklearn
 
 # Bytes that a retrain needs beside twice the size of the pipeline's data and source.
 _SPARE_BYTES = 512 * 2**20
@@ -267,7 +267,7 @@ def _overlay(root: Path, copy: Path, params: Params) -> None:
         shutil.copyfile(copy / "dvc.yaml", dvc_file)
     ingest: IngestParams = params.sections["ingest"]  # type: ignore[assignment]
     source = Path(ingest.source.path)
-    always_copied = isinstance(ingest.source, (Files, Sql))
+    always_copied = not isinstance(ingest.source, (Package, Sklearn))
     if not source.is_absolute() and (always_copied or not (copy / source).exists()):
         _snapshot(root, copy, source)
     feedback = ingest.feedback

@@ -49,7 +49,7 @@ from components.registry.release.retrain_record import (
     truncate_columns,
 )
 from components.registry.versions.reader import RegistrySnapshot, read_snapshot
-from components.stages.ingest.params import IngestParams, Sql
+from components.stages.ingest.params import IngestParams, Mlflow, Sql
 from components.stages.ingest.survey import changes
 
 _NOTHING = "nothing new since the {what} of {began} ({outcome}): the same data, code and params"
@@ -125,7 +125,7 @@ def fresh(root: Path, name: str) -> str | None:
 
 
 def pulled(root: Path, name: str) -> bool:
-    """Return whether the source is a database. Each pull from a database is complete.
+    """Return whether the source is pulled. Each pull is complete.
 
     Args:
         root: of the project.
@@ -136,7 +136,7 @@ def pulled(root: Path, name: str) -> bool:
     """
     params = load(pipeline_files(root, name)[0])
     ingest: IngestParams = params.sections["ingest"]  # type: ignore[assignment]
-    return isinstance(ingest.source, Sql)
+    return isinstance(ingest.source, (Sql, Mlflow))
 
 
 def keep_report(root: Path, copy: Path, params: Params, record: RetrainRecord) -> str | None:

@@ -16,6 +16,7 @@ from components.core.console import console
 from components.core.errors import GristmillError
 from components.core.files import sha256
 from components.core.tables import MANIFEST
+from components.core.workspace import home
 from components.orchestration.pipeline_params import Params
 from components.orchestration.retraining import project_copy
 from components.orchestration.retraining.pipeline_inputs import read_inputs
@@ -27,7 +28,6 @@ from components.registry.release.retrain_record import (
     record,
     retrains,
 )
-from components.registry.store.tracking_store import home
 from components.registry.versions.reader import read_snapshot
 from components.stages.ingest.survey import Survey
 

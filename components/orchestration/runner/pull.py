@@ -12,12 +12,13 @@ from pathlib import Path
 
 from components.core.errors import EnvironmentFault, ParamsError
 from components.core.terminal import print_line
+from components.core.workspace import home
 from components.orchestration.locks import only_one, this_command
 from components.orchestration.pipeline_params import Params
+from components.orchestration.runner.dataset_pull import pull_dataset
 from components.orchestration.runner.dvc_lock import has_hardlink_lock
-from components.registry.store.tracking_store import home
 from components.stages.ingest.database_pull import Pulled, pull
-from components.stages.ingest.params import IngestParams, Sql
+from components.stages.ingest.params import IngestParams, Mlflow, Source, Sql
 
 
 def pull_now(root: Path, params: Params, from_scratch: bool) -> None:
@@ -32,12 +33,17 @@ def pull_now(root: Path, params: Params, from_scratch: bool) -> None:
         ParamsError: its source is no database.
         GristmillError: see `components.stages.ingest.database_pull`.
     """
+    ingest: IngestParams = params.sections["ingest"]  # type: ignore[assignment]
+    if isinstance(ingest.source, Mlflow):
+        if not _pull_dataset(root, ingest.source, from_scratch):
+            print_line(f"nothing new: {ingest.source.path} holds the dataset")
+        return
     pulled = pull_first(root, params, from_scratch)
     if pulled is None:
         raise ParamsError(
-            "is no database: there is nothing to pull",
+            "is neither a database nor a run: there is nothing to pull",
             where=f"{params.pipeline.params}: ingest.source.kind",
-            remedy="set it to sql, with url, table and cursor",
+            remedy="set it to sql, with url, table and cursor, or to mlflow, with run or dataset",
         )
     if not pulled.new:
         mark = pulled.mark
@@ -45,7 +51,7 @@ def pull_now(root: Path, params: Params, from_scratch: bool) -> None:
 
 
 def pull_first(root: Path, params: Params, from_scratch: bool = False) -> Pulled | None:
-    """Pull new rows, if the source is a database.
+    """Pull new rows, if the source is a database, or the dataset of an earlier run.
 
     The copy of a retrain has the source as it was, so nothing is pulled there.
 
@@ -62,7 +68,11 @@ def pull_first(root: Path, params: Params, from_scratch: bool = False) -> Pulled
     """
     ingest: IngestParams = params.sections["ingest"]  # type: ignore[assignment]
     source = ingest.source
-    if not isinstance(source, Sql) or home(root) != root:
+    if home(root) != root:
+        return None
+    if isinstance(source, Mlflow):
+        _pull_dataset(root, source, from_scratch)
+    if not isinstance(source, Sql):
         return None
     with only_one(lock_of(root, source), f"a pull into {source.path}"), _unread(root, source):
         pulled = pull(source, root, from_scratch)
@@ -75,12 +85,25 @@ def pull_first(root: Path, params: Params, from_scratch: bool = False) -> Pulled
     return pulled
 
 
-def lock_of(root: Path, source: Sql) -> Path:
+def _pull_dataset(root: Path, source: Mlflow, from_scratch: bool) -> int:
+    """Copy the dataset of an earlier run, and return the number of its rows; 0 if it is there.
+
+    Raises:
+        GristmillError: see `pull_dataset`.
+    """
+    with only_one(lock_of(root, source), f"a pull into {source.path}"), _unread(root, source):
+        rows = pull_dataset(source, root, from_scratch)
+    if rows:
+        print_line(f"copied {rows:,} rows of an earlier run into {source.path}")
+    return rows
+
+
+def lock_of(root: Path, source: Source) -> Path:
     """Return the path of the lock of a folder of shards, the same for all pipelines.
 
     Args:
         root: of the project.
-        source: the database, with the folder to pull into.
+        source: with the folder to pull into.
     """
     folder = (root / source.path).resolve()
     digest = digest_of(bytes(folder)).hexdigest()[:16]
@@ -88,7 +111,7 @@ def lock_of(root: Path, source: Sql) -> Path:
 
 
 @contextmanager
-def _unread(root: Path, source: Sql) -> Iterator[None]:
+def _unread(root: Path, source: Source) -> Iterator[None]:
     """Lock the folder against DVC's stages while the block runs.
 
     DVC hashes what a stage has read when the stage ends. It would hash new rows that no stage has

@@ -19,10 +19,10 @@ from components.core.cache import cache_key
 from components.core.errors import EnvironmentFault
 from components.core.files import remove_tree, sha256, to_json
 from components.core.tables import MANIFEST
+from components.core.workspace import home
 from components.orchestration.locks import only_one
 from components.orchestration.pipeline_params import Params
 from components.orchestration.stage_files import STAGES
-from components.registry.store.tracking_store import home
 from components.stages.tune.study import STUDIES
 
 # Batch prediction is no stage, but leaves finished parts behind in the same way.

@@ -21,6 +21,7 @@ from components.core.errors import EnvironmentFault, InputError
 from components.core.files import remove_tree
 from components.core.garbage import collect_rarely
 from components.core.job import Job
+from components.core.workspace import home
 from components.orchestration import interrupt
 from components.orchestration.git import Checkout, checkout, refusal_text
 from components.orchestration.pipeline_params import Params, load
@@ -192,10 +193,23 @@ def _tracked(call: _Call, result: Result | None) -> Result:
             call.watcher.show({"kind": "warning", "text": refusal_text(code.refusal)})
         result = result or _compute(call, tags, tracker)
         _publish(call, result)
+        if job.stage == "ingest":
+            _log_dataset(call)
         reports = [path for path in call.outputs.values() if path.suffix in _REPORTS]
         tracker.log_files(*reports)
     result.mark_tracked()
     return result
+
+
+def _log_dataset(call: _Call) -> None:
+    """Report the table that ingest wrote, for the runs in MLflow."""
+    from components.orchestration.untracked_files import dvc_cache
+    from components.registry.tracking.datasets import describe_table, mlflow_fields
+
+    raw = call.outputs["raw"]
+    place = home(call.root).resolve() / raw.relative_to(call.root)
+    dataset = describe_table(raw, place, dvc_cache(call.root))
+    call.job.journal.dataset(mlflow_fields(dataset))
 
 
 def _earlier_result(

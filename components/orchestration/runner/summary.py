@@ -11,10 +11,10 @@ from rich.table import Table
 
 from components.core.bundles import shown_size
 from components.core.console import console
+from components.core.workspace import home
 from components.orchestration.pipeline_params import Params
 from components.orchestration.project import RETRAINS
 from components.orchestration.stage_files import REPORT
-from components.registry.store.tracking_store import home
 from components.registry.versions.reader import argument
 from components.tasks.base import Metric, TaskEvaluator, evaluator, metric_text
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from components.core.errors import EnvironmentFault, GristmillError
+from components.core.workspace import home
 from components.registry.store.damage import remedy_for
 
 if TYPE_CHECKING:
@@ -42,18 +43,6 @@ _PART_S = 3600.0
 # names of the page of `gristmill mlflow up`: a page of another site cannot take one of them
 _PAGE_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 _WRONG_CALL = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"}
-
-
-def home(root: Path) -> Path:
-    """Return the workspace that keeps the store.
-
-    An experiment of DVC and a retrain run in copies below `.dvc/tmp`, which are thrown away.
-    """
-    parts = root.parts
-    for end in range(len(parts) - 2):
-        if parts[end : end + 2] == (".dvc", "tmp") and parts[end + 2] in ("exps", "retrain"):
-            return Path(*parts[:end])
-    return root
 
 
 def tracking_uri(root: Path) -> str:

@@ -29,6 +29,7 @@ RUN = "gristmill.run"
 # makes no second run
 CLAIM = "gristmill.claim"
 CHILD = "gristmill.child"
+_CONTEXT = "mlflow.data.context"
 _METRICS_PER_CALL = 1000
 _PARAMS_PER_CALL = 100
 _BYTES_PER_READ = 1 << 22
@@ -175,6 +176,8 @@ class Mirror:
                 params[child].update(event["values"])
             elif event.get("kind") == "result":
                 self._log_result(event)
+            elif event.get("kind") == "dataset":
+                self._log_dataset(event)
         for child, values in params.items():
             self._log_params(self._run_of(child), values)
         for child, rows in points.items():
@@ -199,6 +202,15 @@ class Mirror:
             for key, value in dict(event.get("metrics") or {}).items()
         ]
         self.client.log_batch(self.parent, metrics=metrics, tags=tags)
+
+    def _log_dataset(self, event: Mapping[str, Any]) -> None:
+        """Log the dataset of the stage to its run and to that of the pipeline."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(name=self.subject.pipeline, **event["values"])
+        logged = DatasetInput(dataset, [InputTag(_CONTEXT, self.subject.stage)])
+        for run in (self.run, self.parent):
+            self.client.log_inputs(run, datasets=[logged])
 
     def attach(self, path: Path, folder: str = "reports") -> None:
         """Attach a small file to the stage's run.

@@ -16,7 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from components.core.files import remove_tree, to_json, write_atomic
-from components.registry.store.tracking_store import home, reached
+from components.core.workspace import home
+from components.registry.store.tracking_store import reached
 from components.registry.tracking.mirror import Mirror, Subject
 
 _JOURNAL = "journal.jsonl"

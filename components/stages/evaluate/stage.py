@@ -32,6 +32,7 @@ from components.stages.evaluate.candidates import (
     find_bundles,
     measure_candidate,
 )
+from components.stages.evaluate.croissant import write_croissant
 from components.stages.evaluate.leakage import leaked_rows, naive_claim
 from components.stages.evaluate.metric_scale import MetricScale
 from components.stages.evaluate.model_cards import gather_cards, write_cards
@@ -121,6 +122,7 @@ def run(job: Job) -> None:
     write_atomic(job.outputs["confusion"], _plot_csv(evaluator.report.plot_rows(answers, test)))
     write_report(job.outputs["html"], data)
     write_cards(job.outputs["cards"], gather_cards(job, data, winner_bundle, leaked))
+    write_croissant(job.outputs["cards"], job.inputs["clean"], job.params.card)
     job.journal.result({"winner": winner["name"]}, _prefixed("test", winner["test"]))
     _log_winner(job, winner, leaked, leak)
     _log_behavior(job, behavior)

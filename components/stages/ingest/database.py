@@ -80,7 +80,7 @@ def opened(source: Sql, root: Path) -> Iterator[Database]:
     """
     from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-    url, secrets = _filled(source.url)
+    url, secrets = filled_url(source.url, f"{_WHERE}.url")
     connection = _connect(_engine(url, secrets, root), secrets)
     with connection:
         try:
@@ -188,7 +188,7 @@ def _connect(engine: Engine, secrets: Sequence[str]) -> Connection:
         ) from None
 
 
-def _filled(url: str) -> tuple[str, list[str]]:
+def filled_url(url: str, where: str) -> tuple[str, list[str]]:
     """Return a URL with the values of the environment, and these values.
 
     A value is quoted as a part of the URL. Host and port are not quoted, for SQLAlchemy does not
@@ -202,7 +202,7 @@ def _filled(url: str) -> tuple[str, list[str]]:
         if not os.environ.get(name):
             raise EnvironmentFault(
                 f"the environment holds no {name}",
-                where=f"{_WHERE}.url",
+                where=where,
                 remedy=f"export {name}=…, then run the same command again",
             )
     # Dialect, host and port; group 1 is the login within them.

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.core.errors import InputError
+from components.stages.ingest.arrow_files import arrow_file
 from components.stages.ingest.columns import Layout
 from components.stages.ingest.compressed import inner_name, is_compressed, open_text, read_bytes
 from components.stages.ingest.dialects import (
@@ -31,6 +32,8 @@ from components.stages.ingest.workbooks import padded, sheet_rows
 
 IMAGES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 HEIC = (".heic", ".heif")
+# Rows that are converted at once.
+_BATCH_ROWS = 4096
 # What Git keeps in place of a large file that was not fetched.
 _LFS = b"version https://git-lfs."
 _LFS_BYTES = 300
@@ -227,17 +230,50 @@ def parquet(unit: Unit, wanted: Layout, used: set[str]) -> Found:  # noqa: ARG00
             names = file.schema_arrow.names
             wanted.check(_with_nested(names, wanted), unit.name)
             columns = [name for name in names if _is_read(name, wanted)]
-            row = 0
-            for batch in file.iter_batches(batch_size=4096, columns=columns or None):
-                for values in batch.to_pylist():
-                    row += 1
-                    yield Record(row, with_paths(values, wanted))
+            batches = file.iter_batches(batch_size=_BATCH_ROWS, columns=columns or None)
+            yield from _batch_records(batches, wanted)
     except (pa.ArrowException, OSError) as error:
         raise InputError(
             f"is not readable Parquet: {error}",
             where=unit.name,
             remedy="set ingest.source.format, or write the file again",
         ) from None
+
+
+def arrow(unit: Unit, wanted: Layout, used: set[str]) -> Found:  # noqa: ARG001
+    """Yield the records of an Arrow file, a batch at a time; the row counts from 1.
+
+    Args:
+        unit: the file.
+        wanted: the columns of the raw table.
+        used: not used, because Arrow has no encoding.
+
+    Raises:
+        InputError: the file cannot be read, or has none of the columns.
+    """
+    with arrow_file(unit.paths[0], unit.name) as file:
+        names = file.schema.names
+        wanted.check(_with_nested(names, wanted), unit.name)
+        columns = [name for name in names if _is_read(name, wanted)]
+        batches = (batch.select(columns or names) for batch in file.batches())
+        yield from _batch_records(_checked_batches(batches), wanted)
+
+
+def _checked_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield batches in slices; pyarrow does not check what it reads from Arrow files."""
+    for batch in batches:
+        batch.validate(full=True)
+        for start in range(0, batch.num_rows, _BATCH_ROWS):
+            yield batch.slice(start, _BATCH_ROWS)
+
+
+def _batch_records(batches: Iterable[pa.RecordBatch], wanted: Layout) -> Iterator[Record]:
+    """Yield the records of batches; the row counts from 1."""
+    row = 0
+    for batch in batches:
+        for values in batch.to_pylist():
+            row += 1
+            yield Record(row, with_paths(values, wanted))
 
 
 def _with_nested(names: Sequence[str], wanted: Layout) -> list[str]:

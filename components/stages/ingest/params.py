@@ -16,11 +16,22 @@ from components.core.params import Strict
 from components.fields.moment import DateOrder
 
 Format = Literal[
-    "auto", "csv", "tsv", "jsonl", "json", "xlsx", "parquet", "text", "fasttext", "folders"
+    "auto",
+    "csv",
+    "tsv",
+    "jsonl",
+    "json",
+    "xlsx",
+    "parquet",
+    "arrow",
+    "text",
+    "fasttext",
+    "folders",
 ]
 FORMATS: tuple[str, ...] = tuple(name for name in get_args(Format) if name != "auto")
 # A name of an environment variable, which stands for its value.
 _VARIABLE = re.compile(r"\$\{\w+\}")
+_WEB_URL = re.compile(r"https?://[^\s/?#]+\S*")
 _SECRET_OPTION = re.compile(
     r"pass(?!file)|pwd|secret|token|credential|api_?key",
     re.IGNORECASE,
@@ -64,7 +75,26 @@ def _check_inside(path: str) -> str:
     parts = PurePosixPath(path)
     if parts.is_absolute() or ".." in parts.parts or "\\" in path:
         raise ValueError("must stay inside the source: no leading /, no .., no backslash")
+    if not path.isprintable():
+        raise ValueError("must have no control characters")
     return path
+
+
+def _check_pattern(pattern: str) -> str:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        pc.match_substring_regex(pa.array([""]), pattern)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"is no regular expression of RE2: {error}") from None
+    return pattern
+
+
+def _check_part_name(name: str) -> str:
+    if not re.fullmatch(r"[\w-]+", name):
+        raise ValueError("must have letters, digits, - and _ alone: origins of rows begin with it")
+    return name
 
 
 def secrets_of(option: str, value: str) -> list[str]:
@@ -92,6 +122,12 @@ def _check_no_secret(url: str) -> str:
             "must hold no password: write ${NAME} in its place and put it into the environment",
         )
     return url
+
+
+def _check_web_url(url: str) -> str:
+    if not _WEB_URL.fullmatch(url) and not _VARIABLE.fullmatch(url):
+        raise ValueError("must look like https://host/file.csv, or be ${NAME}")
+    return _check_no_secret(url)
 
 
 def _secrets_of_url(url: str) -> list[str]:
@@ -133,16 +169,21 @@ Encoding = Annotated[
 ]
 
 
-class Files(Strict):
-    """Files of your own: tables, JSON, workbooks, text or folders of images."""
+class Source(Strict):
+    """Where raw data comes from."""
 
-    kind: Literal["files"] = Field(
-        description="Your own tables, JSON, workbooks, text or image folders."
-    )
-    path: Path = Field(
-        description="File or folder that DVC watches, absolute or relative to the root."
-    )
-    glob: Inside = Field("**/*", description="Files of the folder that are read.")
+    kind: str
+    path: Path
+
+    @property
+    def place(self) -> str:
+        """Return the place of the data, for messages."""
+        return self.path
+
+
+class FileParams(Source):
+    """How files are read, wherever they come from."""
+
     format: Format = Field(
         "auto", description="Format of the files (auto: from their names and content)."
     )
@@ -172,7 +213,56 @@ class Files(Strict):
         return self.classes
 
 
-class Package(Strict):
+class Files(FileParams):
+    """Files of your own: tables, JSON, workbooks, text or folders of images."""
+
+    kind: Literal["files"] = Field(
+        description="Your own tables, JSON, workbooks, text or image folders."
+    )
+    path: Path = Field(
+        description="File or folder that DVC watches, absolute or relative to the root."
+    )
+    glob: Inside = Field("**/*", description="Files of the folder that are read.")
+
+
+class RemoteFile(Strict):
+    """A file on a web server."""
+
+    url: Annotated[str, AfterValidator(_check_web_url)] = Field(
+        description="URL of http or https; ${NAME} stands for an environment variable."
+    )
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(
+        description="SHA-256 of the file; another content is refused."
+    )
+
+
+class Url(FileParams):
+    """Files on web servers, fetched once and known by their SHA-256."""
+
+    kind: Literal["url"] = Field(description="Files on web servers, known by their SHA-256.")
+    path: Path = Field(
+        description="File that DVC watches, such as the license; the hashes pin the content."
+    )
+    files: Annotated[dict[Inside, RemoteFile], Field(min_length=1, max_length=1000)] = Field(
+        description="Files by the name under which they are read, such as train.csv."
+    )
+    max_bytes: int = Field(
+        10_000_000_000, ge=1, description="Largest file that is fetched, in bytes."
+    )
+    timeout_s: float = Field(
+        30.0, gt=0, le=600, description="Most seconds without an answer or a byte of the server."
+    )
+    download_s: float = Field(
+        3600.0, gt=0, description="Most seconds to fetch one file; the next run goes on from there."
+    )
+
+    @property
+    def place(self) -> str:
+        """Return the place of the data, for messages."""
+        return "ingest.source.files"
+
+
+class Package(Source):
     """Files inside an installed Python package: a table, or a text file or folder per class.
 
     Each line of a text file is a row, and each file of a folder. The package is never imported.
@@ -217,7 +307,7 @@ class Package(Strict):
         return self
 
 
-class Sklearn(Strict):
+class Sklearn(Source):
     """A data set that scikit-learn ships."""
 
     kind: Literal["sklearn"] = Field(description="A data set that scikit-learn ships.")
@@ -225,7 +315,7 @@ class Sklearn(Strict):
     dataset: Literal["digits"] = Field(description="Name of the data set.")
 
 
-class Sql(Strict):
+class Sql(Source):
     """A database table that grows.
 
     `gristmill pull` appends its new rows to a folder, as Parquet shards. Ingest reads the folder
@@ -256,11 +346,156 @@ class Sql(Strict):
         return self
 
 
+class HuggingFace(Source):
+    """A dataset of the Hugging Face hub, or a folder that `datasets` has written."""
+
+    kind: Literal["huggingface"] = Field(
+        description="A dataset of the Hugging Face hub, or a folder of the library `datasets`."
+    )
+    path: Path = Field(
+        description="Folder of save_to_disk or of Parquet files; with dataset, any file to watch."
+    )
+    dataset: Annotated[str, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)?$")] | None = Field(
+        None, description="Id of the dataset on the hub, such as owner/name (null: path is read)."
+    )
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = Field(
+        None, description="Commit of the dataset, which pins its content."
+    )
+    config: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="Configuration of the dataset (null: the only one)."
+    )
+
+    @model_validator(mode="after")
+    def _check_pinned(self) -> HuggingFace:
+        if (self.dataset is None) != (self.revision is None):
+            raise ValueError("takes dataset and revision together")
+        if self.config and self.dataset is None:
+            raise ValueError("config needs dataset; for a folder, set path to that of a config")
+        return self
+
+    @property
+    def place(self) -> str:
+        """Return the place of the data, for messages."""
+        return self.dataset or self.path
+
+
+class Mlflow(Source):
+    """The table that ingest wrote in an earlier run, as MLflow has it.
+
+    `gristmill pull` copies it to a folder and verifies it. Ingest reads the folder.
+    """
+
+    kind: Literal["mlflow"] = Field(
+        description="The table of an earlier run of ingest, which MLflow knows."
+    )
+    path: Path = Field(description="Folder that DVC watches and `pull` fills.")
+    run: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = Field(
+        None, description="Id of the run in MLflow (null: dataset is used)."
+    )
+    dataset: Annotated[str, Field(pattern=r"^[\w-]+$")] | None = Field(
+        None, description="Name of the dataset, a pipeline's, whose newest run is taken."
+    )
+
+    @model_validator(mode="after")
+    def _check_run_or_dataset(self) -> Mlflow:
+        if (self.run is None) == (self.dataset is None):
+            raise ValueError("takes one of run and dataset")
+        return self
+
+
+class MixedPart(Strict):
+    """One source of a mix."""
+
+    source: Annotated[Files | HuggingFace | Url, Field(discriminator="kind")] = Field(
+        description="Where the rows of the part come from."
+    )
+    columns: Annotated[dict[str, str], Texts] | None = Field(
+        None, description="Column of the part by role (null: ingest.columns)."
+    )
+    targets: Annotated[dict[str, str | None], Texts] = Field(
+        default_factory=dict,
+        description="Name in the mix of a value of the part's target, such as {5: good, 3: null}.",
+    )
+    rows: int | None = Field(
+        None, ge=1, description="Number of rows that are drawn (null: by weight, or all)."
+    )
+    weight: float | None = Field(
+        None, gt=0, description="Share of the rows, relative to the other weights (null: all rows)."
+    )
+
+    @model_validator(mode="after")
+    def _check_rows_or_weight(self) -> MixedPart:
+        if self.rows and self.weight:
+            raise ValueError("takes one of rows and weight")
+        return self
+
+
+class Mixed(Source):
+    """Several sources as one."""
+
+    kind: Literal["mixed"] = Field(description="Several sources as one.")
+    path: Path = Field(description="Folder around the paths of the parts, which DVC watches.")
+    seed: int = Field(0, ge=0, description="Seed of the draw of rows.")
+    parts: Annotated[
+        dict[Annotated[str, AfterValidator(_check_part_name)], MixedPart],
+        Field(min_length=2, max_length=100),
+    ] = Field(description="Sources by a name for messages and origins of rows.")
+
+    @model_validator(mode="after")
+    def _check_watched(self) -> Mixed:
+        for name, part in self.parts.items():
+            path = PurePosixPath(part.source.path)
+            if ".." in path.parts or not path.is_relative_to(self.path):
+                raise ValueError(
+                    f"{part.source.path!r} of part {name!r} must lie in {self.path!r}, "
+                    "or DVC sees no change of it"
+                )
+        return self
+
+
+AnySource = Files | HuggingFace | Mixed | Mlflow | Package | Sklearn | Sql | Url
+
+
+class ColumnRules(Strict):
+    """What the values of one column of the raw table must be."""
+
+    required: bool = Field(False, description="Whether each row must have a value.")
+    type: Literal["integer", "number"] | None = Field(
+        None, description="Kind of the values, also of texts (null: any)."
+    )
+    min: float | str | None = Field(None, description="Least number or time (null: no bound).")
+    max: float | str | None = Field(None, description="Greatest number or time (null: no bound).")
+    min_length: int | None = Field(
+        None, ge=0, description="Fewest characters of a text (null: no bound)."
+    )
+    max_length: int | None = Field(
+        None, ge=0, description="Most characters of a text (null: no bound)."
+    )
+    allowed: Annotated[list[str | float] | None, Field(min_length=1)] = Field(
+        None, description="Values that are allowed, by their new names (null: all)."
+    )
+    pattern: Annotated[str, AfterValidator(_check_pattern)] | None = Field(
+        None, description="Regular expression (RE2) that a whole text matches (null: any text)."
+    )
+    unique: bool = Field(False, description="Whether no two rows may have one value.")
+
+
+class Contract(Strict):
+    """What the rows of the source must be."""
+
+    columns: Annotated[dict[str, ColumnRules], Field(min_length=1)] = Field(
+        description="Rules by column of the raw table, a role such as text or id."
+    )
+    on_break: Literal["quarantine", "stop"] = Field(
+        "quarantine", description="What is done with rows that break a rule (stop: the run ends)."
+    )
+
+
 class IngestParams(Strict):
     """What is read, and how its columns are named."""
 
-    source: Annotated[Files | Package | Sklearn | Sql, Field(discriminator="kind")] = Field(
-        description="Where raw data comes from, of kind files, package, sklearn or sql."
+    source: Annotated[AnySource, Field(discriminator="kind")] = Field(
+        description="Where raw data comes from; its kind says which keys it has."
     )
     columns: Annotated[dict[str, str], Texts] = Field(
         default_factory=dict,
@@ -270,7 +505,12 @@ class IngestParams(Strict):
         "ymd",
         description="Order of day, month and year in the column `time` (ymd, dmy or mdy).",
     )
-    # A file without it has the hash that it had before.
+    # A file without them has the hash that it had before.
+    contract: Contract | None = Field(
+        None,
+        exclude_if=lambda contract: contract is None,
+        description="What the rows must be (null: what the task wants alone).",
+    )
     sample: float = Field(
         1.0,
         gt=0,

@@ -52,7 +52,7 @@ ROWS = 100_000
 # Distinct values of a column that are counted; above that, "more than".
 MOST_VALUES = 10_000
 _REFUSALS = 20
-_NESTED: tuple[Format, ...] = ("jsonl", "json", "parquet")
+_NESTED: tuple[Format, ...] = ("jsonl", "json", "parquet", "arrow")
 _LONG = 200
 
 

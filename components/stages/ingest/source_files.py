@@ -23,7 +23,7 @@ from components.stages.ingest.name_targets import (
     targets_in_names,
     without_contents,
 )
-from components.stages.ingest.params import FILE_TARGETS_KEY, FORMATS, Files
+from components.stages.ingest.params import FILE_TARGETS_KEY, FORMATS, FileParams, Files
 from components.stages.ingest.pictures import PictureIndex, names_pictures
 from components.stages.ingest.source_rows import TABLES, Format, Record, Unit
 from components.stages.ingest.split_names import UNLABELLED, split_of, without_split
@@ -54,7 +54,8 @@ _REMEDIES = {
     ".ods": "save it as .xlsx or CSV",
     ".heic": "convert it to JPEG or PNG",
     ".heif": "convert it to JPEG or PNG",
-    ".feather": "write it as Parquet",
+    ".arrow": "set ingest.source.format to arrow",
+    ".feather": "set ingest.source.format to arrow",
     ".pkl": "write it as Parquet or CSV: a pickle runs code when it is read",
     ".pickle": "write it as Parquet or CSV: a pickle runs code when it is read",
 }
@@ -101,7 +102,7 @@ class FilesSource:
         words: of the task, for messages.
     """
 
-    params: Files
+    params: FileParams
     words: TargetWords
 
 
@@ -156,14 +157,38 @@ def list_source(params: Files, root: Path, words: TargetWords = ANY_TARGET) -> L
     Raises:
         InputError: nothing there, an unknown format, or the params name an absent file.
     """
-    source = FilesSource(params, words)
     path = locate(params.path, root)
-    if path.is_dir():
-        folder: Path | None = path
-        listing = _in_folder(path, source)
+    if not path.is_dir():
+        return list_files({PurePosixPath(path.name): path}, params, words)
+    files = files_of(path, params.glob)
+    if not files:
+        raise InputError(
+            f"holds no file that matches {params.glob!r}",
+            where=params.path,
+            remedy="put files into it, or set ingest.source.glob",
+        )
+    return list_files(files, params, words, path)
+
+
+def list_files(
+    files: Named, params: FileParams, words: TargetWords, folder: Path | None = None
+) -> Listing:
+    """Return what there is to read in some files, with remarks for a person.
+
+    Args:
+        files: name in the source -> path, in order.
+        params: the section `ingest.source`.
+        words: of the task, for messages.
+        folder: the source, where it is one.
+
+    Raises:
+        InputError: an unknown format, or the params name an absent file.
+    """
+    source = FilesSource(params, words)
+    if folder or len(files) > 1:
+        listing = _several(files, source)
     else:
-        folder = None
-        listing = Listing([_single(path, source)])
+        listing = Listing([_single(path, source) for path in files.values()])
     _check_file_targets(source, listing.units)
     configured = [_configured(unit, source) for unit in listing.units]
     named, remarks = with_value_names(configured, folder)
@@ -198,7 +223,7 @@ def _single(path: Path, source: FilesSource) -> Unit:
     if kind == "folders":
         raise InputError(
             f"is a file, but format folders wants a folder of {source.words.category} folders",
-            where=source.params.path,
+            where=source.params.place,
             remedy="set ingest.source.path to the folder, or ingest.source.format to auto",
         )
     is_named = _is_named(source.params.file_targets, path.name)
@@ -234,23 +259,16 @@ def feedback(path: str, root: Path) -> list[Unit]:
     ]
 
 
-def _in_folder(folder: Path, source: FilesSource) -> Listing:
-    """Return the units of a source that is a folder.
+def _several(files: Named, source: FilesSource) -> Listing:
+    """Return the units of a source of several files, or of a folder.
 
     Args:
-        folder: the source.
+        files: name in the source -> path, in order.
         source: its params and the words of the task.
 
     Raises:
-        InputError: no file matches, names are not UTF-8, or the format is unknown.
+        InputError: names are not UTF-8, or the format is unknown.
     """
-    files = _files(folder, source.params.glob)
-    if not files:
-        raise InputError(
-            f"holds no file that matches {source.params.glob!r}",
-            where=source.params.path,
-            remedy="put files into it, or set ingest.source.glob",
-        )
     _check_encoding(files, source)
     if source.params.format == "folders":
         return _folders(files, source)
@@ -259,7 +277,7 @@ def _in_folder(folder: Path, source: FilesSource) -> Listing:
     return _with_splits(Listing(_units_of(files, source)))
 
 
-def _files(folder: Path, pattern: str) -> dict[PurePosixPath, Path]:
+def files_of(folder: Path, pattern: str) -> dict[PurePosixPath, Path]:
     """Return the files of a folder by their names in it, in order.
 
     Links to folders are followed. Hidden files are left out.
@@ -291,7 +309,7 @@ def _check_encoding(files: Named, source: FilesSource) -> None:
         raise InputError(
             f"{len(wrong):,} of {len(files):,} files have names that are not UTF-8, such as "
             f"{escaping.one_line(wrong[0])}",
-            where=source.params.path,
+            where=source.params.place,
             remedy="rename them; for names in GBK: convmv -f gbk -t utf-8 -r --notest FOLDER",
         )
 
@@ -600,7 +618,7 @@ def _listed_pictures(tables: Named, pictures: Named, source: FilesSource) -> lis
     listed = []
     for name, path in tables.items():
         unit = _unit(name, path, source)
-        if unit.format == "parquet":
+        if unit.format in ("parquet", "arrow"):
             continue
         with_header = replace(
             unit, header=source.params.header, column_names=tuple(source.params.column_names)
@@ -891,7 +909,7 @@ def _check_not_numbered(texts: Named, source: FilesSource) -> None:
     raise InputError(
         f"has {len(names):,} texts whose names are numbers, "
         f"and nothing says their {source.words.values}",
-        where=source.params.path,
+        where=source.params.place,
         remedy=f"put the files into a folder for each {source.words.category}, "
         "or name them after it: good_1.txt",
     )
@@ -942,7 +960,7 @@ def _by_file(texts: Named, source: FilesSource, notes: list[str]) -> Listing:
         raise InputError(
             "has files that are named after splits, "
             f"and their lines have no {words.value}: {_some(texts)}",
-            where=source.params.path,
+            where=source.params.place,
             remedy=f"put the {words.value} before each text with a tab between them, "
             f"or a file of each {words.category} into the folders train and test",
         )

@@ -25,9 +25,19 @@ _BATCH = 20_000
 _SIZE = 1 << 24
 
 Format = Literal[
-    "csv", "tsv", "jsonl", "json", "xlsx", "parquet", "text", "fasttext", "folders", "digits"
+    "csv",
+    "tsv",
+    "jsonl",
+    "json",
+    "xlsx",
+    "parquet",
+    "arrow",
+    "text",
+    "fasttext",
+    "folders",
+    "digits",
 ]
-TABLES: tuple[Format, ...] = ("csv", "tsv", "jsonl", "json", "xlsx", "parquet")
+TABLES: tuple[Format, ...] = ("csv", "tsv", "jsonl", "json", "xlsx", "parquet", "arrow")
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,8 @@ class Unit:
     other_lines: bool = False
     # Of a workbook: the sheet to read.
     sheet: str | None = None
+    # Of a mix: the part that it is of.
+    part: str = ""
 
 
 @dataclass(frozen=True)

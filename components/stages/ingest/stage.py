@@ -12,15 +12,16 @@ from typing import Any
 import pyarrow as pa
 
 from components.core.cache import Cache, cache_key
-from components.core.errors import InputError
+from components.core.errors import InputError, ParamsError
 from components.core.files import sha256, to_json, write_atomic
 from components.core.job import Job, Journal
 from components.core.mapped_tables import MappedWriter, write_mapped
 from components.core.parallel_map import has_ray, parallel_map
 from components.core.tables import write_table
 from components.stages.ingest import (
+    contract,
     formats,
-    package_source,
+    mixed_source,
     sklearn_source,
     source_files,
     sql_source,
@@ -28,9 +29,8 @@ from components.stages.ingest import (
 from components.stages.ingest.columns import Layout, layout
 from components.stages.ingest.derived_columns import read_layout, with_derived
 from components.stages.ingest.dialects import Dialect, dialect_of
-from components.stages.ingest.params import Files, IngestParams, Package, Sql
+from components.stages.ingest.params import Contract, Files, IngestParams, Mixed, Sql
 from components.stages.ingest.pictures import with_pictures
-from components.stages.ingest.source_files import Listing
 from components.stages.ingest.source_rows import (
     QUARANTINE,
     Format,
@@ -39,9 +39,10 @@ from components.stages.ingest.source_rows import (
     unique_ids,
     usable_splits,
 )
+from components.stages.ingest.sources import list_source
 from components.stages.ingest.workbooks import sheet_rows
 from components.tasks import base
-from components.tasks.base import TargetRules, TargetWords
+from components.tasks.base import TargetRules
 
 READERS: Mapping[Format, formats.Reader] = {
     "csv": formats.tables,
@@ -50,6 +51,7 @@ READERS: Mapping[Format, formats.Reader] = {
     "json": formats.objects,
     "xlsx": formats.workbook,
     "parquet": formats.parquet,
+    "arrow": formats.arrow,
     "text": formats.lines,
     "fasttext": formats.fasttext,
     "folders": formats.folder,
@@ -74,6 +76,7 @@ class ParseInput:
         key: prefix of the ids of rows without one.
         folder: for its rows, until they are written as the raw table.
         sample: share of its rows that is read.
+        contract: what its rows must be; None: what the task wants alone.
     """
 
     unit: Unit
@@ -81,6 +84,7 @@ class ParseInput:
     key: str
     folder: Path
     sample: float = 1.0
+    contract: Contract | None = None
 
 
 @dataclass(frozen=True)
@@ -103,35 +107,33 @@ def run(job: Job) -> None:
     params: IngestParams = job.params
     wanted = _layout(job, params.columns)
     rules = base.schema(job.task).targets
-    listing = list_units(params, job.root, rules.words)
+    listing = list_source(params.source, job.root, rules.words, job.journal.progress)
     stamps = _stamps(params, job, listing.units)
     accepted = source_files.feedback(params.feedback, job.root) if params.feedback else []
     # DVC compares the params, not the folder of feedback.
     feedback = accepted if params.seen else []
     keys = unit_keys([unit.name for unit in (*listing.units, *feedback)])
-    inputs = [
-        ParseInput(unit, wanted, keys[unit.name], job.state, params.sample)
-        for unit in listing.units
-    ]
-    # Feedback has no ids, groups and splits of the source.
-    feedback_columns = {}
-    for role, name in params.columns.items():
-        if role not in ("id", "group", "split"):
-            feedback_columns[role] = name
-    feedback_layout = _layout_of_feedback(_layout(job, feedback_columns))
-    inputs += [ParseInput(unit, feedback_layout, keys[unit.name], job.state) for unit in feedback]
+    inputs = _parse_inputs(job, wanted, listing.units, feedback, keys)
     cache = Cache(job.cache, job.journal.log)
     parsed = _read(inputs, cache, job.journal)
     _log_feedback(job.journal, len(accepted), params.seen)
     for note in listing.notes:
         job.journal.log(note)
-    rows = _concatenated([part.rows for part in parsed], wanted.schema)
+    tables = [part.rows for part in parsed]
+    if isinstance(params.source, Mixed):
+        parts = [piece.unit.part for piece in inputs]
+        tables = mixed_source.draw(tables, parts, params.source, job.journal)
+    rows = _concatenated(tables, wanted.schema)
     quarantine = _concatenated([part.quarantine for part in parsed], QUARANTINE)
-    _check_rows(rows, quarantine, params.source.path, rules)
+    if params.contract:
+        rows, repeated = contract.apply_uniqueness(rows, params.contract)
+        quarantine = pa.concat_tables([quarantine, repeated])
+        contract.check_kept(params.contract, quarantine)
+    _check_rows(rows, quarantine, params.source.place, rules)
     target = wanted.target.name if wanted.target else None
     description: Mapping[str, Any] = {}
     if target:
-        description = rules.describe_source(rows[target], target, params.source.path)
+        description = rules.describe_source(rows[target], target, params.source.place)
     rows, split_note = usable_splits(rows, target, listing.units, rules.words)
     rows, replaced = unique_ids(rows, keys)
     if replaced:
@@ -164,6 +166,51 @@ def run(job: Job) -> None:
     _check_unchanged(params, job, listing.units, stamps)
 
 
+def _parse_inputs(
+    job: Job,
+    wanted: Layout,
+    units: Sequence[Unit],
+    feedback: Sequence[Unit],
+    keys: Mapping[str, str],
+) -> list[ParseInput]:
+    """Return what workers need to read the units of the source, and those of feedback.
+
+    Args:
+        job: ingest.
+        wanted: the columns of the raw table.
+        units: of the source.
+        feedback: units of accepted feedback, which no contract concerns.
+        keys: unit name -> prefix of the ids of its rows.
+
+    Raises:
+        ParamsError: the columns of a part, or the contract, do not fit the raw table.
+    """
+    params: IngestParams = job.params
+    layouts = _layouts(job, wanted)
+    if params.contract:
+        contract.check_columns(params.contract, wanted)
+    inputs = [
+        ParseInput(
+            unit=unit,
+            layout=layouts[unit.part],
+            key=keys[unit.name],
+            folder=job.state,
+            sample=params.sample,
+            contract=params.contract,
+        )
+        for unit in units
+    ]
+    # Feedback has no ids, groups and splits of the source.
+    feedback_columns = {}
+    for role, name in params.columns.items():
+        if role not in ("id", "group", "split"):
+            feedback_columns[role] = name
+    feedback_layout = _layout_of_feedback(_layout(job, feedback_columns))
+    for unit in feedback:
+        inputs.append(ParseInput(unit, feedback_layout, keys[unit.name], job.state))
+    return inputs
+
+
 def _layout(job: Job, columns: Mapping[str, str]) -> Layout:
     """Return the columns of the raw table.
 
@@ -174,6 +221,29 @@ def _layout(job: Job, columns: Mapping[str, str]) -> Layout:
     schema = schema_of_params(job.task, params)
     value_map = schema.targets.value_map(params)
     return layout(schema.roles, columns, params.max_bytes_per_value, value_map, params.time_order)
+
+
+def _layouts(job: Job, wanted: Layout) -> dict[str, Layout]:
+    """Return the columns of each part of a mix, by name; of other sources those of all, under "".
+
+    Args:
+        job: ingest.
+        wanted: the columns of the raw table, by the names of all parts.
+    """
+    layouts = {"": wanted}
+    params: IngestParams = job.params
+    if isinstance(params.source, Mixed):
+        for name, part in params.source.parts.items():
+            columns = params.columns if part.columns is None else part.columns
+            of_part = mixed_source.part_layout(_layout(job, columns), part, name)
+            if of_part.schema != wanted.schema:
+                raise ParamsError(
+                    "has a column of times where ingest.columns has none, or lacks one",
+                    where=f"params.yaml: ingest.source.parts.{name}.columns.time",
+                    remedy="name the times of all parts and in ingest.columns, or of none",
+                )
+            layouts[name] = of_part
+    return layouts
 
 
 def _layout_of_feedback(wanted: Layout) -> Layout:
@@ -233,36 +303,15 @@ def _check_unchanged(
     Raises:
         InputError: a file is new, gone or another one.
     """
-    if isinstance(params.source, Files):
+    if isinstance(params.source, (Files, Mixed)):
         words = base.schema(job.task).targets.words
-        units = source_files.units(params.source, job.root, words)
+        units = list_source(params.source, job.root, words).units
     if _stamps(params, job, units) != stamps:
         raise InputError(
             "was written to while it was read",
-            where=params.source.path,
+            where=params.source.place,
             remedy="let the other program end, then run the same command again",
         )
-
-
-def list_units(params: IngestParams, root: Path, words: TargetWords) -> Listing:
-    """Return the units of a source, with remarks for the log.
-
-    Args:
-        params: of ingest.
-        root: of the project.
-        words: of the task, for messages.
-
-    Raises:
-        InputError: the source is missing or has no known format.
-    """
-    source = params.source
-    if isinstance(source, Files):
-        return source_files.list_source(source, root, words)
-    if isinstance(source, Sql):
-        return Listing(sql_source.units(source, root))
-    if isinstance(source, Package):
-        return Listing(package_source.units(source, root))
-    return Listing(sklearn_source.units(source, root))
 
 
 def records(unit: Unit, wanted: Layout, used: set[str]) -> formats.Found:
@@ -376,8 +425,13 @@ def parse(piece: ParseInput) -> Parsed:
     rows_writer = MappedWriter(piece.folder / f"{piece.key}.arrow", wanted.schema)
     refused_writer = MappedWriter(piece.folder / f"{piece.key}-refused.arrow", QUARANTINE)
     for some_rows, refused in shaped_parts(items, wanted, unit, piece.key):
-        rows_writer.write(some_rows)
-        refused_writer.write(refused)
+        if piece.contract:
+            kept, broken = contract.apply_rules(some_rows, piece.contract, wanted)
+            rows_writer.write(kept)
+            refused_writer.write(pa.concat_tables([refused, broken]))
+        else:
+            rows_writer.write(some_rows)
+            refused_writer.write(refused)
     rows = rows_writer.mapped()
     quarantine = refused_writer.mapped()
     digest = _digest(unit) or _values_digest(rows, wanted.input.name)
@@ -501,6 +555,7 @@ def _key(piece: ParseInput, digest: str) -> str:
             "limit": wanted.limit,
             "columns": columns,
             "values": _values_key(wanted),
+            "contract": repr(piece.contract),
         }
     )
 
@@ -632,11 +687,15 @@ def remedy_for(reasons: Iterable[str], targets: TargetRules) -> str:
 def known_remedy(reasons: Iterable[str], targets: TargetRules) -> str | None:
     """Return what to do where all rows are refused for one reason that says it; None for others.
 
+    All rules of the contract count as one reason.
+
     Args:
         reasons: of the refused rows.
         targets: rules of the task.
     """
     distinct = set(reasons)
+    if all(reason.startswith(f"{contract.REASON}_") for reason in distinct):
+        return "correct the rows, or ingest.contract"
     if len(distinct) != 1:
         return None
     words = targets.words

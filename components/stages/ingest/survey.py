@@ -17,18 +17,17 @@ import pyarrow.parquet as pq
 
 from components.core.errors import InputError
 from components.core.files import sha256, to_json
-from components.stages.ingest import (
-    formats,
-    package_source,
-    sklearn_source,
-    source_files,
-    sql_source,
-)
+from components.stages.ingest import formats, source_files, sql_source
+from components.stages.ingest.arrow_files import arrow_file
 from components.stages.ingest.columns import Layout, merged
 from components.stages.ingest.compressed import inner_name, is_compressed, open_bytes, read_bytes
 from components.stages.ingest.json_records import keys, objects
-from components.stages.ingest.params import Files, IngestParams, Package, Sql
+from components.stages.ingest.params import (
+    IngestParams,
+    Sql,
+)
 from components.stages.ingest.source_rows import Unit
+from components.stages.ingest.sources import list_source
 from components.stages.ingest.workbooks import sheet_rows
 from components.tasks.base import ANY_TARGET, TargetWords
 
@@ -99,7 +98,7 @@ def survey(
     rows = 0
     size = 0
     columns: dict[str, str] = {}
-    for unit in _units(params, root, words):
+    for unit in list_source(params.source, root, words).units:
         metadata_of_files = [_file(path, known) for path in unit.paths]
         files[unit.name] = _hashes(unit, metadata_of_files)
         size += sum(int(entry[0]) for entry in metadata_of_files)
@@ -129,18 +128,6 @@ def _row_count(unit: Unit, files: Sequence[FileMetadata]) -> int:
     if unit.format == "folders":
         return len(files)
     return _rows(unit, int(files[0][3])) if files else 1
-
-
-def _units(params: IngestParams, root: Path, words: TargetWords) -> list[Unit]:
-    """Return the units of the source."""
-    source = params.source
-    if isinstance(source, Files):
-        return source_files.units(source, root, words)
-    if isinstance(source, Sql):
-        return sql_source.units(source, root)
-    if isinstance(source, Package):
-        return package_source.units(source, root)
-    return sklearn_source.units(source, root)
 
 
 def _digest(files: Mapping[str, list[str]]) -> str:
@@ -250,6 +237,9 @@ def _rows(unit: Unit, lines: int) -> int:
     """Return the number of rows of a file that has so many lines, without its header."""
     if unit.format == "parquet":
         return int(_parquet(unit).num_rows)
+    if unit.format == "arrow":
+        with arrow_file(unit.paths[0], unit.name) as file:
+            return file.row_count()
     if unit.format in ("csv", "tsv", "xlsx"):
         lines -= 1
     return max(0, lines)
@@ -260,6 +250,9 @@ def _columns(unit: Unit) -> dict[str, str]:
     if unit.format == "parquet":
         schema = _parquet(unit).schema.to_arrow_schema()
         return {field.name: str(field.type) for field in schema}
+    if unit.format == "arrow":
+        with arrow_file(unit.paths[0], unit.name) as file:
+            return {field.name: str(field.type) for field in file.schema}
     if unit.format in ("csv", "tsv"):
         return dict.fromkeys(formats.header(unit), "text")
     if unit.format == "xlsx":

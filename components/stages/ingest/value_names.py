@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from components.core.errors import InputError
+from components.stages.ingest.arrow_files import arrow_file
 from components.stages.ingest.compressed import is_compressed
 from components.stages.ingest.source_rows import TABLES, Unit
 
@@ -39,8 +41,8 @@ def with_value_names(units: Sequence[Unit], folder: Path | None) -> tuple[list[U
     with_names = []
     remarks: dict[str, None] = {}
     for unit in units:
-        names: ValueNames = _parquet_names(unit)
-        source = "the Parquet schema"
+        names: ValueNames = _schema_names(unit)
+        source = f"the {unit.format.capitalize()} schema"
         if not names and unit.format in TABLES:
             names = folder_names
             source = file
@@ -58,19 +60,28 @@ def _names_remark(column: str, names: Sequence[str], source: str) -> str:
     return f"the numbers of {column!r} are named by {source}: {shown}"
 
 
-def _parquet_names(unit: Unit) -> dict[str, tuple[str, ...]]:
-    """Return column -> names of values, from the schema of a Parquet file."""
-    if unit.format != "parquet" or not unit.paths or is_compressed(unit.paths[0]):
+def _schema_names(unit: Unit) -> dict[str, tuple[str, ...]]:
+    """Return column -> names of values, from the schema of a Parquet or Arrow file."""
+    if unit.format not in ("parquet", "arrow") or is_compressed(unit.paths[0]):
         return {}
     try:
-        metadata = pq.read_schema(unit.paths[0]).metadata or {}
+        metadata = _schema(unit).metadata or {}
         info = json.loads(metadata.get(b"huggingface", b"{}"))
-    except (pa.ArrowException, OSError, ValueError):
+    except (pa.ArrowException, OSError, ValueError, InputError):
         # It is refused where it is read.
         return {}
     if not isinstance(info, dict):
         return {}
     return _names_of(info.get("info", {}))
+
+
+def _schema(unit: Unit) -> pa.Schema:
+    """Return the schema of a Parquet or Arrow file."""
+    path = unit.paths[0]
+    if unit.format == "parquet":
+        return pq.read_schema(path)
+    with arrow_file(path, unit.name) as file:
+        return file.schema
 
 
 def _folder_names(folder: Path) -> tuple[dict[str, tuple[str, ...]], str]:

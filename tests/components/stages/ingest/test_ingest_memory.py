@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from components.orchestration.pipeline_params import section_model
 from components.stages.ingest import stage
+from components.stages.ingest.sources import list_source
 from components.stages.ingest.columns import layout
 from components.tasks.base import schema
 
@@ -23,7 +24,7 @@ task = schema("text_classification")
 source = {"kind": "files", "path": "rows.csv"}
 params = section_model("ingest", "text_classification").model_validate({"source": source})
 wanted = layout(task.roles, params.columns, 200_000, task.targets.value_map(params))
-(unit,) = stage.list_units(params, root, task.targets.words).units
+(unit,) = list_source(params.source, root, task.targets.words).units
 limit(160)
 parsed = stage.parse(stage.ParseInput(unit, wanted, "key", root / "state"))
 print(parsed.rows.num_rows, parsed.rows.nbytes > 200_000_000, parsed.quarantine.num_rows)

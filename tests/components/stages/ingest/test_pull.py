@@ -20,7 +20,7 @@ from components.core.params import validate
 from components.core.tables import read_table
 from components.stages.ingest import database_pull as module
 from components.stages.ingest import formats, sql_source, stage
-from components.stages.ingest.database import _filled, _hidden
+from components.stages.ingest.database import _hidden, filled_url
 from components.stages.ingest.database_pull import pull
 from components.stages.ingest.params import IngestParams, Sql
 from components.stages.ingest.survey import survey
@@ -409,7 +409,7 @@ def test_whatever_a_name_stands_for_is_one_part_of_the_url(
         "ALL": "postgresql://me:p%40w@h:1/x",
     }.items():
         monkeypatch.setenv(name, value)
-    made = make_url(_filled(url)[0])
+    made = make_url(filled_url(url, "url")[0])
     assert (
         made.username,
         made.password,
