@@ -112,7 +112,20 @@ def gather(
         resampling=resampling,
         compression=_compression(rows, evaluator.report_metric.name),
         recipes=_recipes(job.inputs["compressed"] / _RECIPES),
+        energy_j=_fit_energy(job),
     )
+
+
+def _fit_energy(job: Job) -> float | None:
+    """Return the joules of train, tune and compress together; None if one of them is unknown."""
+    total = 0.0
+    for name in ("train_report", "tune_report", "compress_report"):
+        report: dict[str, Any] = json.loads(job.inputs[name].read_text(encoding="utf-8"))
+        joules = report.get("energy_j")
+        if joules is None:
+            return None
+        total += joules
+    return total
 
 
 def _model_sections(
