@@ -54,14 +54,13 @@ def gather(
         rows: the leaderboard.
         validation: answers of the winner.
         test: answers of the winner.
-        leak: see `ReportData`.
+        leak, failed: see `ReportData`.
         abstention: table of the winner on validation; empty where answers cannot abstain.
         predict: queries -> answers of the winner.
         behavior: results of the winner in the behavior tests.
         changes: results of the winner on changed test cases.
         resampling: results of further fits.
         bundle: of the winner.
-        failed: see `ReportData`.
     """
     evaluator = base.evaluator(job.task)
     clean = read_manifest(job.inputs["clean"])

@@ -774,6 +774,7 @@ def test_the_steps_of_recipes_are_told_with_what_became_of_them(tmp_path: Path) 
 def test_costs_that_were_not_measured_are_unknown(tmp_path: Path) -> None:
     facts = reviews()
     measured = {
+        "compressed_bytes": 200_000,
         "parameters": 1234567,
         "load_ms": 12.3,
         "peak_memory_bytes": 301_944_832,
@@ -785,8 +786,8 @@ def test_costs_that_were_not_measured_are_unknown(tmp_path: Path) -> None:
     costs = page.partition('id="costs"')[2].partition("</table>")[0]
     assert "train, tune and compress: 4.20\u202fWh" in costs and "4.56" in costs
     assert "1,234,567" in costs and "12.3" in costs and "302\u202fMB" in costs
-    # Parameters, load time, memory, p99 and energy of each other row, and the p99 of the first.
-    assert costs.count("unknown") == 5 * len(others) + 1
+    # Zstd, parameters, load time, memory, p99 and energy of each other row, and the p99 of the first.
+    assert costs.count("unknown") == 6 * len(others) + 1
     costs = render(tmp_path, facts).partition('id="costs"')[2].partition("</table>")[0]
     assert "train, tune and compress: unknown" in costs
 

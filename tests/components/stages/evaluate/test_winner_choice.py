@@ -91,6 +91,16 @@ def test_of_equals_the_cheaper_wins(turn: int) -> None:
     assert chosen["cheap"]["choice"]["dominated_by"] is None
 
 
+def test_a_smaller_candidate_is_not_dominated_by_a_cheaper_one() -> None:
+    for size, dominated_by in ((960_000, "cheap"), (900_000, None)):
+        candidates = [
+            candidate("cheap", shares(300), 1.0),
+            candidate("small", shares(300), 2.0, size_bytes=size),
+        ]
+        rows = choose(candidates, params())
+        assert rows["small"]["choice"]["dominated_by"] == dominated_by
+
+
 def test_a_figure_that_should_be_small_is_chosen_small() -> None:
     candidates = [candidate("a", shares(320), 1.0), candidate("b", shares(280), 1.0)]
     assert choose(candidates, params(), "min")["winner"]["name"] == "b"
