@@ -206,6 +206,7 @@ def make_train_step(spec: FitConfig, encoder: base.Encoder) -> TrainStep:
         learning = base.learning(spec.task)
     loss = distillation_loss(spec, learning, module) if spec.teacher else None
     step = TrainStep(module.train(), learning, spec.params, loss, spec.loss_params)
+    step.precision.fake_int8 = spec.fake_int8
     if spec.keep_zeros:
         step.keep_zeros()
     return step

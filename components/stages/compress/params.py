@@ -35,8 +35,7 @@ class Prune(Strict):
     )
     score: Literal["magnitude", "taylor", "fisher", "movement"] = Field(
         "magnitude",
-        description="What a unit is worth: its weights, the loss without it to first order "
-        "(taylor) or second order (fisher), or how its weights grow in a short fit.",
+        description="What a unit is worth: its weights, the loss without it, or their growth.",
     )
     multiple: int = Field(
         16,
@@ -104,6 +103,9 @@ class Quantize(Strict):
         description="Share of the metric lost above which sensitive operators stay fp32 "
         "(null: none).",
     )
+    qat: Finetune | None = Field(
+        None, description="Fit with the rounding of int8 before static (null: none)."
+    )
 
     @property
     def origin(self) -> str:
@@ -115,6 +117,8 @@ class Quantize(Strict):
     def _check_bits(self) -> Quantize:
         if self.method != "weights" and self.bits != 8:
             raise ValueError(f"bits: {self.bits} needs method: weights; static has 8 bits")
+        if self.method != "static" and self.qat is not None:
+            raise ValueError(f"qat: needs method: static; set it to null for {self.method}")
         if self.method == "fp16" and self.max_drop is not None:
             raise ValueError("max_drop: needs integers; set it to null for method: fp16")
         return self

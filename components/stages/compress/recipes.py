@@ -17,7 +17,7 @@ from components.core.job import Job
 from components.core.parallel_map import parallel_map
 from components.stages.compress.ensemble_selection import build_ensemble
 from components.stages.compress.model_speed import sure_speedup
-from components.stages.compress.params import LAST, Distill, Ensemble, Prune, Step, Target
+from components.stages.compress.params import LAST, Distill, Ensemble, Prune, Quantize, Step, Target
 from components.stages.compress.steps import StepInput, run_step
 from components.stages.compress.target import reach
 from components.training.evaluation import validation_score
@@ -137,7 +137,8 @@ def _key(before: str, step: Step | Target) -> str:
 def _workers(job: Job, node: _Node) -> int:
     """Return how many workers a step needs."""
     if isinstance(node.step, Step):
-        if node.step.name in LAST:
+        is_fitted = isinstance(node.step.params, Quantize) and node.step.params.qat
+        if node.step.name in LAST and not is_fitted:
             return 1
         if isinstance(node.step.params, Distill) and node.step.params.workers:
             return node.step.params.workers

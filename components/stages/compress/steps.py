@@ -314,16 +314,22 @@ def _train_batches(job: Job, task: str) -> Iterator[Batch]:
 
 def _finetune(given: StepInput, params: Finetune) -> str:
     """Fit the network again, with the answers of the recipe's first network."""
+    card, _ = read_bundle(given.source)
+    fit_and_save(given.job, _fit_again(given, params), given.out, [*card.origin, "finetune"])
+    return ""
+
+
+def _fit_again(given: StepInput, params: Finetune) -> FitConfig:
+    """Return a fit of the source, with the answers of the recipe's first network."""
     card, files = read_bundle(given.source)
     initial = given.job.state / f"{given.state}.safetensors"
     write_atomic(initial, files[WEIGHTS])
     fit = {"epochs": params.epochs, "learning_rate": params.learning_rate}
     spec = replace(fit_config(given.job, card, given.state, **fit), initial=initial)
-    if params.weight:
-        spec = replace(spec, temperature=params.temperature, teacher_weight=params.weight)
-        spec = _taught(given, spec, given.first)
-    fit_and_save(given.job, spec, given.out, [*card.origin, "finetune"])
-    return ""
+    if not params.weight:
+        return spec
+    spec = replace(spec, temperature=params.temperature, teacher_weight=params.weight)
+    return _taught(given, spec, given.first)
 
 
 def _export(given: StepInput, params: None) -> str:  # noqa: ARG001
@@ -391,11 +397,13 @@ def _train_rows(job: Job, task: str) -> EncodedRows:
 
 
 def _quantize(given: StepInput, params: Quantize) -> str:
-    """Export to ONNX and quantize.
+    """Export to ONNX and quantize, after a fit with the rounding of int8 if the params ask for it.
 
     Returns:
         Why nothing was quantized: there is no weight in a form that can be.
     """
+    if params.qat:
+        given = replace(given, source=_fit_rounded(given, params.qat))
     card, _ = read_bundle(given.source)
     exported = _exported(given)
     if params.method == "weights" and not weight_operators(exported):
@@ -403,6 +411,25 @@ def _quantize(given: StepInput, params: Quantize) -> str:
     content = quantized(given.job, card, exported, params)
     write_graph(given, given.source, content, [params.origin])
     return ""
+
+
+def _fit_rounded(given: StepInput, params: Finetune) -> Path:
+    """Return the bundle of the source after a fit with the rounding of int8.
+
+    Raises:
+        InputError: the source is an ensemble, which cannot be fitted.
+    """
+    card, _ = read_bundle(given.source)
+    if card.architecture not in base.models(card.task).architectures:
+        raise InputError(
+            f"{card.architecture} is several networks, which cannot be fitted",
+            where="compress.quantize.qat",
+            remedy="set it to null in this recipe, or write distill before quantize",
+        )
+    out = given.job.state / f"{given.state}-qat" / "bundle"
+    spec = replace(_fit_again(given, params), fake_int8=True)
+    fit_and_save(given.job, spec, out, [*card.origin, "qat"])
+    return out
 
 
 def quantized(job: Job, card: Card, exported: bytes, params: Quantize) -> bytes:

@@ -109,6 +109,14 @@ def test_a_mapping_is_a_target() -> None:
             "compress.recipes.a[0].prune.layers: 1: input should be less than 1",
         ),
         (
+            {"a": [{"quantize": {"method": "weights", "qat": {}}}]},
+            "qat: needs method: static; set it to null for weights",
+        ),
+        (
+            {"a": [{"quantize": {"qat": {"epochs": 0}}}]},
+            "compress.recipes.a[0].quantize.qat.epochs: 0: input should be",
+        ),
+        (
             {"a": [{"prune": {"method": "unstructured", "layers": 0.5}}]},
             "method: unstructured cuts weights by magnitude; set layers to 0",
         ),

@@ -21,7 +21,7 @@ from components.core.bundles import CARD, bundle_bytes, read_bundle
 from components.core.errors import EnvironmentFault, InputError
 from components.core.job import Job
 from components.inference.graph_module import GraphModule, load_network
-from components.inference.predictor import load, load_module
+from components.inference.predictor import GRAPH, load, load_module
 from components.stages.compress import ensemble_selection, recipes, stage, steps, target
 from components.stages.compress import params as compress_params
 from components.stages.compress.params import CompressParams, Target, resolved_recipes
@@ -211,6 +211,34 @@ def test_weights_alone_are_quantized_without_calibration_rows(
         for bundle in (folder / "w8", network)
     ]
     assert scores[0] == pytest.approx(scores[1], abs=0.05)
+
+
+def test_a_fit_with_rounding_ends_in_the_same_kind_of_graph(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs: list[FitConfig] = []
+
+    def watched(spec: FitConfig, journal: Any) -> FitResult:
+        specs.append(spec)
+        return fit(spec, journal)
+
+    monkeypatch.setattr(steps, "fit_distributed", watched)
+    quantize = {"calibration_rows": 64}
+    qat = {"epochs": 1, "learning_rate": 1e-3, "weight": 0.5}
+    rows = run(
+        job,
+        {"int8": [{"quantize": quantize}], "qat": [{"quantize": {**quantize, "qat": qat}}]},
+    )
+    assert [spec.fake_int8 for spec in specs] == [True]
+    assert specs[0].teacher == job.inputs["trained"] / "network"
+    assert rows["qat"][0]["kept"]
+    bundles = [job.outputs["compressed"] / name for name in ("int8", "qat")]
+    assert read_bundle(bundles[1])[0].origin == ["train", "qat", "int8"]
+    graphs = [onnx.load(bundle / GRAPH).graph for bundle in bundles]
+    operators = [[node.op_type for node in graph.node] for graph in graphs]
+    assert operators[0] == operators[1]
+    weights = [{tensor.name: tensor.raw_data for tensor in graph.initializer} for graph in graphs]
+    assert weights[0].keys() == weights[1].keys() and weights[0] != weights[1]
 
 
 def test_weights_in_fp16_halve_the_graph_and_answer_as_the_network_does(job: Job) -> None:
@@ -465,8 +493,10 @@ def test_an_ensemble_is_a_candidate_and_teaches_a_student(
             "ensemble": ["ensemble"],
             "onnx": ["ensemble", "export"],
             "student": ["ensemble", student, {"quantize": {"calibration_rows": 16}}],
+            "rounded": ["ensemble", {"quantize": {"qat": {"epochs": 1}}}],
         },
     )
+    assert "ensemble is several networks, which cannot be fitted" in rows["rounded"][1]["reason"]
     assert sorted(fits) == ["distill", "ensemble", "ensemble", "ensemble"]
     assert teachers == ["ensemble"]
     folder = job.outputs["compressed"]
