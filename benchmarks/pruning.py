@@ -14,6 +14,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +60,9 @@ def main() -> None:
     steps.fit_distributed = fit  # type: ignore[attr-defined]
     arms = METHODS
     if asked.what == "scores":
-        arms = {
-            f"{score} {share:.0%}": {"share": share, "score": score, "multiple": 1}
-            for share in SHARES
-            for score in SCORES
-        }
+        arms = {}
+        for share, score in product(SHARES, SCORES):
+            arms[f"{score} {share:.0%}"] = {"share": share, "score": score, "multiple": 1}
     with tempfile.TemporaryDirectory() as folder:
         jobs = [job_of(asked.pipeline, Path(folder) / str(seed), seed) for seed in SEEDS]
         parents = [parent_of(job) for job in jobs]
@@ -140,7 +139,9 @@ def show(pipeline: str, jobs: Sequence[Job], bundles: Mapping[str, Sequence[Path
         arm: GraphModule(steps.export_bundle(job, made[0])) for arm, made in bundles.items()
     }
     speeds = {batch: speedups(networks, "before", tokens, job.task, batch) for batch in BATCHES}
-    values = {arm: [validation_score(one, tokens) for one in made] for arm, made in bundles.items()}
+    values = {}
+    for arm, made in bundles.items():
+        values[arm] = [validation_score(bundle, tokens) for bundle in made]
     print(f"{pipeline}, {processor_name()}, seeds {SEEDS}")
     print("| pruned | size | as zstd | batch 1 | batch 32 | on validation | against before |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")

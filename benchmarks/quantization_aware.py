@@ -1,7 +1,7 @@
 """Section "quantization-aware training": int8 after a fit with its rounding, on validation.
 
     python benchmarks/quantization_aware.py digits       # after gristmill run digits
-    python benchmarks/quantization_aware.py headlines    # after gristmill run headlines: its student
+    python benchmarks/quantization_aware.py headlines    # its student, after gristmill run
 
 Each seed fits a network of its own, or teaches a student of its own where the pipeline distills in
 a recipe. The network is quantized at once, after a fit in fp32, and after a fit with the rounding

@@ -104,7 +104,7 @@ class Quantize(Strict):
         "(null: none).",
     )
     qat: Finetune | None = Field(
-        None, description="Fit with the rounding of int8 before static (null: none)."
+        None, description="Fit with the rounding of int8 before static, as finetune (null: none)."
     )
 
     @property

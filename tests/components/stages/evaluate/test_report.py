@@ -786,7 +786,7 @@ def test_costs_that_were_not_measured_are_unknown(tmp_path: Path) -> None:
     costs = page.partition('id="costs"')[2].partition("</table>")[0]
     assert "train, tune and compress: 4.20\u202fWh" in costs and "4.56" in costs
     assert "1,234,567" in costs and "12.3" in costs and "302\u202fMB" in costs
-    # Zstd, parameters, load time, memory, p99 and energy of each other row, and the p99 of the first.
+    # Zstd, parameters, load time, memory, p99 and energy of each other row; p99 of the first.
     assert costs.count("unknown") == 6 * len(others) + 1
     costs = render(tmp_path, facts).partition('id="costs"')[2].partition("</table>")[0]
     assert "train, tune and compress: unknown" in costs
