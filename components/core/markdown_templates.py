@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.core import escaping
-from components.core.page_templates import count, is_finite, number, size
+from components.core.page_templates import count, is_finite, number, size, watt_hours
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -34,7 +34,7 @@ def markdown_environment(folder: Path) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    result.filters.update(number=number, count=count, size=size)
+    result.filters.update(number=number, count=count, size=size, watt_hours=watt_hours)
     result.tests["known"] = is_finite
     return result
 

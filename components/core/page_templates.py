@@ -48,6 +48,7 @@ def environment(folder: Path) -> Environment:
         count=count,
         size=size,
         ratio=ratio,
+        watt_hours=watt_hours,
     )
     result.tests["known"] = is_finite
     return result
@@ -112,6 +113,13 @@ def ratio(value: Any, digits: int = 2) -> str:
     """Return a ratio: 0.254 -> 0.25 ×."""
     if is_finite(value):
         return f"{value:.{digits}f}{_THIN}×"
+    return MISSING
+
+
+def watt_hours(joules: Any) -> str:
+    """Return joules in watt-hours: 15120 -> 4.20 Wh."""
+    if is_finite(joules):
+        return f"{significant(joules / 3600)}{_THIN}Wh"
     return MISSING
 
 

@@ -95,6 +95,9 @@ STAGES: Mapping[str, Stage] = {
             "compressed": "models/compressed",
             "curve": "reports/train.csv",
             "search": "reports/search.json",
+            "train_report": "reports/train.json",
+            "tune_report": "reports/tune.json",
+            "compress_report": "reports/compress.json",
         },
         outputs={
             "winner": "models/winner",

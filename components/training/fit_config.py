@@ -49,6 +49,8 @@ class FitConfig:
         hidden_weight: weight of the teacher's relations between the states of tokens. 0: they are
             not learned. Otherwise `teacher_answers` must be None.
         teacher_embeddings: whether the token embeddings begin as the teacher's, reduced.
+        keep_zeros: whether weights that are 0 in `initial` stay 0.
+        fake_int8: whether weights and inputs are rounded to int8 in each step.
         unlabeled: whether the teacher's answers to rows without a target are learned too.
         loss_params: params of the task's loss. None: their defaults.
         until: epochs after which the fit ends early. The schedule stays that of all epochs.
@@ -70,6 +72,8 @@ class FitConfig:
     teacher_answers: Path | None = None
     hidden_weight: float = 0.0
     teacher_embeddings: bool = False
+    keep_zeros: bool = False
+    fake_int8: bool = False
     unlabeled: bool = False
     loss_params: BaseModel | None = None
     until: int | None = None

@@ -205,7 +205,11 @@ def make_train_step(spec: FitConfig, encoder: base.Encoder) -> TrainStep:
     else:
         learning = base.learning(spec.task)
     loss = distillation_loss(spec, learning, module) if spec.teacher else None
-    return TrainStep(module.train(), learning, spec.params, loss, spec.loss_params)
+    step = TrainStep(module.train(), learning, spec.params, loss, spec.loss_params)
+    step.precision.fake_int8 = spec.fake_int8
+    if spec.keep_zeros:
+        step.keep_zeros()
+    return step
 
 
 def _initial_module(spec: FitConfig, encoder: base.Encoder) -> torch.nn.Module:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 
 from components.core.errors import ParamsError
+from components.training.fake_int8 import FakeInt8
 
 # Loss scale of fp16 (Micikevicius et al. 2018, arXiv:1710.03740), and the number of steps
 # after which it doubles.
@@ -96,20 +97,28 @@ class Precision:
     Args:
         name: fp32, bf16 or fp16.
         device: of the network.
+
+    Attributes:
+        fake_int8: whether weights and inputs of products are rounded to int8 first.
     """
 
     def __init__(self, name: str, device: torch.device) -> None:
         self.name = name
+        self.fake_int8 = False
         self._device = device
         self.scale = _INITIAL_SCALE if name == "fp16" else 1.0
         # Steps in a row with finite gradients.
         self._finite_steps = 0
 
-    def context(self) -> AbstractContextManager[Any]:
+    @contextmanager
+    def context(self) -> Iterator[None]:
         """Return the context of the forward pass."""
-        if self.name == "fp32":
-            return nullcontext()
-        return torch.autocast(self._device.type, dtype=_TYPES[self.name])
+        with ExitStack() as contexts:
+            if self.name != "fp32":
+                contexts.enter_context(torch.autocast(self._device.type, _TYPES[self.name]))
+            if self.fake_int8:
+                contexts.enter_context(FakeInt8())
+            yield
 
     def overflowed(self, finite: bool) -> bool:
         """Adapt the scale after a step.

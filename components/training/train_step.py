@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch.nn.parallel import DistributedDataParallel
 
+from components.core.errors import InputError
 from components.models.base import AdapterModel
 from components.tasks.base import Arrays, Batch, Learning, Loss
 from components.training.ema import MovingAverage
@@ -76,6 +77,22 @@ class TrainStep:
         if world() > 1 and not self.sharded:
             forward = DistributedDataParallel(forward, gradient_as_bucket_view=True)
         self._forward: torch.nn.Module = forward
+        self._masks: list[torch.Tensor] = []
+
+    def keep_zeros(self) -> None:
+        """Keep the weights of two or more axes that are 0 now at 0.
+
+        Raises:
+            InputError: some weights are frozen, so that the others cannot make up for the zeros.
+        """
+        if self.frozen:
+            raise InputError(
+                f"{len(self.frozen)} weights do not learn, such as {min(self.frozen)}",
+                where="compress.prune.method",
+                remedy="set it to structured, or let all weights of the network learn",
+            )
+        weights = parts([weight.detach() for weight in self.optimizers.weights])
+        self._masks = [weight != 0 for weight in weights]
 
     def put(self, arrays: Arrays) -> Batch:
         """Return arrays as tensors on the device."""
@@ -150,6 +167,9 @@ class TrainStep:
         if norm > self.params.clip_norm:
             torch._foreach_mul_(grads, self.params.clip_norm / norm)
         self.optimizers.step(learning_rate)
+        if self._masks:
+            weights = parts([weight.detach() for weight in self.optimizers.weights])
+            torch._foreach_mul_(weights, self._masks)
         if self.ema:
             self.ema.update()
 

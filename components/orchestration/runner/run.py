@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 from components.core.console import console
+from components.core.energy import EnergyMeter
 from components.core.errors import EnvironmentFault, InputError
 from components.core.terminal import print_line
 from components.orchestration import interrupt
@@ -80,7 +81,9 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
         _import_mlflow_later()
         code = None
         try:
-            code = _follow(words, root, environment)
+            with EnergyMeter() as energy:
+                code = _follow(words, root, environment)
+                joules = energy.joules()
         finally:
             # A stopped run ends soon. The next one writes to MLflow what waits, and the supervisor
             # of Ray sees that the last owner has ended.
@@ -92,7 +95,8 @@ def run_pipeline(root: Path, name: str, fresh: bool = False) -> int:
     drop_results(root, params)
     show_summary(root, params, command)
     close(time.monotonic() - started)
-    console.print(f"{command} took {time.monotonic() - started:.1f} s", style="dim")
+    used = "" if joules is None else f" and {joules / 3600:.3g} Wh"
+    console.print(f"{command} took {time.monotonic() - started:.1f} s{used}", style="dim")
     return 0
 
 

@@ -15,10 +15,17 @@ from components.tasks.base import Architecture
 
 
 class Prune(Strict):
-    """Structured pruning, then a short fit."""
+    """Pruning of units and layers or of single weights, then a short fit."""
 
+    method: Literal["structured", "unstructured", "2:4"] = Field(
+        "structured",
+        description="What is cut (structured: units and layers; the others set weights to 0).",
+    )
     share: float = Field(
-        0.5, ge=0, lt=1, description="Share of channels, heads and hidden units that is cut."
+        0.5,
+        ge=0,
+        lt=1,
+        description="Share that is cut of units (channels, heads, hidden units) or weights.",
     )
     layers: float = Field(
         0.0,
@@ -26,8 +33,9 @@ class Prune(Strict):
         lt=1,
         description="Share of an encoder's layers that is dropped, the least useful ones first.",
     )
-    score: Literal["magnitude", "taylor"] = Field(
-        "magnitude", description="What a unit is worth: its weights, or the loss without it."
+    score: Literal["magnitude", "taylor", "fisher", "movement"] = Field(
+        "magnitude",
+        description="What a unit is worth: its weights, the loss without it, or their growth.",
     )
     multiple: int = Field(
         16,
@@ -45,7 +53,21 @@ class Prune(Strict):
     def _check_cut(self) -> Prune:
         if self.share == self.layers == 0:
             raise ValueError("share and layers are both 0, which cuts nothing; set one of them")
+        if self.method != "structured" and (self.layers or self.score != "magnitude"):
+            raise ValueError(
+                f"method: {self.method} cuts weights by magnitude; set layers to 0 and score to "
+                "magnitude, or method to structured"
+            )
+        if self.method == "2:4" and (self.share != 0.5 or self.rounds != 1):
+            raise ValueError("method: 2:4 cuts half of the weights at once; leave share and rounds")
         return self
+
+    @property
+    def remark(self) -> str:
+        """Return what the report says of a network that was cut; "" where there is nothing."""
+        if self.method == "structured":
+            return ""
+        return "weights that are 0 take as many bytes and as much time as others"
 
 
 class Finetune(Strict):
@@ -81,6 +103,9 @@ class Quantize(Strict):
         description="Share of the metric lost above which sensitive operators stay fp32 "
         "(null: none).",
     )
+    qat: Finetune | None = Field(
+        None, description="Fit with the rounding of int8 before static, as finetune (null: none)."
+    )
 
     @property
     def origin(self) -> str:
@@ -92,6 +117,8 @@ class Quantize(Strict):
     def _check_bits(self) -> Quantize:
         if self.method != "weights" and self.bits != 8:
             raise ValueError(f"bits: {self.bits} needs method: weights; static has 8 bits")
+        if self.method != "static" and self.qat is not None:
+            raise ValueError(f"qat: needs method: static; set it to null for {self.method}")
         if self.method == "fp16" and self.max_drop is not None:
             raise ValueError("max_drop: needs integers; set it to null for method: fp16")
         return self
@@ -189,9 +216,7 @@ class CompressParams(Strict):
     ensemble: Ensemble | None = Field(
         Ensemble(), description="Networks that answer together (null: skipped)."
     )
-    prune: Prune | None = Field(
-        Prune(), description="Structured pruning, then a short fit (null: skipped)."
-    )
+    prune: Prune | None = Field(Prune(), description="Pruning, then a short fit (null: skipped).")
     finetune: Finetune | None = Field(
         Finetune(), description="Fit of the network that the steps before made (null: skipped)."
     )

@@ -5,6 +5,7 @@ Which parameters belong to a unit is known to the net's `PruningSpec` alone.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -55,26 +56,83 @@ def _per_unit(
     return units.movedim(axis, 0).reshape(dim.size, -1).float()
 
 
-def taylor_scores(
+def gradient_scores(
     module: torch.nn.Module,
     dims: Sequence[PrunableDim],
     learning: Learning,
     batches: Iterable[Batch],
+    kind: str = "taylor",
 ) -> dict[str, torch.Tensor]:
-    """Return how much the loss changes without each unit, to first order.
+    """Return how much the loss changes without each unit, averaged over batches.
 
-    It is the squared sum of weight times gradient over all parameters of a unit, averaged over
-    batches (Molchanov et al. 2019, arXiv:1906.10771). Scores of different dimensions compare.
+    taylor: the squared sum of weight times gradient over all parameters of a unit (Molchanov et al.
+    2019, arXiv:1906.10771). fisher: the sum of their squares, which is the second-order change with
+    a diagonal empirical Fisher matrix (LeCun et al. 1990, Optimal Brain Damage; Theis et al. 2018,
+    arXiv:1801.05787). Scores of different dimensions compare.
 
     Args:
         module: the net, in evaluation mode.
         dims: its dimensions.
         learning: the task's loss.
         batches: train rows with their targets, at least one batch.
+        kind: taylor or fisher.
 
     Returns:
         name of a dimension -> (units,)
     """
+    parameters = _learning_parameters(module)
+    scores = {dim.name: torch.zeros(dim.size) for dim in dims}
+    count = 0
+    for batch in batches:
+        _backward(module, learning, batch)
+        for dim in dims:
+            products = _weight_times_gradient(dim, parameters)
+            if kind == "taylor":
+                scores[dim.name] += products.sum(1).pow(2)
+            else:
+                scores[dim.name] += products.pow(2).sum(1)
+        count += 1
+    module.zero_grad()
+    module.requires_grad_(False)
+    return {name: total / count for name, total in scores.items()}
+
+
+def movement_scores(
+    module: torch.nn.Module,
+    dims: Sequence[PrunableDim],
+    learning: Learning,
+    batches: Iterable[Batch],
+    learning_rate: float,
+) -> dict[str, torch.Tensor]:
+    """Return how much the weights of each unit grow while a copy of the net learns.
+
+    It is the negative sum of weight times gradient over all steps (Sanh et al. 2020,
+    arXiv:2005.07683). The steps are those of Adam.
+
+    Args:
+        module: the net; unchanged.
+        dims: its dimensions.
+        learning: the task's loss.
+        batches: train rows with their targets, at least one batch.
+        learning_rate: of the steps.
+
+    Returns:
+        name of a dimension -> (units,)
+    """
+    moving = copy.deepcopy(module)
+    parameters = _learning_parameters(moving)
+    optimizer = torch.optim.Adam(parameters.values(), lr=learning_rate)
+    scores = {dim.name: torch.zeros(dim.size) for dim in dims}
+    for batch in batches:
+        _backward(moving, learning, batch)
+        for dim in dims:
+            scores[dim.name] -= _weight_times_gradient(dim, parameters).sum(1)
+        optimizer.step()
+    return scores
+
+
+def _learning_parameters(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """Return the parameters of a net by name, and let all of them have gradients."""
     parameters = {
         name: parameter
         for name, parameter in module.named_parameters()
@@ -82,26 +140,27 @@ def taylor_scores(
     }
     for parameter in parameters.values():
         parameter.requires_grad_(True)
-    scores = {dim.name: torch.zeros(dim.size) for dim in dims}
-    count = 0
-    for batch in batches:
-        module.zero_grad()
-        loss = learning.loss(module, batch, None)
-        (loss.total / loss.count).backward()  # type: ignore[no-untyped-call]
-        for dim in dims:
-            change = torch.zeros(dim.size)
-            for name, axis, first, width in dim.slices:
-                if name not in parameters:
-                    continue
-                gradient = parameters[name].grad
-                if gradient is not None:
-                    product = parameters[name].detach() * gradient
-                    change += _per_unit(dim, product, axis, first, width).sum(1)
-            scores[dim.name] += change.pow(2)
-        count += 1
+    return parameters
+
+
+def _backward(module: torch.nn.Module, learning: Learning, batch: Batch) -> None:
+    """Compute the gradients of the mean loss of a batch."""
     module.zero_grad()
-    module.requires_grad_(False)
-    return {name: total / count for name, total in scores.items()}
+    loss = learning.loss(module, batch, None)
+    (loss.total / loss.count).backward()  # type: ignore[no-untyped-call]
+
+
+def _weight_times_gradient(
+    dim: PrunableDim, parameters: Mapping[str, torch.nn.Parameter]
+) -> torch.Tensor:
+    """Return weight times gradient of all parameters of the units as (units, elements)."""
+    products = [torch.zeros(dim.size, 0)]
+    for name, axis, first, width in dim.slices:
+        parameter = parameters.get(name)
+        if parameter is not None and parameter.grad is not None:
+            product = parameter.detach() * parameter.grad
+            products.append(_per_unit(dim, product, axis, first, width))
+    return torch.cat(products, dim=1)
 
 
 def dropped_losses(
@@ -110,7 +169,7 @@ def dropped_losses(
     """Return the squared change of the loss without each module, averaged over batches.
 
     The modules that change it least are dropped first (Kim et al. 2024, arXiv:2402.02834). To
-    first order it is what `taylor_scores` estimates, so the scores of modules and units compare.
+    first order it is what `gradient_scores` estimates, so the scores of modules and units compare.
 
     Args:
         module: the net, in evaluation mode.

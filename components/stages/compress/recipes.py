@@ -17,7 +17,7 @@ from components.core.job import Job
 from components.core.parallel_map import parallel_map
 from components.stages.compress.ensemble_selection import build_ensemble
 from components.stages.compress.model_speed import sure_speedup
-from components.stages.compress.params import LAST, Distill, Ensemble, Step, Target
+from components.stages.compress.params import LAST, Distill, Ensemble, Prune, Quantize, Step, Target
 from components.stages.compress.steps import StepInput, run_step
 from components.stages.compress.target import reach
 from components.training.evaluation import validation_score
@@ -137,7 +137,8 @@ def _key(before: str, step: Step | Target) -> str:
 def _workers(job: Job, node: _Node) -> int:
     """Return how many workers a step needs."""
     if isinstance(node.step, Step):
-        if node.step.name in LAST:
+        is_fitted = isinstance(node.step.params, Quantize) and node.step.params.qat
+        if node.step.name in LAST and not is_fitted:
             return 1
         if isinstance(node.step.params, Distill) and node.step.params.workers:
             return node.step.params.workers
@@ -193,6 +194,8 @@ def _result(job: Job, parent: Path, node: _Node, folder: Path) -> StepResult:
             reason = f"worse on validation ({value:.4f} after {before:.4f}) and not cheaper"
             kept = False
             value = before
+        elif isinstance(node.step, Step) and isinstance(node.step.params, Prune):
+            reason = node.step.params.remark
     bundle = out if kept else source
     name = node.name
     return StepResult(name, settings, str(bundle), kept, reason, value, bundle_bytes(bundle))

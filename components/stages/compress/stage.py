@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.core.bundles import CARD, bundle_bytes, read_bundle
+from components.core.energy import EnergyMeter
 from components.core.files import to_json, write_atomic
 from components.core.job import Job
 from components.core.skipped_steps import report_skipped
@@ -38,9 +39,11 @@ def run(job: Job) -> None:
         settings = {name: f"compress.{step} is null" for name, step in skipped.items()}
         examples = {name: _EXAMPLES[step] for name, step in skipped.items()}
         report_skipped(job, settings, job.outputs["compressed"], examples)
-    report: dict[str, Any] = {"skipped": len(skipped)}
+    report: dict[str, Any] = {"skipped": len(skipped), "energy_j": 0.0}
     if recipes:
-        report |= _compress(job, recipes)
+        with EnergyMeter(job.state / "energy.json") as energy:
+            report |= _compress(job, recipes)
+            report["energy_j"] = energy.joules()
     write_atomic(job.outputs["report"], to_json(report))
 
 

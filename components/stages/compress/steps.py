@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 
 from components.core.bundles import CARD, Card, read_bundle
 from components.core.errors import InputError
@@ -20,7 +21,13 @@ from components.inference.graph_module import GraphModule
 from components.inference.predictor import WEIGHTS, load_module, onnx_scorer
 from components.models.base import HasTokenStates
 from components.stages.compress.params import Distill, Finetune, Prune, Quantize
-from components.stages.compress.prune import dropped_losses, prune_network, select, taylor_scores
+from components.stages.compress.prune import (
+    dropped_losses,
+    gradient_scores,
+    movement_scores,
+    prune_network,
+    select,
+)
 from components.stages.compress.quantize import (
     export,
     int8,
@@ -32,6 +39,12 @@ from components.stages.compress.quantize_weights import (
     half_weights,
     quantize_weights,
     weight_operators,
+)
+from components.stages.compress.zero_weights import (
+    prunable_weights,
+    two_of_four,
+    without_smallest,
+    zero_share,
 )
 from components.tasks import base
 from components.tasks.base import Batch
@@ -47,6 +60,8 @@ from components.training.ray_fit import fit_distributed
 # Train rows and rows of a batch from which first-order scores are computed.
 _SCORE_ROWS = 1024
 _SCORE_BATCH = 32
+# Passes over these rows while weights move.
+_MOVEMENT_PASSES = 3
 # Train rows whose outputs show how sensitive an operator is.
 _SENSITIVITY_ROWS = 128
 
@@ -132,7 +147,9 @@ def fit_config(job: Job, card: Card, state: str, **changes: Any) -> FitConfig:
 
 
 def _prune(given: StepInput, params: Prune) -> str:
-    """Cut the units and layers with the lowest scores, then fit, once or in rounds."""
+    """Cut what is worth the least, then fit, once or in rounds."""
+    if params.method != "structured":
+        return _prune_weights(given, params)
     card, _ = read_bundle(given.source)
     architecture = base.models(card.task).architectures[card.architecture]
     dims = architecture.pruning_spec().dims(load_module(given.source))
@@ -155,6 +172,31 @@ def _prune(given: StepInput, params: Prune) -> str:
         )
         cut(given, source, settings, state, out)
         source = out
+    return ""
+
+
+def _prune_weights(given: StepInput, params: Prune) -> str:
+    """Set the smallest weights to 0, then fit the others, once or in rounds."""
+    card, files = read_bundle(given.source)
+    module = load_module(given.source)
+    fit = {"epochs": params.epochs, "learning_rate": params.learning_rate}
+    weights = load(files[WEIGHTS])
+    for number in range(1, params.rounds + 1):
+        matrices = {name: weights[name] for name in prunable_weights(module)}
+        if params.method == "2:4":
+            weights |= two_of_four(matrices)
+        else:
+            share = 1 - (1 - params.share) ** (number / params.rounds)
+            weights |= without_smallest(matrices, share)
+        state = f"{given.state}-{number}"
+        initial = given.job.state / f"{state}.safetensors"
+        write_atomic(initial, save(weights))
+        spec = replace(fit_config(given.job, card, state, **fit), initial=initial, keep_zeros=True)
+        result = fit_distributed(spec, given.job.journal)
+        weights = load(result.weights.read_bytes())
+    zeros = zero_share({name: weights[name] for name in prunable_weights(module)})
+    given.job.journal.log(f"prune: {zeros:.1%} of the weights are 0")
+    _save(given.job, spec, result, given.out, [*card.origin, "prune"])
     return ""
 
 
@@ -194,7 +236,14 @@ def cut(
     if shares is None:
         shares = {dim.name: params.layers if dim.modules else params.share for dim in dims}
     if scores is None:
-        scores = unit_scores(given.job, card, module, params.score, layers=params.layers > 0)
+        scores = unit_scores(
+            given.job,
+            card,
+            module,
+            params.score,
+            layers=params.layers > 0,
+            learning_rate=params.learning_rate,
+        )
     parent_config = architecture.Config.model_validate(dict(card.config))
     config, weights = prune_network(
         module, parent_config, pruning_spec, shares, scores, params.multiple
@@ -216,7 +265,13 @@ def cut(
 
 
 def unit_scores(
-    job: Job, card: Card, module: torch.nn.Module, kind: str, layers: bool
+    job: Job,
+    card: Card,
+    module: torch.nn.Module,
+    kind: str,
+    *,
+    layers: bool,
+    learning_rate: float = 5e-4,
 ) -> dict[str, torch.Tensor]:
     """Return name of a dimension -> (units,) scores from some train rows.
 
@@ -224,19 +279,25 @@ def unit_scores(
         job: compress.
         card: of the network's bundle.
         module: the network.
-        kind: taylor or magnitude; those of magnitude are left out.
+        kind: taylor, fisher, movement or magnitude; those of magnitude are left out.
         layers: whether layers are scored too.
+        learning_rate: of the steps that show the movement.
     """
     learning = base.learning(card.task)
     dims = base.models(card.task).architectures[card.architecture].pruning_spec().dims(module)
+    units = [width for width in dims if not width.modules]
     scores = {}
-    if kind == "taylor":
-        units = [width for width in dims if not width.modules]
-        scores = taylor_scores(module, units, learning, _train_batches(job, card.task))
+    if kind == "movement":
+        passes = [_train_batches(job, card.task) for _ in range(_MOVEMENT_PASSES)]
+        batches = chain.from_iterable(passes)
+        scores = movement_scores(module, units, learning, batches, learning_rate)
+    elif kind != "magnitude":
+        rows = _train_batches(job, card.task)
+        scores = gradient_scores(module, units, learning, rows, kind)
     for dim in dims:
         if dim.modules and layers:
-            batches = _train_batches(job, card.task)
-            scores[dim.name] = dropped_losses(module, dim, learning, batches)
+            rows = _train_batches(job, card.task)
+            scores[dim.name] = dropped_losses(module, dim, learning, rows)
     return scores
 
 
@@ -253,16 +314,22 @@ def _train_batches(job: Job, task: str) -> Iterator[Batch]:
 
 def _finetune(given: StepInput, params: Finetune) -> str:
     """Fit the network again, with the answers of the recipe's first network."""
+    card, _ = read_bundle(given.source)
+    fit_and_save(given.job, _fit_again(given, params), given.out, [*card.origin, "finetune"])
+    return ""
+
+
+def _fit_again(given: StepInput, params: Finetune) -> FitConfig:
+    """Return a fit of the source, with the answers of the recipe's first network."""
     card, files = read_bundle(given.source)
     initial = given.job.state / f"{given.state}.safetensors"
     write_atomic(initial, files[WEIGHTS])
     fit = {"epochs": params.epochs, "learning_rate": params.learning_rate}
     spec = replace(fit_config(given.job, card, given.state, **fit), initial=initial)
-    if params.weight:
-        spec = replace(spec, temperature=params.temperature, teacher_weight=params.weight)
-        spec = _taught(given, spec, given.first)
-    fit_and_save(given.job, spec, given.out, [*card.origin, "finetune"])
-    return ""
+    if not params.weight:
+        return spec
+    spec = replace(spec, temperature=params.temperature, teacher_weight=params.weight)
+    return _taught(given, spec, given.first)
 
 
 def _export(given: StepInput, params: None) -> str:  # noqa: ARG001
@@ -330,11 +397,13 @@ def _train_rows(job: Job, task: str) -> EncodedRows:
 
 
 def _quantize(given: StepInput, params: Quantize) -> str:
-    """Export to ONNX and quantize.
+    """Export to ONNX and quantize, after a fit with the rounding of int8 if the params ask for it.
 
     Returns:
         Why nothing was quantized: there is no weight in a form that can be.
     """
+    if params.qat:
+        given = replace(given, source=_fit_rounded(given, params.qat))
     card, _ = read_bundle(given.source)
     exported = _exported(given)
     if params.method == "weights" and not weight_operators(exported):
@@ -342,6 +411,25 @@ def _quantize(given: StepInput, params: Quantize) -> str:
     content = quantized(given.job, card, exported, params)
     write_graph(given, given.source, content, [params.origin])
     return ""
+
+
+def _fit_rounded(given: StepInput, params: Finetune) -> Path:
+    """Return the bundle of the source after a fit with the rounding of int8.
+
+    Raises:
+        InputError: the source is an ensemble, which cannot be fitted.
+    """
+    card, _ = read_bundle(given.source)
+    if card.architecture not in base.models(card.task).architectures:
+        raise InputError(
+            f"{card.architecture} is several networks, which cannot be fitted",
+            where="compress.quantize.qat",
+            remedy="set it to null in this recipe, or write distill before quantize",
+        )
+    out = given.job.state / f"{given.state}-qat" / "bundle"
+    spec = replace(_fit_again(given, params), fake_int8=True)
+    fit_and_save(given.job, spec, out, [*card.origin, "qat"])
+    return out
 
 
 def quantized(job: Job, card: Card, exported: bytes, params: Quantize) -> bytes:

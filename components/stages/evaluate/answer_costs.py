@@ -1,4 +1,4 @@
-"""Time and CPU time of answers: all candidates in turn, round by round.
+"""Time, CPU time and energy of answers: all candidates in turn, round by round.
 
 A machine that is busy for a while slows all candidates of a round down, and the median of the
 rounds does not follow it.
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from components.core.energy import EnergyCounter
 from components.inference.predictor import Predictor
 from components.metrics.bootstrap import percentile_interval
 from components.stages.evaluate.params import EvaluateParams
@@ -23,12 +24,17 @@ _ROUNDS = 9
 
 @dataclass
 class _Times:
-    """Seconds of each query or batch of a candidate, and CPU-seconds per answer of each round."""
+    """Seconds of each query or batch of a candidate; CPU-seconds and joules of each round.
+
+    All are those of an answer. Without energy counters the joules stay empty.
+    """
 
     single: list[float] = field(default_factory=list)
     batch: list[float] = field(default_factory=list)
     single_cpu: list[float] = field(default_factory=list)
     batch_cpu: list[float] = field(default_factory=list)
+    single_joules: list[float] = field(default_factory=list)
+    batch_joules: list[float] = field(default_factory=list)
 
 
 def measure_costs(
@@ -46,7 +52,8 @@ def measure_costs(
     Returns:
         name -> {"latency_ms": {"p50", "p95", "p95_interval", "p99"} of single answers,
         "throughput_per_s": answers per second in batches, "cpu_s_per_1000": {"single", "batch",
-        "weighted"}, each the median and its interval [median, low, high]}.
+        "weighted"}, each the median and its interval [median, low, high], "energy_j_per_1000":
+        the same of joules; None where the machine shows no counters}.
     """
     for predictor in predictors.values():
         predictor.warm(queries[0])
@@ -61,8 +68,9 @@ def measure_costs(
         single = [[query] for query in islice(singles, single_count)]
         batch = list(islice(batches, batch_count))
         for name, predictor in predictors.items():
-            _ask(predictor, single, times[name].single, times[name].single_cpu)
-            _ask(predictor, batch, times[name].batch, times[name].batch_cpu)
+            asked = times[name]
+            _ask(predictor, single, asked.single, asked.single_cpu, asked.single_joules)
+            _ask(predictor, batch, asked.batch, asked.batch_cpu, asked.batch_joules)
     return {name: _costs(times[name], params) for name in predictors}
 
 
@@ -73,31 +81,37 @@ def _batches(queries: Sequence[Any], size: int) -> list[Sequence[Any]]:
 
 
 def _ask(
-    predictor: Predictor, batches: Sequence[Sequence[Any]], seconds: list[float], cpu: list[float]
+    predictor: Predictor,
+    batches: Sequence[Sequence[Any]],
+    seconds: list[float],
+    cpu: list[float],
+    joules: list[float],
 ) -> None:
-    """Ask batches, and add their seconds per answer and the CPU-seconds per answer of all.
+    """Ask batches, and add what an answer of them costs.
 
     Args:
         predictor: the model.
         batches: at least one.
         seconds: of each batch, per answer.
-        cpu: of each round, per answer.
+        cpu: CPU-seconds of each round, per answer.
+        joules: of each round, per answer; nothing is added where they are unknown.
     """
+    energy = EnergyCounter()
     start = time.process_time()
     for batch in batches:
         before = time.perf_counter()
         predictor.predict(batch)
         seconds.append((time.perf_counter() - before) / len(batch))
-    cpu.append((time.process_time() - start) / sum(map(len, batches)))
+    answers = sum(map(len, batches))
+    cpu.append((time.process_time() - start) / answers)
+    used = energy.joules()
+    if used is not None:
+        joules.append(used / answers)
 
 
 def _costs(times: _Times, params: EvaluateParams) -> dict[str, Any]:
     """Return the costs of a candidate, see `measure_costs`."""
     milliseconds = [seconds * 1000 for seconds in times.single]
-    single = np.array(times.single_cpu)
-    batch = np.array(times.batch_cpu)
-    share = params.choose.batch_share
-    weighted = share * batch + (1 - share) * single
     return {
         "latency_ms": {
             "p50": float(np.percentile(milliseconds, 50)),
@@ -106,11 +120,30 @@ def _costs(times: _Times, params: EvaluateParams) -> dict[str, Any]:
             "p99": float(np.percentile(milliseconds, 99)),
         },
         "throughput_per_s": 1 / float(np.median(times.batch)),
-        "cpu_s_per_1000": {
-            "single": _median(single, params.confidence),
-            "batch": _median(batch, params.confidence),
-            "weighted": _median(weighted, params.confidence),
-        },
+        "cpu_s_per_1000": _per_1000(times.single_cpu, times.batch_cpu, params),
+        "energy_j_per_1000": _per_1000(times.single_joules, times.batch_joules, params),
+    }
+
+
+def _per_1000(
+    singles: Sequence[float], batches: Sequence[float], params: EvaluateParams
+) -> dict[str, list[float]] | None:
+    """Return the cost of 1,000 answers; None unless each round has one.
+
+    Args:
+        singles: cost of an answer in each round, asked one by one.
+        batches: the same, asked in batches.
+        params: of the stage.
+    """
+    if len(singles) < _ROUNDS or len(batches) < _ROUNDS:
+        return None
+    single = np.array(singles)
+    batch = np.array(batches)
+    share = params.choose.batch_share
+    return {
+        "single": _median(single, params.confidence),
+        "batch": _median(batch, params.confidence),
+        "weighted": _median(share * batch + (1 - share) * single, params.confidence),
     }
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from components.core.bundles import CARD, bundle_bytes
 from components.core.files import sha256
 from components.inference.predictor import Predictor, load
@@ -117,6 +119,7 @@ def measure_candidate(
             key: list(interval) if interval else None for key, interval in intervals.items()
         },
         "size_bytes": bundle_bytes(bundle),
+        "compressed_bytes": compressed_bytes(bundle),
     }
     return CandidateResult(
         row=row,
@@ -127,6 +130,15 @@ def measure_candidate(
         validation_stats=validation_stats[metrics[0].name],
         profile=profile,
     )
+
+
+def compressed_bytes(bundle: Path) -> int:
+    """Return the size of a bundle's files after zstd, without the card."""
+    size = 0
+    for path in bundle.rglob("*"):
+        if path.is_file() and path != bundle / CARD:
+            size += len(pa.compress(path.read_bytes(), codec="zstd", asbytes=True))
+    return size
 
 
 def _intervals(

@@ -58,7 +58,9 @@ class CardParams(Strict):
         None, description="Where the data come from, and how they were collected."
     )
     data_license: Statement = Field(None, description="License of the data.")
-    energy: Statement = Field(None, description="Energy that training took, with its unit.")
+    energy: Statement = Field(
+        None, description="Energy that training took, with its unit (null: as measured)."
+    )
 
 
 class BehaviorCase(Strict):

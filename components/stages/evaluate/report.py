@@ -68,7 +68,8 @@ class ReportData:
         leaderboard: rows {"name", "title", "bundle", "validation": {metric: value},
             "test": {metric: value}, "test_interval": {metric: [low, high]}, "size_bytes",
             "parameters", "load_ms", "peak_memory_bytes", "latency_ms": {"p50", "p95", "p99"},
-            "throughput_per_s", "winner", "baseline"}.
+            "throughput_per_s", "energy_j_per_1000": {"weighted": [median, low, high]} or None,
+            "winner", "baseline"}.
         failed: rows {"name", "reason"} of the candidates that did not load or answer.
         data_details: (name, text) lines about the targets, for the foot of the page.
         test_cases: number of cases of the test split.
@@ -102,6 +103,7 @@ class ReportData:
         resampling: results of further fits of the winner's recipe.
         compression: rows {"name", "parent", "size", "latency", "metric"}, ratios to the parent.
         recipes: rows {"recipe", "step", "settings", "size_bytes", "outcome"} of compress.
+        energy_j: joules of train, tune and compress; None: unknown.
     """
 
     pipeline: str
@@ -136,6 +138,7 @@ class ReportData:
     resampling: Resampling = field(default_factory=Resampling)
     compression: Sequence[Row] = ()
     recipes: Sequence[Row] = ()
+    energy_j: float | None = None
 
 
 def write_report(path: Path, data: ReportData) -> None:

@@ -54,14 +54,13 @@ def gather(
         rows: the leaderboard.
         validation: answers of the winner.
         test: answers of the winner.
-        leak: see `ReportData`.
+        leak, failed: see `ReportData`.
         abstention: table of the winner on validation; empty where answers cannot abstain.
         predict: queries -> answers of the winner.
         behavior: results of the winner in the behavior tests.
         changes: results of the winner on changed test cases.
         resampling: results of further fits.
         bundle: of the winner.
-        failed: see `ReportData`.
     """
     evaluator = base.evaluator(job.task)
     clean = read_manifest(job.inputs["clean"])
@@ -112,7 +111,20 @@ def gather(
         resampling=resampling,
         compression=_compression(rows, evaluator.report_metric.name),
         recipes=_recipes(job.inputs["compressed"] / _RECIPES),
+        energy_j=_fit_energy(job),
     )
+
+
+def _fit_energy(job: Job) -> float | None:
+    """Return the joules of train, tune and compress together; None if one of them is unknown."""
+    total = 0.0
+    for name in ("train_report", "tune_report", "compress_report"):
+        report: dict[str, Any] = json.loads(job.inputs[name].read_text(encoding="utf-8"))
+        joules = report.get("energy_j")
+        if joules is None:
+            return None
+        total += joules
+    return total
 
 
 def _model_sections(

@@ -104,10 +104,12 @@ def run(job: Job) -> None:
     winner["bundle_sha256"] = sha256(job.outputs["winner"] / CARD)
     write_table(job.outputs["answers"], {"test": _answers(evaluator, answers, test)})
     metrics = _metrics(winner, evaluator.report_metric.name, leaked, leak)
+    metrics["fit_energy_j"] = data.energy_j
     leaderboard = {
         "deciding_metric": metric.name,
         "goal": metric.goal,
         "leaked_rows": leaked,
+        "fit_energy_j": data.energy_j,
         "behavior": [_behavior_row(result) for result in behavior],
         "robustness": [vars(result) for result in changes],
         "candidates": rows,
@@ -353,6 +355,7 @@ def _metrics(
     """
     low, high = winner["test_interval"][report_metric] or (None, None)
     validation = winner["validation"]
+    energy = winner["energy_j_per_1000"]
     return {
         "winner": winner["name"],
         **winner["test"],
@@ -364,6 +367,7 @@ def _metrics(
         "latency_p95_ms": winner["latency_ms"]["p95"],
         "latency_p99_ms": winner["latency_ms"]["p99"],
         "throughput_per_s": winner["throughput_per_s"],
+        "energy_j_per_1000": energy["weighted"][0] if energy else None,
         "parameters": winner["parameters"],
         "load_ms": winner["load_ms"],
         "peak_memory_bytes": winner["peak_memory_bytes"],

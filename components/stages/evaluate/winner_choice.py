@@ -19,6 +19,8 @@ from components.stages.evaluate.params import ChooseParams, EvaluateParams
 from components.tasks import base
 
 _MB = 1e6
+# Sizes up to this ratio are as good as equal.
+_SAME_SIZE = 1.05
 _BUDGETS = ("latency_p95_ms", "throughput_per_s", "size_mb", "memory_mb")
 
 
@@ -164,7 +166,7 @@ def _mark_dominated(
 ) -> None:
     """Name a candidate that is better or cheaper beyond noise where the row is neither.
 
-    The other one loses at most `max_drop` of the metric.
+    The other one loses at most `max_drop` of the metric, and is not larger by more than 5%.
 
     Args:
         rows: of the leaderboard, with their "choice".
@@ -181,7 +183,8 @@ def _mark_dominated(
         is_better = interval is not None and interval[0] > 0
         is_cheaper = other_high < cost_low
         is_as_good = scale.loss(other, row, "validation") <= max_drop
-        if (is_better or is_cheaper) and is_as_good and other_low <= cost_high:
+        is_small = other["size_bytes"] <= _SAME_SIZE * row["size_bytes"]
+        if (is_better or is_cheaper) and is_as_good and is_small and other_low <= cost_high:
             row["choice"]["dominated_by"] = other["name"]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from components.core.bundles import Card
+from components.core.energy import EnergyMeter
 from components.core.files import to_json, write_atomic
 from components.core.job import Job
 from components.core.tables import read_manifest, read_table
@@ -22,7 +23,15 @@ from components.training.ray_fit import fit_distributed
 
 
 def run(job: Job) -> None:
-    """Write `models/trained/{network,classical,trivial}` and the curve."""
+    """Write `models/trained/{network,classical,trivial}`, the curve and the report."""
+    with EnergyMeter(job.state / "energy.json") as energy:
+        report = _fit(job)
+        report["energy_j"] = energy.joules()
+    write_atomic(job.outputs["report"], to_json(report))
+
+
+def _fit(job: Job) -> dict[str, Any]:
+    """Write the models and the curve, and return the content of the report."""
     params: TrainParams = job.params
     spec = first_spec(job)
     check(spec)
@@ -43,13 +52,13 @@ def run(job: Job) -> None:
         "epochs_run": len(fitted.curve),
         **pretrain_metrics,
     }
-    write_atomic(job.outputs["report"], to_json(report))
     metric = f"validation_{base.learning(job.task).monitored_metric}"
     job.journal.log(
         f"{params.architecture}: {metric.replace('_', ' ')} {fitted.best[metric]:.4f} "
         f"at epoch {fitted.best['epoch']:.0f} of {len(fitted.curve)}, "
         f"{fitted.parameters:,} parameters, workers {fitted.workers}"
     )
+    return report
 
 
 def first_spec(job: Job) -> FitConfig:

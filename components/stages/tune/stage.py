@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from components.core.energy import EnergyMeter
 from components.core.errors import EnvironmentFault, InputError
 from components.core.files import to_json, write_atomic
 from components.core.job import Job
@@ -34,10 +35,13 @@ def run(job: Job) -> None:
 
     Without trials they only say that there was no search.
     """
-    if job.params.trials:
-        _search(job)
-    else:
+    if not job.params.trials:
         _skip(job)
+        return
+    with EnergyMeter(job.state / "energy.json") as energy:
+        report = _search(job)
+        report["energy_j"] = energy.joules()
+    write_atomic(job.outputs["report"], to_json(report))
 
 
 def _skip(job: Job) -> None:
@@ -49,11 +53,15 @@ def _skip(job: Job) -> None:
     report_skipped(job, {"search": setting}, job.outputs["tuned"], {"search": "tune.trials: 8"})
     write_atomic(job.outputs["trials"], "trial,epochs,outcome\n")
     write_atomic(job.outputs["search"], to_json({"skipped": setting, "trials": []}))
-    write_atomic(job.outputs["report"], to_json({"trials": 0, "skipped": setting}))
+    write_atomic(job.outputs["report"], to_json({"trials": 0, "skipped": setting, "energy_j": 0.0}))
 
 
-def _search(job: Job) -> None:
-    """Search, fit the best configuration and write all outputs."""
+def _search(job: Job) -> dict[str, Any]:
+    """Search, fit the best configuration and write the outputs.
+
+    Returns:
+        The content of the report.
+    """
     from components.stages.tune.search import search
     from components.stages.tune.search_report import account
 
@@ -111,7 +119,6 @@ def _search(job: Job) -> None:
     }
     if not population:
         report[f"refit_{metric.name}"] = fitted.best[metric.name]
-    write_atomic(job.outputs["report"], to_json(report))
     # The weights and checkpoints of a population are deleted with the state, so a later search
     # could not go on from its study.
     if not population:
@@ -120,6 +127,7 @@ def _search(job: Job) -> None:
             f"refitted, workers {fitted.workers}: {metric.name.replace('_', ' ')} "
             f"{fitted.best[metric.name]:.4f}"
         )
+    return report
 
 
 def _check_architectures(job: Job) -> None:

@@ -108,6 +108,26 @@ def test_a_mapping_is_a_target() -> None:
             {"a": [{"prune": {"layers": 1}}]},
             "compress.recipes.a[0].prune.layers: 1: input should be less than 1",
         ),
+        (
+            {"a": [{"quantize": {"method": "weights", "qat": {}}}]},
+            "qat: needs method: static; set it to null for weights",
+        ),
+        (
+            {"a": [{"quantize": {"qat": {"epochs": 0}}}]},
+            "compress.recipes.a[0].quantize.qat.epochs: 0: input should be",
+        ),
+        (
+            {"a": [{"prune": {"method": "unstructured", "layers": 0.5}}]},
+            "method: unstructured cuts weights by magnitude; set layers to 0",
+        ),
+        (
+            {"a": [{"prune": {"method": "2:4", "score": "taylor"}}]},
+            "method: 2:4 cuts weights by magnitude; set layers to 0 and score to magnitude",
+        ),
+        (
+            {"a": [{"prune": {"method": "2:4", "share": 0.7}}]},
+            "method: 2:4 cuts half of the weights at once; leave share and rounds",
+        ),
         ({"a": [{"prune": 0.2}]}, "takes no settings of this kind: 0.2"),
         (
             {"a": [{"export": {"format": "onnx"}}]},

@@ -21,7 +21,7 @@ from components.core.bundles import CARD, bundle_bytes, read_bundle
 from components.core.errors import EnvironmentFault, InputError
 from components.core.job import Job
 from components.inference.graph_module import GraphModule, load_network
-from components.inference.predictor import load
+from components.inference.predictor import GRAPH, load, load_module
 from components.stages.compress import ensemble_selection, recipes, stage, steps, target
 from components.stages.compress import params as compress_params
 from components.stages.compress.params import CompressParams, Target, resolved_recipes
@@ -142,6 +142,55 @@ def test_steps_that_recipes_begin_with_in_common_run_once(
     assert str(job.state) not in (folder / stage.RECIPES).read_text()
 
 
+@pytest.mark.parametrize("kind", ["taylor", "fisher", "movement"])
+def test_train_rows_score_all_units_in_the_same_way_each_time(job: Job, kind: str) -> None:
+    bundle = job.inputs["trained"] / "network"
+    card, _ = read_bundle(bundle)
+    scores = []
+    for _ in range(2):
+        module = load_module(bundle)
+        scores.append(steps.unit_scores(job, card, module, kind, layers=False))
+        assert not any(parameter.requires_grad for parameter in module.parameters())
+    for name, values in scores[0].items():
+        assert values.isfinite().all() and values.unique().numel() > 1
+        torch.testing.assert_close(values, scores[1][name])
+    assert len(scores[0]) == 3
+
+
+def test_weights_of_0_are_reported_as_no_smaller_and_no_faster(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits = counted_fits(monkeypatch)
+    quick = {"epochs": 1, "learning_rate": 1e-3}
+    rounds = {"prune": {"method": "unstructured", "share": 0.75, "rounds": 2, **quick}}
+    pairs = {"prune": {"method": "2:4", **quick}}
+    # A fit may make the network better or worse: the worse one would be dropped.
+    monkeypatch.setattr(recipes, "_is_cheaper", lambda *_: True)
+    rows = run(job, {"rounds": [rounds, "export"], "pairs": [pairs]})
+    assert fits == ["prune"] * 3
+    for name in ("rounds", "pairs"):
+        assert rows[name][0]["kept"]
+        assert rows[name][0]["reason"] == (
+            "weights that are 0 take as many bytes and as much time as others"
+        )
+    journal = job.journal.path.read_text(encoding="utf-8")
+    assert "rounds: weights that are 0 take" in journal
+    assert "prune: 75.0% of the weights are 0" in journal
+    pruned = load_module(job.outputs["compressed"] / "pairs")
+    parent = load_module(job.inputs["trained"] / "network")
+    assert read_bundle(job.outputs["compressed"] / "rounds")[0].origin == [
+        "train",
+        "prune",
+        "export",
+    ]
+    for name, weight in pruned.named_parameters():
+        assert weight.shape == parent.state_dict()[name].shape
+        groups = weight.shape[1] // 4 * 4 if weight.ndim >= 2 else 0
+        if groups:
+            zeros = (weight.movedim(1, -1)[..., :groups].unflatten(-1, (-1, 4)) == 0).sum(-1)
+            assert (zeros >= 2).all()
+
+
 def test_weights_alone_are_quantized_without_calibration_rows(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +211,34 @@ def test_weights_alone_are_quantized_without_calibration_rows(
         for bundle in (folder / "w8", network)
     ]
     assert scores[0] == pytest.approx(scores[1], abs=0.05)
+
+
+def test_a_fit_with_rounding_ends_in_the_same_kind_of_graph(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs: list[FitConfig] = []
+
+    def watched(spec: FitConfig, journal: Any) -> FitResult:
+        specs.append(spec)
+        return fit(spec, journal)
+
+    monkeypatch.setattr(steps, "fit_distributed", watched)
+    quantize = {"calibration_rows": 64}
+    qat = {"epochs": 1, "learning_rate": 1e-3, "weight": 0.5}
+    rows = run(
+        job,
+        {"int8": [{"quantize": quantize}], "qat": [{"quantize": {**quantize, "qat": qat}}]},
+    )
+    assert [spec.fake_int8 for spec in specs] == [True]
+    assert specs[0].teacher == job.inputs["trained"] / "network"
+    assert rows["qat"][0]["kept"]
+    bundles = [job.outputs["compressed"] / name for name in ("int8", "qat")]
+    assert read_bundle(bundles[1])[0].origin == ["train", "qat", "int8"]
+    graphs = [onnx.load(bundle / GRAPH).graph for bundle in bundles]
+    operators = [[node.op_type for node in graph.node] for graph in graphs]
+    assert operators[0] == operators[1]
+    weights = [{tensor.name: tensor.raw_data for tensor in graph.initializer} for graph in graphs]
+    assert weights[0].keys() == weights[1].keys() and weights[0] != weights[1]
 
 
 def test_weights_in_fp16_halve_the_graph_and_answer_as_the_network_does(job: Job) -> None:
@@ -416,8 +493,10 @@ def test_an_ensemble_is_a_candidate_and_teaches_a_student(
             "ensemble": ["ensemble"],
             "onnx": ["ensemble", "export"],
             "student": ["ensemble", student, {"quantize": {"calibration_rows": 16}}],
+            "rounded": ["ensemble", {"quantize": {"qat": {"epochs": 1}}}],
         },
     )
+    assert "ensemble is several networks, which cannot be fitted" in rows["rounded"][1]["reason"]
     assert sorted(fits) == ["distill", "ensemble", "ensemble", "ensemble"]
     assert teachers == ["ensemble"]
     folder = job.outputs["compressed"]

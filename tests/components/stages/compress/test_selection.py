@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from components.models.base import PrunableDim
-from components.stages.compress.prune import dropped_losses, score, select, taylor_scores
+from components.stages.compress.prune import (
+    dropped_losses,
+    gradient_scores,
+    movement_scores,
+    score,
+    select,
+)
 from components.tasks import base
 
 
@@ -78,9 +84,47 @@ def test_a_first_order_score_is_the_squared_change_of_the_loss_with_a_factor_on_
         (loss.total / loss.count).backward()
         assert factor.grad is not None
         expected += factor.grad**2
-    scores = taylor_scores(network, [dim], learning, batches)["hidden"]
+    scores = gradient_scores(network, [dim], learning, batches)["hidden"]
     torch.testing.assert_close(scores, expected / 3)
     assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_a_second_order_score_weighs_each_weight_by_its_fisher_information() -> None:
+    torch.manual_seed(0)
+    network = Network()
+    dim = PrunableDim("hidden", 3, [("first.weight", 0, 0, 1), ("second.weight", 1, 0, 1)])
+    learning = base.learning("text_classification")
+    batches = [{"ids": torch.randn(8, 4), "target": torch.randint(0, 2, (8,))} for _ in range(3)]
+    expected = torch.zeros(3)
+    for batch in batches:
+        network.requires_grad_(True)
+        loss = learning.loss(network, batch, None)
+        weights = [network.first.weight, network.second.weight]
+        into, out = torch.autograd.grad(loss.total / loss.count, weights)
+        expected += (network.first.weight.detach() * into).square().sum(1)
+        expected += (network.second.weight.detach() * out).square().sum(0)
+    scores = gradient_scores(network, [dim], learning, batches, "fisher")["hidden"]
+    torch.testing.assert_close(scores, expected / 3)
+
+
+def test_units_whose_weights_grow_have_the_highest_movement() -> None:
+    torch.manual_seed(0)
+    network = Network()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    dim = PrunableDim("hidden", 3, [("second.weight", 1, 0, 1)])
+    learning = base.learning("text_classification")
+    batch = {"ids": torch.randn(8, 4), "target": torch.randint(0, 2, (8,))}
+    one = movement_scores(network, [dim], learning, [batch], 0.1)["hidden"]
+    network.requires_grad_(True)
+    loss = learning.loss(network, batch, None)
+    (gradient,) = torch.autograd.grad(loss.total / loss.count, [network.second.weight])
+    first = -(network.second.weight.detach() * gradient).sum(0)
+    torch.testing.assert_close(one, first)
+    # The second step is taken with the weights that the first one made.
+    two = movement_scores(network, [dim], learning, [batch, batch], 0.1)["hidden"]
+    assert not torch.allclose(two, 2 * first)
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(value, before[name])
 
 
 @pytest.mark.parametrize("as_tuple", [False, True])

@@ -52,7 +52,7 @@ def test_without_recipes_there_is_a_note_for_dvc_and_a_line_for_each(tmp_path: P
         "int8",
         "distilled",
     }
-    assert report == {"skipped": 3}
+    assert report == {"skipped": 3, "energy_j": 0.0}
     for key in ("prune", "quantize", "distill"):
         assert f"compress.{key} is null" in journal
     assert "compress.quantize: {calibration_rows: 256} to pipelines/a/params.yaml" in journal

@@ -25,6 +25,7 @@ from components.registry.release.gates import GateParams, GateRules
 from components.serving.rollout.preflight import examined
 from components.stages.evaluate import process_costs, stage
 from components.stages.evaluate.params import EvaluateParams
+from components.stages.evaluate.report_data import _fit_energy
 from components.stages.serve import stage as serve
 from components.stages.serve import version_description
 from components.tasks.shared.evaluator.regression.answer import NumberAnswer
@@ -66,6 +67,10 @@ def evaluated(root: Path, count: int, unit: float = 1.0) -> Job:
     write_table(root / "tokens", {"train": read_table(root / "clean", "train")}, tokens)
     (root / "search.json").write_text(json.dumps({"trials": [], "skipped": "tune.trials: 0"}))
     (root / "train.csv").write_text("epoch,train_loss,validation_loss,validation_rmse\n0,1,1,1\n")
+    reports = {}
+    for name, joules in (("train_report", 7200.0), ("tune_report", 0.0), ("compress_report", 60.0)):
+        reports[name] = root / f"{name}.json"
+        reports[name].write_text(json.dumps({"energy_j": joules}))
     names = ("winner", "answers", "leaderboard", "metrics", "confusion", "html", "cards")
     job = Job(
         stage="evaluate",
@@ -84,6 +89,7 @@ def evaluated(root: Path, count: int, unit: float = 1.0) -> Job:
             "compressed": root / "models" / "compressed",
             "search": root / "search.json",
             "curve": root / "train.csv",
+            **reports,
         },
         outputs={name: root / "out" / name for name in names},
         state=root / ".state",
@@ -150,6 +156,17 @@ def test_the_winner_states_intervals_that_cover(
     is_large = np.array([case.query.size > 80 for case in test])
     assert widths[is_large].mean() > 1.5 * widths[~is_large].mean()
     assert read_bundle(tmp_path / "models" / "tuned" / "network")[0].profile == {}
+
+
+def test_the_energy_of_the_fits_is_the_sum_of_their_stages(jobs: Mapping[float, Job]) -> None:
+    job = jobs[1.0]
+    assert board(job)["fit_energy_j"] == 7260
+    metrics = json.loads(job.outputs["metrics"].read_text(encoding="utf-8"))
+    assert metrics["fit_energy_j"] == 7260
+    card = (job.outputs["cards"] / "model_card.md").read_text(encoding="utf-8")
+    assert "| energy (Annex XI, 2 (e)) | 2.02\u202fWh of processors and memory" in card
+    job.inputs["tune_report"].write_text('{"energy_j": null}')
+    assert _fit_energy(job) is None
 
 
 def test_few_validation_rows_give_answers_without_intervals(

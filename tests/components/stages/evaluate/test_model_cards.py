@@ -73,7 +73,8 @@ def test_what_nobody_states_is_unknown(tmp_path: Path) -> None:
     assert "| license of the model | unknown |" in cards["model_card.md"]
     assert "| 模型的许可证 | 未知 |" in cards["model_card.zh.md"]
     assert "| load time | unknown |" in cards["model_card.md"]
-    assert "| energy | unknown |" in cards["model_card.md"]
+    assert "| energy (Annex XI, 2 (e)) | unknown |" in cards["model_card.md"]
+    assert "| 每 1,000 条回答的能耗 | 未知 |" in cards["model_card.zh.md"]
     assert "| license | unknown |" in cards["data_card.md"]
     assert "未知" not in cards["model_card.md"] and "unknown" not in cards["model_card.zh.md"]
 
@@ -92,6 +93,21 @@ def test_statements_and_results_are_in_the_cards(tmp_path: Path) -> None:
     for name in NAMES[2:]:
         assert "neg.txt | 9012" in cards[name] and "| 13856 |" in cards[name]
         assert "| text | zh | 17,321 |" in cards[name]
+
+
+def test_measured_energy_is_in_the_cards_unless_a_person_states_it(tmp_path: Path) -> None:
+    plain = content()
+    board = [
+        {**row, "energy_j_per_1000": {"weighted": [3.21, 3.0, 3.4]}}
+        for row in plain.report.leaderboard
+    ]
+    report = replace(plain.report, leaderboard=board, energy_j=15120.0)
+    measured = written(tmp_path / "measured", replace(plain, report=report))
+    for name in NAMES[:2]:
+        assert "4.20\u202fWh" in measured[name] and "| 3.21 " in measured[name]
+    stated = content(CardParams(energy="0.1 kWh"))
+    cards = written(tmp_path / "stated", replace(stated, report=report))
+    assert "0.1 kWh" in cards["model_card.md"] and "4.20" not in cards["model_card.md"]
 
 
 @pytest.mark.parametrize("pair", [NAMES[:2], NAMES[2:]])

@@ -773,13 +773,23 @@ def test_the_steps_of_recipes_are_told_with_what_became_of_them(tmp_path: Path) 
 
 def test_costs_that_were_not_measured_are_unknown(tmp_path: Path) -> None:
     facts = reviews()
-    measured = {"parameters": 1234567, "load_ms": 12.3, "peak_memory_bytes": 301_944_832}
+    measured = {
+        "compressed_bytes": 200_000,
+        "parameters": 1234567,
+        "load_ms": 12.3,
+        "peak_memory_bytes": 301_944_832,
+        "energy_j_per_1000": {"weighted": [4.56, 4.0, 5.0]},
+    }
     first, *others = facts.leaderboard
-    page = render(tmp_path, replace(facts, leaderboard=[{**first, **measured}, *others]))
+    board = [{**first, **measured}, *others]
+    page = render(tmp_path, replace(facts, leaderboard=board, energy_j=15120.0))
     costs = page.partition('id="costs"')[2].partition("</table>")[0]
+    assert "train, tune and compress: 4.20\u202fWh" in costs and "4.56" in costs
     assert "1,234,567" in costs and "12.3" in costs and "302\u202fMB" in costs
-    # Parameters, load time, memory and p99 of each other row, and the p99 of the first.
-    assert costs.count("unknown") == 4 * len(others) + 1
+    # Zstd, parameters, load time, memory, p99 and energy of each other row; p99 of the first.
+    assert costs.count("unknown") == 6 * len(others) + 1
+    costs = render(tmp_path, facts).partition('id="costs"')[2].partition("</table>")[0]
+    assert "train, tune and compress: unknown" in costs
 
 
 def test_panels_have_their_texts_in_both_languages(tmp_path: Path) -> None:

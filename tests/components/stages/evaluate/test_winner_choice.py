@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from components.core.energy import EnergyCounter
 from components.core.errors import InputError
 from components.core.files import to_json
+from components.stages.evaluate import answer_costs
 from components.stages.evaluate.answer_costs import measure_costs
 from components.stages.evaluate.params import EvaluateParams
 from components.stages.evaluate.winner_choice import choose_winner
@@ -86,6 +89,16 @@ def test_of_equals_the_cheaper_wins(turn: int) -> None:
     assert chosen["dear"]["choice"]["reason"] == "2 times the cost of cheap"
     assert chosen["dear"]["choice"]["dominated_by"] == "cheap"
     assert chosen["cheap"]["choice"]["dominated_by"] is None
+
+
+def test_a_smaller_candidate_is_not_dominated_by_a_cheaper_one() -> None:
+    for size, dominated_by in ((960_000, "cheap"), (900_000, None)):
+        candidates = [
+            candidate("cheap", shares(300), 1.0),
+            candidate("small", shares(300), 2.0, size_bytes=size),
+        ]
+        rows = choose(candidates, params())
+        assert rows["small"]["choice"]["dominated_by"] == dominated_by
 
 
 def test_a_figure_that_should_be_small_is_chosen_small() -> None:
@@ -194,6 +207,35 @@ def test_costs_are_cpu_seconds_and_all_are_asked_the_same() -> None:
         assert median == pytest.approx(seconds, rel=0.5)
         assert 0 < costs[name]["latency_ms"]["p50"] <= costs[name]["latency_ms"]["p95"]
     assert costs["one"]["throughput_per_s"] > costs["two"]["throughput_per_s"]
+
+
+def test_energy_of_answers_is_read_in_each_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zone = tmp_path / "intel-rapl:0"
+    zone.mkdir()
+    for name, text in (("name", "package-0"), ("max_energy_range_uj", "1000000")):
+        (zone / name).write_text(text, encoding="ascii")
+    counter = zone / "energy_uj"
+    counter.write_text("0", encoding="ascii")
+
+    class Burner(Waiter):
+        """Takes 2 mJ for each answer, so that the counter wraps around now and then."""
+
+        def predict(self, queries: Sequence[Any]) -> Sequence[Any]:
+            shown = int(counter.read_text(encoding="ascii"))
+            counter.write_text(str((shown + 2000 * len(queries)) % 1_000_000), encoding="ascii")
+            return super().predict(queries)
+
+    rule = EvaluateParams(latency_queries=20, throughput_batch=8)
+    models = {"one": Burner(1e-5)}
+    monkeypatch.setattr(answer_costs, "EnergyCounter", lambda: EnergyCounter(tmp_path))
+    costs = measure_costs(models, list(range(50)), rule)["one"]  # type: ignore[arg-type]
+    for kind in ("single", "batch", "weighted"):
+        assert costs["energy_j_per_1000"][kind] == pytest.approx([2, 2, 2])
+    monkeypatch.setattr(answer_costs, "EnergyCounter", lambda: EnergyCounter(tmp_path / "none"))
+    costs = measure_costs(models, list(range(50)), rule)["one"]  # type: ignore[arg-type]
+    assert costs["energy_j_per_1000"] is None
 
 
 def test_fewer_queries_than_a_batch_are_one_batch() -> None:
