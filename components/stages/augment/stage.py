@@ -114,7 +114,10 @@ def _new_rows(
             known.append(_key_hashes(fields, batch.to_pydict()))
     seen = np.sort(np.concatenate(known))
     for rows in variants:
-        hashes = _key_hashes(fields, {name: [row[name] for row in rows] for name in inputs})
+        columns = {}
+        for name in inputs:
+            columns[name] = [row[name] for row in rows]
+        hashes = _key_hashes(fields, columns)
         _, first = np.unique(hashes, return_index=True)
         is_new = np.zeros(len(rows), bool)
         is_new[first] = True

@@ -93,13 +93,8 @@ def run(job: Job) -> None:
     raw = _raw_table(job, schema)
     unique_rows = gather(job, schema, raw, cache)
     rows = usable_rows(raw, unique_rows, schema)
-    audit = TableWriter(job.outputs["audit"])
-    for window in windows(np.arange(len(rows.target_ids)), ROWS_PER_SHARD):
-        audit.write("naive", rows.table(window))
-    audit.close()
-
-    target = target_of(schema)
-    quarantine = Quarantine(job.state, target)
+    _write_audit(job, rows)
+    quarantine = Quarantine(job.state, target_of(schema))
     rejected = quarantine.add(rejected_rows(raw, unique_rows, schema, fields), "rejected")
     accounting = row_accounting.RowAccounting(job.journal)
     refused = job.inputs["raw"] / "quarantine"
@@ -129,18 +124,8 @@ def run(job: Job) -> None:
     dropped = np.flatnonzero(dedup_status > DUPLICATE)
     quarantine.add(rows.described(dropped, dedup_status), "dropped")
     reason_counts = quarantine.reasons()
-    duplicates = int((dedup_status == DUPLICATE).sum())
-    filters = {reasons(rules.conflict_reason)[BOILERPLATE], *FILTER_REASONS}
-    totals = {
-        "rows_in": raw.num_rows,
-        "rows_out": len(division.order) + len(unlabeled.positions),
-        "quarantined": sum(n for reason, n in reason_counts.items() if reason not in filters),
-        "filtered": sum(reason_counts[reason] for reason in filters),
-        "deduplicated": duplicates + len(division.row_splits.leaking) + unlabeled.duplicates,
-    }
-    optional = {"embargoed": len(division.row_splits.embargoed), "held_out": unlabeled.held_out}
-    totals |= {name: rows for name, rows in optional.items() if rows}
-    _check_totals(totals)
+    duplicates = int((dedup_status == DUPLICATE).sum()) + unlabeled.duplicates
+    totals = _totals(raw.num_rows, rules, reason_counts, division, unlabeled, duplicates)
     targets_of = {split: rows.targets(kept[division.positions(split)]) for split in _SPLITS}
     rules.check_train(targets_of["train"], targets)
     manifest = {
@@ -163,6 +148,50 @@ def run(job: Job) -> None:
     quarantine.write(job.outputs["clean"] / "quarantine")
     _write(job, schema, parts, manifest)
     cache.close()
+
+
+def _write_audit(job: Job, rows: Usable) -> None:
+    """Write all usable rows, for the view that neither deduplicates nor groups them."""
+    writer = TableWriter(job.outputs["audit"])
+    for window in windows(np.arange(len(rows.target_ids)), ROWS_PER_SHARD):
+        writer.write("naive", rows.table(window))
+    writer.close()
+
+
+def _totals(
+    raw_rows: int,
+    rules: base.TargetRules,
+    reason_counts: Mapping[str, int],
+    division: _Division,
+    unlabeled: UnlabeledSplit,
+    duplicates: int,
+) -> dict[str, int]:
+    """Return how many rows had each outcome.
+
+    Args:
+        raw_rows: number of raw rows.
+        rules: of the task.
+        reason_counts: rows of the quarantine by reason.
+        division: the split of the rows that stay.
+        unlabeled: the rows without a target.
+        duplicates: rows that equal another one.
+
+    Raises:
+        AssertionError: the numbers do not add up.
+    """
+    filters = {reasons(rules.conflict_reason)[BOILERPLATE], *FILTER_REASONS}
+    filtered = sum(rows for reason, rows in reason_counts.items() if reason in filters)
+    totals = {
+        "rows_in": raw_rows,
+        "rows_out": len(division.order) + len(unlabeled.positions),
+        "quarantined": sum(reason_counts.values()) - filtered,
+        "filtered": filtered,
+        "deduplicated": duplicates + len(division.row_splits.leaking),
+    }
+    optional = {"embargoed": len(division.row_splits.embargoed), "held_out": unlabeled.held_out}
+    totals |= {name: rows for name, rows in optional.items() if rows}
+    _check_totals(totals)
+    return totals
 
 
 def _flags(flags: Mapping[str, bool]) -> dict[str, bool]:

@@ -94,10 +94,8 @@ def run(job: Job) -> None:
 
     shutil.copytree(winner_bundle, job.outputs["winner"])
     truths = [case.truth for case in validation]
-    profile = {
-        "predictions": predictions_of(evaluator, validation_answers, truths),
-        **results[winner["name"]].profile,
-    }
+    predictions = predictions_of(evaluator, validation_answers, truths)
+    profile = {"predictions": predictions, **results[winner["name"]].profile}
     if abstention:
         profile[KEY] = abstention
     add_to_profile(job.outputs["winner"], profile)

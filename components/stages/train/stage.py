@@ -162,4 +162,10 @@ def _fit_baseline(job: Job, name: str) -> None:
         manifest["profile"],
     )
     save_numpy(Path(job.outputs["trained"]) / name, card, arrays, files)
-    job.journal.log(f"baseline {name}: fitted on {train.num_rows:,} rows")
+    message = f"baseline {name}: fitted on {train.num_rows:,} rows"
+    most = getattr(getattr(job.params, name, None), "rows", None)
+    if most is not None and most < train.num_rows:
+        message = (
+            f"baseline {name}: fitted on {most:,} of {train.num_rows:,} rows: train.{name}.rows"
+        )
+    job.journal.log(message)

@@ -485,3 +485,18 @@ def test_a_fit_that_takes_the_choices_of_another_is_the_same() -> None:
         scores = BASELINE.scorer(each)("forward", BASELINE.featurizer(files)(asked))["logits"]
         found.append(scores.argmax(1).tolist())
     assert found[0] == found[1]
+
+
+def test_of_many_rows_a_seeded_part_is_learned() -> None:
+    rows = sentences(150)
+    table = pa.Table.from_pylist(rows)
+    targets = {"classes": sorted({row["label"] for row in rows})}
+    clean = section_model("clean", TEXT).model_validate({})
+    fits = []
+    for most in (len(rows), 40, 40):
+        train = section_model("train", TEXT).model_validate({"classical": {"rows": most}})
+        fits.append(BASELINE.fit(table, targets, train, clean, 7))
+    (whole, _), (part, files), (again, same_files) = fits
+    assert files == same_files
+    assert all((part[name] == again[name]).all() for name in part)
+    assert sum(array.size for array in part.values()) < sum(array.size for array in whole.values())
