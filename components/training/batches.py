@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise
@@ -91,13 +92,14 @@ class _FlatColumn:
     """The values of a list column in a file without a name.
 
     Args:
-        folder: that holds the file.
+        folder: that holds the file; if nothing can be written there, the system's one does.
         kind: type of the values.
     """
 
     def __init__(self, folder: Path, kind: pa.DataType) -> None:
+        place = folder if os.access(folder, os.W_OK) else None
         # The mapping holds the file open.
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self._file = tempfile.TemporaryFile(dir=place)  # noqa: SIM115
         self._kind = kind.to_pandas_dtype()
         self._sizes = [np.zeros(1, np.int64)]
 

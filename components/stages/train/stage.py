@@ -13,7 +13,7 @@ from components.core.bundles import Card
 from components.core.energy import EnergyMeter
 from components.core.files import to_json, write_atomic
 from components.core.job import Job
-from components.core.tables import read_manifest, read_table
+from components.core.tables import map_table, read_manifest, read_table
 from components.stages.train.params import TrainParams
 from components.tasks import base
 from components.training.bundle_writer import save_numpy, save_torch
@@ -133,7 +133,7 @@ def _fit_baseline(job: Job, name: str) -> None:
     """
     baseline = base.baselines(job.task).baselines[name]
     manifest = read_manifest(job.inputs["tokens"])
-    train = read_table(job.inputs["clean"], "train")
+    train = map_table(job.inputs["clean"], job.state / f"{name}.arrow", "train")
     if not read_manifest(job.inputs["clean"]).get(base.HAS_GROUPS):
         # Its groups are rows that are equal or similar, which folds may divide.
         train = train.drop_columns("group")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from components.core.files import to_json
+from components.core.mapped_tables import take_rows
 from components.core.params import Strict
 from components.fields.image import Image, decode
 from components.fields.patches import (
@@ -213,7 +214,7 @@ def _subsample(rows: pa.Table, most: int, rng: np.random.Generator) -> pa.Table:
     if rows.num_rows <= most:
         return rows
     drawn = rng.choice(rows.num_rows, most, replace=False)
-    return rows.take(np.sort(drawn))
+    return take_rows(rows, np.sort(drawn))
 
 
 def _flat(pictures: Sequence[bytes], channels: int) -> NDArray[np.float64]:
