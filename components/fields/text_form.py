@@ -12,6 +12,8 @@ from typing import Any, Literal
 from components.core.installed_packages import check_installed
 from components.fields.scripts import main_script
 
+# Equal characters that are no digits, one after another.
+_RUN = re.compile(r"(\D)\1+")
 _KANA = re.compile("[\u3040-\u30ff]")
 Width = Literal["half", "keep"]
 Chinese = Literal["simplified", "keep"]
@@ -46,7 +48,9 @@ class TextForm:
         if self.chinese == "simplified" and not _is_japanese(text):
             text = _simplifier().convert(text)
         if self.max_repeats is not None:
-            text = _long_run(self.max_repeats).sub(lambda run: run[0][: self.max_repeats], text)
+            # A pattern of more than N equal characters would try each run of N anew at each of
+            # its characters.
+            text = _RUN.sub(lambda run: run[0][: self.max_repeats], text)
         return text
 
     def check_library(self) -> None:
@@ -71,12 +75,6 @@ def form_of(settings: Mapping[str, Any]) -> TextForm:
 def _is_japanese(text: str) -> bool:
     """Return whether a text is in Japanese, which has kana."""
     return _KANA.search(text) is not None and main_script(text) == "kana"
-
-
-@lru_cache(maxsize=4)
-def _long_run(length: int) -> re.Pattern[str]:
-    """Return the pattern of more than `length` equal characters that are no digits."""
-    return re.compile(rf"(\D)\1{{{length},}}")
 
 
 # Exported folders have a copy of this module, so OpenCC is imported where it is asked for.

@@ -31,6 +31,8 @@ _DATA_TYPES = {
 _PARQUET = "application/x-parquet"
 # From `reports/cards/` to the table.
 _TABLE = "../../clean"
+# The id of that folder in the card.
+_FOLDER = "clean"
 
 
 def write_croissant(folder: Path, table: Path, statements: CardParams) -> None:
@@ -61,7 +63,9 @@ def describe_splits(
     for shard in clean["shards"]:
         shards[shard["file"].rsplit("-", 1)[0]].append(shard)
     files = [_file(shard) for split in shards.values() for shard in split]
-    sets = [_file_set(split, entries) for split, entries in shards.items() if len(entries) > 1]
+    sets = [_file_set(split) for split, entries in shards.items() if len(entries) > 1]
+    if sets:
+        files.append(_folder(data_hash))
     rows = [_record_set(split, entries, clean["schema"]) for split, entries in shards.items()]
     card = {
         "@context": _context(),
@@ -107,15 +111,32 @@ def _file(shard: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _file_set(split: str, shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _folder(data_hash: str) -> dict[str, Any]:
+    """Return the description of the folder of the table, which sets of files are a part of.
+
+    Args:
+        data_hash: SHA-256 of its manifest, which has those of all files.
+    """
+    return {
+        "@type": "cr:FileObject",
+        "@id": _FOLDER,
+        "name": _FOLDER,
+        "contentUrl": _TABLE,
+        # What mlcroissant takes for a folder.
+        "encodingFormat": "git+https",
+        "sha256": data_hash,
+    }
+
+
+def _file_set(split: str) -> dict[str, Any]:
     """Return the description of all shards of a split."""
     return {
         "@type": "cr:FileSet",
         "@id": f"{split}-files",
         "name": f"{split}-files",
-        "containedIn": [{"@id": shard["file"]} for shard in shards],
+        "containedIn": {"@id": _FOLDER},
         "encodingFormat": _PARQUET,
-        "includes": "*.parquet",
+        "includes": f"{split}-*.parquet",
     }
 
 

@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 
 from components.core.errors import InputError, ParamsError
 from components.fields.base import NoValue, Reject
+from components.fields.source_values import whole_number
 from components.stages.ingest.columns import Column, Layout, nearest
-from components.stages.ingest.params import ColumnRules, Contract
+from components.stages.ingest.params import ColumnRules, Contract, whole_text
 from components.stages.ingest.source_rows import QUARANTINE
 
 # Reasons in the quarantine begin with it.
@@ -166,7 +167,9 @@ def _checks(column: Column, given: ColumnRules) -> Mapping[str, Check]:
         checks["type"] = _type_check(given.type, column)
     if given.allowed is not None:
         allowed = pa.array([_limit(column, value, "allowed") for value in given.allowed])
-        checks["allowed"] = lambda values: pc.invert(pc.is_in(values, allowed.cast(values.type)))
+        checks["allowed"] = lambda values: pc.and_(
+            pc.invert(pc.is_in(values, allowed.cast(values.type))), pc.is_valid(values)
+        )
     for rule, bound in {"min": given.min, "max": given.max}.items():
         if bound is not None:
             checks[rule] = _bound_check(column, rule, bound, is_number=given.type is not None)
@@ -227,7 +230,7 @@ def _text_checks(given: ColumnRules) -> dict[str, Check]:
     if given.max_length is not None:
         checks["max_length"] = lambda values: pc.greater(pc.utf8_length(values), given.max_length)
     if given.pattern is not None:
-        pattern = f"^(?:{given.pattern})$"
+        pattern = whole_text(given.pattern)
         checks["pattern"] = lambda values: pc.invert(pc.match_substring_regex(values, pattern))
     return checks
 
@@ -239,7 +242,7 @@ def _limit(column: Column, value: Any, rule: str) -> Any:
         ParamsError: the column cannot hold it.
     """
     if pa.types.is_string(column.type):
-        return str(value)
+        return whole_number(str(value))
     if column.field is None or pa.types.is_binary(column.type):
         raise _misfit(column, rule, "holds pictures")
     try:
@@ -263,4 +266,4 @@ def _is_repeated(values: pa.ChunkedArray) -> pa.ChunkedArray:
     table = pa.table({"value": values, "position": positions})
     first = table.group_by("value").aggregate([("position", "min")])["position_min"]
     is_first = pc.is_in(positions, first.combine_chunks())
-    return pa.chunked_array([pc.and_(pc.invert(is_first), pc.is_valid(values.combine_chunks()))])
+    return pa.chunked_array([pc.and_(pc.invert(is_first), pc.is_valid(values).combine_chunks())])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ import pyarrow as pa
 
 from components.core.errors import InputError, ParamsError
 from components.core.job import Journal
+from components.fields.source_values import whole_number
 from components.stages.ingest.columns import Layout
 from components.stages.ingest.params import Mixed, MixedPart
 from components.stages.ingest.source_rows import Unit
@@ -27,7 +29,7 @@ class PartValues:
     """Conversion of a part's values of the target: its own names first, then those of all parts.
 
     Args:
-        renames: value of the part -> value of the mix; None: it stands for no value.
+        renames: plain value of the part -> value of the mix; None: it stands for no value.
         inner: conversion of the values of the mix.
     """
 
@@ -40,7 +42,7 @@ class PartValues:
 
     def apply(self, text: str) -> str | None:
         """Return the value for a text of the part; None where it stands for no value."""
-        key = text.strip()
+        key = _plain(text)
         if key not in self.renames:
             return self.inner.apply(text)
         renamed = self.renames[key]
@@ -49,6 +51,11 @@ class PartValues:
     def cache_key(self) -> Sequence[Any]:
         """Return what the conversion depends on, as JSON."""
         return [sorted(self.renames.items()), self.inner.cache_key()]
+
+
+def _plain(text: str) -> str:
+    """Return a value in Unicode's compatibility form, with single spaces; 5.0 as 5."""
+    return whole_number(" ".join(unicodedata.normalize("NFKC", text).split()))
 
 
 def named(unit: Unit, name: str) -> Unit:
@@ -77,7 +84,8 @@ def part_layout(wanted: Layout, part: MixedPart, name: str) -> Layout:
             where=f"params.yaml: ingest.source.parts.{name}.targets",
             remedy="leave it out",
         )
-    value_map = PartValues(part.targets, target.value_map)
+    renames = {_plain(value): renamed for value, renamed in part.targets.items()}
+    value_map = PartValues(renames, target.value_map)
     columns = [
         replace(column, value_map=value_map) if column is target else column
         for column in wanted.columns

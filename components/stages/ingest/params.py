@@ -80,12 +80,21 @@ def _check_inside(path: str) -> str:
     return path
 
 
+def whole_text(pattern: str) -> str:
+    """Return the regular expression of texts that match a pattern from end to end.
+
+    Args:
+        pattern: of RE2. A dot of it matches line breaks, too.
+    """
+    return f"^(?s:{pattern})$"
+
+
 def _check_pattern(pattern: str) -> str:
     import pyarrow as pa
     import pyarrow.compute as pc
 
     try:
-        pc.match_substring_regex(pa.array([""]), pattern)
+        pc.match_substring_regex(pa.array([""]), whole_text(pattern))
     except pa.ArrowInvalid as error:
         raise ValueError(f"is no regular expression of RE2: {error}") from None
     return pattern

@@ -73,6 +73,20 @@ def test_the_first_of_equal_values_stays(ingest: Ingest) -> None:
     assert (rows["origin"].to_pylist(), broken["origin"].to_pylist()) == (["1", "2", "3"], ["4"])
 
 
+def test_missing_values_whole_numbers_and_lines(tmp_path: Path, ingest: Ingest) -> None:
+    rows = ["text,label", "good movie,1", '"good\nfilm",2', "no label,", "third,3"]
+    (tmp_path / "numbers.csv").write_text("\n".join(rows) + "\n")
+    source = {"kind": "files", "path": "numbers.csv"}
+    columns = {"label": {"allowed": [1, 2.0]}, "text": {"pattern": ".*[a-z].*"}}
+    result = ingest(source=source, contract={"columns": columns})
+    assert [row["label"] for row in result.rows] == ["1", "2", None]
+    assert [reason for _, reason in result.quarantine] == ["contract_label_allowed"]
+    with pytest.raises(ParamsError, match="no regular expression"):
+        columns = {"text": {"pattern": r"\Qaa"}}
+        params = {"source": source, "contract": {"columns": columns}}
+        validate(IngestParams, params, "params.yaml")
+
+
 def test_a_broken_contract_stops_the_run(ingest: Ingest) -> None:
     with pytest.raises(InputError) as error:
         ingest(source=SOURCE, contract={"columns": RULES, "on_break": "stop"})

@@ -72,6 +72,15 @@ def test_targets_are_mapped_and_splits_are_kept(tmp_path: Path, ingest: Ingest) 
     assert seen.rows == 1450 and "stars/train.csv" in seen.files
 
 
+def test_values_are_compared_in_their_plain_form(tmp_path: Path, ingest: Ingest) -> None:
+    rows = [f"row {number},{['5.0', '1', 'ＢＡＤ'][number % 3]}" for number in range(30)]
+    stars = tmp_path / "mix" / "stars" / "train.csv"
+    stars.write_text("\n".join(["text,label", *rows]) + "\n", encoding="utf-8")
+    result = ingest(source=mix({"targets": {5: "good", "１": "bad", "BAD": "bad"}}))
+    train = [row["label"] for row in result.rows if row["origin"].startswith("stars/train")]
+    assert Counter(train) == {"good": 10, "bad": 20}
+
+
 def test_names_of_all_parts_follow_those_of_a_part(ingest: Ingest) -> None:
     result = ingest(source=mix(), labels={"good": "Positive", "bad": "Negative"})
     assert set(result.classes) == {"Positive", "Negative"}
