@@ -7,6 +7,7 @@ time too, and neither GPUs nor disks. Nothing is estimated: what cannot be read 
 from __future__ import annotations
 
 import json
+import math
 import sys
 import threading
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from types import TracebackType
 from components.core.files import to_json, write_atomic
 
 POWERCAP = Path("/sys/class/powercap")
+# A folder for each GPU of NVIDIA, also in a process that has not imported torch.
+_NVIDIA = Path("/proc/driver/nvidia/gpus")
 # Seconds between two reads. A counter of 262 kJ wraps around after 11 minutes at 400 W.
 _INTERVAL_S = 30.0
 
@@ -131,21 +134,25 @@ def _joules_of(file: Path | None) -> float | None:
     if file is None or not file.is_file():
         return 0.0
     try:
-        return float(json.loads(file.read_text(encoding="utf-8"))["joules"])
-    except (OSError, ValueError, TypeError, KeyError):
+        joules = float(json.loads(file.read_text(encoding="utf-8"))["joules"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
+    return joules if math.isfinite(joules) else None
 
 
 def _others_work() -> bool:
-    """Return whether a fit of this process may use GPUs or other machines.
-
-    A library that is not imported uses none.
-    """
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
+    """Return whether GPUs or other machines may work for this process, or nobody can tell."""
+    if any(_NVIDIA.glob("*")):
         return True
-    ray = sys.modules.get("ray")
-    if ray is None or not ray.is_initialized():
-        return False
-    alive = [node for node in ray.nodes() if node["Alive"]]
+    try:
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_available():
+            return True
+        ray = sys.modules.get("ray")
+        if ray is None or not ray.is_initialized():
+            return False
+        alive = [node for node in ray.nodes() if node["Alive"]]
+    except Exception:
+        # torch is half imported, or the cluster does not answer. A measurement ends no stage.
+        return True
     return len(alive) > 1

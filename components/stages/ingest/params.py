@@ -80,6 +80,10 @@ def _check_inside(path: str) -> str:
     return path
 
 
+# Arrow counts characters in 32 bits.
+_MOST_CHARACTERS = 2**31 - 1
+
+
 def whole_text(pattern: str) -> str:
     """Return the regular expression of texts that match a pattern from end to end.
 
@@ -429,7 +433,10 @@ class MixedPart(Strict):
         None, ge=1, description="Number of rows that are drawn (null: by weight, or all)."
     )
     weight: float | None = Field(
-        None, gt=0, description="Share of the rows, relative to the other weights (null: all rows)."
+        None,
+        ge=1e-6,
+        le=1e6,
+        description="Share of the rows, relative to the other weights (null: all rows).",
     )
 
     @model_validator(mode="after")
@@ -475,10 +482,10 @@ class ColumnRules(Strict):
     min: float | str | None = Field(None, description="Least number or time (null: no bound).")
     max: float | str | None = Field(None, description="Greatest number or time (null: no bound).")
     min_length: int | None = Field(
-        None, ge=0, description="Fewest characters of a text (null: no bound)."
+        None, ge=0, le=_MOST_CHARACTERS, description="Fewest characters of a text (null: no bound)."
     )
     max_length: int | None = Field(
-        None, ge=0, description="Most characters of a text (null: no bound)."
+        None, ge=0, le=_MOST_CHARACTERS, description="Most characters of a text (null: no bound)."
     )
     allowed: Annotated[list[str | float] | None, Field(min_length=1)] = Field(
         None, description="Values that are allowed, by their new names (null: all)."

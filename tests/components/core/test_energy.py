@@ -29,6 +29,15 @@ def set_to(counter: Path, microjoules: int) -> Path:
     return counter
 
 
+@pytest.fixture(autouse=True)
+def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the GPUs of NVIDIA, which is empty."""
+    folder = tmp_path / "gpus"
+    folder.mkdir()
+    monkeypatch.setattr(energy, "_NVIDIA", folder)
+    return folder
+
+
 def test_packages_and_memory_count_and_their_parts_do_not(tmp_path: Path) -> None:
     zones = {
         "intel-rapl:0": ("package-0", 2_000_000),
@@ -138,3 +147,26 @@ def test_energy_is_unknown_where_gpus_or_other_machines_work(
     nodes[1]["Alive"] = False
     with EnergyMeter(powercap=tmp_path) as meter:
         assert meter.joules() == 0
+
+
+def test_energy_is_unknown_where_nobody_can_tell_what_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: Path
+) -> None:
+    zone(tmp_path, "intel-rapl:0", "package-0")
+    half_imported = types.ModuleType("torch")
+    monkeypatch.setitem(sys.modules, "torch", half_imported)
+    with EnergyMeter(powercap=tmp_path) as meter:
+        assert meter.joules() is None
+    monkeypatch.delitem(sys.modules, "torch")
+    (gpus / "0000:01:00.0").mkdir()
+    with EnergyMeter(powercap=tmp_path) as meter:
+        assert meter.joules() is None
+
+
+@pytest.mark.parametrize("content", ['{"joules": NaN}', "[" * 100_000, "{}", ""])
+def test_a_file_of_another_program_is_no_energy(tmp_path: Path, content: str) -> None:
+    zone(tmp_path, "intel-rapl:0", "package-0")
+    file = tmp_path / "energy.json"
+    file.write_text(content, encoding="ascii")
+    with EnergyMeter(file, tmp_path) as meter:
+        assert meter.joules() is None
