@@ -21,7 +21,8 @@ PRETRAINED = "pretrained"
 ROWS_PER_SHARD = 50_000
 # Size from which rows that wait for others become a shard.
 _BYTES_PER_SHARD = 1 << 28
-# Rows and bytes that are copied at once.
+# Rows by which their size is judged; rows and bytes that are copied at once.
+_ROWS_PER_LOOK = 64
 _ROWS_PER_COPY = 4000
 _BYTES_PER_COPY = 1 << 26
 
@@ -178,6 +179,10 @@ def batches_of(
         file = pq.ParquetFile(path, memory_map=True)
         group = file.metadata.row_group(0)
         row_bytes = max(1, group.total_byte_size // max(1, group.num_rows))
+        # Values that are stored once count once in it.
+        for batch in file.iter_batches(_ROWS_PER_LOOK, columns=columns):
+            row_bytes = max(row_bytes, batch.nbytes // batch.num_rows)
+            break
         size = max(1, min(_ROWS_PER_COPY, _BYTES_PER_COPY // row_bytes))
         for batch in file.iter_batches(size, columns=columns):
             yield batch.select(columns) if columns else batch

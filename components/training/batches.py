@@ -109,11 +109,17 @@ class _FlatColumn:
         Raises:
             OSError: the disk is full.
         """
-        lists.flatten().to_numpy().tofile(self._file)
+        # `tofile` says nothing when the disk is full.
+        self._file.write(lists.flatten().to_numpy().data)
         self._sizes.append(lists.value_lengths().to_numpy().astype(np.int64))
 
     def mapped(self) -> tuple[NDArray[Any], Numbers]:
-        """Return the flat values, mapped from the file, and the (n + 1,) offsets of the rows."""
+        """Return the flat values, mapped from the file, and the (n + 1,) offsets of the rows.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        self._file.flush()
         offsets = np.cumsum(np.concatenate(self._sizes))
         if not offsets[-1]:
             return np.empty(0, self._kind), offsets

@@ -232,9 +232,32 @@ def lsh_pairs(
     Returns:
         The number of confirmed pairs.
     """
+    candidates: list[CandidatePairs] = []
+    try:
+        return _join_similar(signatures, comparison, clusters, candidates, folder)
+    finally:
+        for pairs in candidates:
+            pairs.close()
+
+
+def _join_similar(
+    signatures: Mapping[str, tuple[Rows, Bands]],
+    comparison: PairComparison,
+    clusters: UnionFind,
+    candidates: list[CandidatePairs],
+    folder: Path | None,
+) -> int:
+    """Join similar rows (see `lsh_pairs`), and return the number of confirmed pairs.
+
+    Args:
+        signatures: by input column.
+        comparison: of the rows.
+        clusters: of the rows.
+        candidates: gets the pairs of each column.
+        folder: for the pairs. None: they are in memory.
+    """
     confirmed = 0
     count = len(clusters.parent)
-    candidates: list[CandidatePairs] = []
     for number, (name, (rows, bands)) in enumerate(signatures.items()):
         file = folder / f"pairs-{number}" if folder else None
         candidates.append(CandidatePairs(count, file))
@@ -268,9 +291,8 @@ class CandidatePairs:
         self._file = file
         self.blocks = -(-count // _ROWS_PER_BLOCK)
         self._in_memory: list[list[Rows]] = [[] for _ in range(self.blocks)]
-        for block in range(self.blocks):
-            if file is not None:
-                self._path(file, block).unlink(missing_ok=True)
+        # Of a run that was killed.
+        self.close()
 
     def add(self, earlier: Rows, later: Rows) -> None:
         """Add pairs that share a band.
@@ -289,7 +311,8 @@ class CandidatePairs:
                 self._in_memory[block].append(part)
             else:
                 with self._path(self._file, block).open("ab") as stream:
-                    part.tofile(stream)
+                    # `tofile` says nothing when the disk is full.
+                    stream.write(part.data)
 
     def of_block(self, block: int) -> tuple[Rows, Rows]:
         """Return the pairs of a block.
@@ -306,6 +329,12 @@ class CandidatePairs:
         pairs.sort()
         starts = _run_starts(pairs) if len(pairs) else pairs
         return pairs[starts], np.diff(np.append(starts, len(pairs)))
+
+    def close(self) -> None:
+        """Remove the files."""
+        if self._file is not None:
+            for block in range(self.blocks):
+                self._path(self._file, block).unlink(missing_ok=True)
 
     @staticmethod
     def _path(file: Path, block: int) -> Path:

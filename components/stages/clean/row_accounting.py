@@ -19,7 +19,7 @@ from components.core.job import Journal
 from components.core.mapped_tables import take_rows
 from components.core.tables import MANIFEST, read_table
 from components.fields.base import Field, Summary
-from components.fields.text import FILTER_REASONS
+from components.fields.text import FILTER_REASONS, PERSONAL_DATA
 from components.stages.clean.duplicates import BOILERPLATE, CONFLICTING, DUPLICATE, Rows
 from components.stages.clean.params import CleanParams, near_duplicate_threshold
 from components.stages.clean.row_groups import RowDecisions
@@ -147,7 +147,8 @@ def quarantined(
 ) -> list[Entry]:
     """Return how many rows were rejected for each reason, and the first of them.
 
-    Filtered texts are shown by their beginning, and other rows by where they are.
+    Filtered texts are shown by their beginning, and other rows by where they are, also those with
+    personal data.
 
     Args:
         rejected: rows of the quarantine.
@@ -166,6 +167,7 @@ def quarantined(
         examples = _first([entry["origin"] for entry in first])
         if reason in FILTER_REASONS:
             verb = "filtered"
+        if reason in FILTER_REASONS and reason != PERSONAL_DATA:
             shown = [f"'{_shortened(entry['excerpt'])}'" for entry in first[:_EXAMPLES]]
             examples = ", ".join(shown)
         message = f"{count:,} of {rows:,} rows {verb} as {reason} ({examples}){remedy}"

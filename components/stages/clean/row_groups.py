@@ -210,7 +210,10 @@ def _case_names(
         source_groups: (positions,) groups of the source.
         source_numbers: (positions,) their numbers.
     """
-    earlier = _earlier_equals(rows.key_ids[kept], rows.target_ids[kept], source_numbers)
+    # A row without a group has the name of one in a group "None", so these are numbered together.
+    none = source_groups.dictionary.index("None").as_py()
+    numbers = np.where(source_numbers == none, -1, source_numbers)
+    earlier = _earlier_equals(rows.key_ids[kept], rows.target_ids[kept], numbers)
     names = [pa.array([], pa.string())]
     for window in windows(np.arange(len(kept)), ROWS_PER_SHARD):
         columns = zip(

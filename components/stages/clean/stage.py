@@ -16,9 +16,8 @@ from components.core.cache import Cache
 from components.core.errors import InputError
 from components.core.files import to_json, write_atomic
 from components.core.job import Job
-from components.core.mapped_tables import take, windows
+from components.core.mapped_tables import take
 from components.core.tables import (
-    ROWS_PER_SHARD,
     TableWriter,
     map_table,
     read_manifest,
@@ -153,7 +152,7 @@ def run(job: Job) -> None:
 def _write_audit(job: Job, rows: Usable) -> None:
     """Write all usable rows, for the view that neither deduplicates nor groups them."""
     writer = TableWriter(job.outputs["audit"])
-    for window in windows(np.arange(len(rows.target_ids)), ROWS_PER_SHARD):
+    for window in rows.windows(np.arange(len(rows.target_ids))):
         writer.write("naive", rows.table(window))
     writer.close()
 
@@ -352,7 +351,7 @@ def _split_parts(
         schema: of the clean table.
     """
     for split in _SPLITS:
-        for positions in _shards(division.positions(split)):
+        for positions in _shards(rows, kept, division.positions(split)):
             table = rows.table(kept[positions])
             if TIME in schema.names:
                 table = table.append_column(TIME, pa.array(rows.moments(kept[positions])))
@@ -370,16 +369,25 @@ def _unlabeled_parts(
         positions: of the rows without a target.
         schema: of the clean table.
     """
-    for window in windows(rows.unlabeled_rows[positions], ROWS_PER_SHARD):
+    for window in rows.unique_rows.windows(rows.unlabeled_rows[positions]):
         groups = rows.unique_rows.column("group", window)
         yield UNLABELED, _part(rows.unlabelled(window), UNLABELED, groups, schema)
 
 
-def _shards(positions: Rows) -> Iterator[Rows]:
-    """Yield positions by shard; an empty part where there are none."""
+def _shards(rows: Usable, kept: Rows, positions: Rows) -> Iterator[Rows]:
+    """Yield parts of positions as large as a shard may be; an empty part where there are none.
+
+    Args:
+        rows: usable rows.
+        kept: rows at all positions.
+        positions: of a split.
+    """
     if not len(positions):
         yield positions
-    yield from windows(positions, ROWS_PER_SHARD)
+    first = 0
+    for window in rows.windows(kept[positions]):
+        yield positions[first : first + len(window)]
+        first += len(window)
 
 
 def _part(

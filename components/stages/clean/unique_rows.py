@@ -6,6 +6,7 @@ Contents that earlier runs have cleaned are taken from the cache.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ from components.stages.clean.cleaning import (
 from components.tasks import base
 
 ROWS_PER_TASK = 4000
+# Size of the values that are in memory at once, by their mean. Offsets of 32 bits end at 2 GiB.
+_BYTES_AT_ONCE = 1 << 28
 # Files of the state folder: contents that were cleaned now, and those that the cache gets.
 _CLEANED = "cleaned.arrow"
 _REMEMBERED = "remembered.arrow"
@@ -111,7 +114,7 @@ class UniqueRows:
     def values(self, name: str, rows: Rows, kind: pa.DataType) -> pa.ChunkedArray:
         """Return the cleaned values of some raw rows.
 
-        Chunks are no longer than a shard, so that their offsets fit into 32 bits.
+        Chunks are those of `windows`, so that their offsets fit into 32 bits.
 
         Args:
             name: of an input column.
@@ -120,9 +123,20 @@ class UniqueRows:
         """
         column = self.contents[f"value.{name}"]
         chunks = []
-        for window in windows(self.content_of[rows], ROWS_PER_SHARD):
-            chunks.append(take(column, window).cast(kind))
+        for window in self.windows(rows):
+            chunks.append(take(column, self.content_of[window]).cast(kind))
         return pa.chunked_array(chunks, kind)
+
+    def windows(self, rows: Rows) -> Iterator[Rows]:
+        """Yield parts of raw rows: of a shard, or of less where values are large.
+
+        Args:
+            rows: raw rows.
+        """
+        names = [name for name in self.contents.column_names if name.startswith("value.")]
+        size = sum(self.contents[name].nbytes for name in names)
+        rows_in_bytes = _BYTES_AT_ONCE * self.contents.num_rows // max(1, size)
+        yield from windows(rows, max(1, min(ROWS_PER_SHARD, rows_in_bytes)))
 
     def value(self, name: str, row: int) -> Any:
         """Return the cleaned value of one raw row.
@@ -171,13 +185,30 @@ class UniqueRows:
                 if file is None or not part.size:
                     bands = np.empty(shape, np.uint64)
                 else:
-                    bands = np.lib.format.open_memmap(file, "w+", np.uint64, shape)
-                    file.unlink()
+                    bands = _mapped(file, shape)
             bands[:, first : first + len(part)] = part.T
             first += len(part)
         if bands is None:
             bands = np.empty((0, 0), np.uint64)
         return positions, bands
+
+
+def _mapped(file: Path, shape: tuple[int, int]) -> Bands:
+    """Return an array that is mapped from a new file, which has no name any more.
+
+    Args:
+        file: new.
+        shape: of the array.
+
+    Raises:
+        OSError: the disk is full. Without its blocks, the file would end the process by a signal
+            when it is written to.
+    """
+    bands = np.lib.format.open_memmap(file, "w+", np.uint64, shape)
+    with file.open("r+b") as stream:
+        file.unlink()
+        os.posix_fallocate(stream.fileno(), 0, os.fstat(stream.fileno()).st_size)
+    return bands
 
 
 def _as_bands(signatures: pa.LargeBinaryArray) -> Bands:

@@ -14,8 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from components.core.errors import InputError
-from components.core.mapped_tables import take, windows
-from components.core.tables import ROWS_PER_SHARD
+from components.core.mapped_tables import take
 from components.fields.base import Field
 from components.fields.text import Text
 from components.stages.clean.cleaning import UNLABELLED, USABLE, target_of, target_role
@@ -87,6 +86,13 @@ class Usable:
             rows: row numbers.
         """
         return self.unique_rows.values(name, self.raw_rows[rows], self.schema_type(name))
+
+    def windows(self, rows: Rows) -> Iterator[Rows]:
+        """Yield parts of rows (see `UniqueRows.windows`)."""
+        first = 0
+        for part in self.unique_rows.windows(self.raw_rows[rows]):
+            yield rows[first : first + len(part)]
+            first += len(part)
 
     def value(self, name: str, row: int) -> Any:
         """Return the cleaned value of an input column for one row.
@@ -175,7 +181,7 @@ class Usable:
             rows: that are dropped.
             dedup_status: (all rows,) numbers of REASONS.
         """
-        for window in windows(rows, ROWS_PER_SHARD):
+        for window in self.windows(rows):
             yield self._described(window, dedup_status[window].tolist())
 
     def _described(self, rows: Rows, statuses: Sequence[int]) -> list[Rejected]:
@@ -294,7 +300,7 @@ def rejected_rows(
     )
     is_rejected = np.ones(raw.num_rows, bool)
     is_rejected[accepted] = False
-    for window in windows(np.flatnonzero(is_rejected), ROWS_PER_SHARD):
+    for window in unique_rows.windows(np.flatnonzero(is_rejected)):
         yield _rejected(raw, unique_rows, schema, fields, window)
 
 

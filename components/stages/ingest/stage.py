@@ -123,12 +123,15 @@ def run(job: Job) -> None:
     if isinstance(params.source, Mixed):
         parts = [piece.unit.part for piece in inputs]
         tables = mixed_source.draw(tables, parts, params.source, job.journal)
-    rows = _concatenated(tables, wanted.schema)
+    of_source = len(listing.units)
+    rows = _concatenated(tables[:of_source], wanted.schema)
     quarantine = _concatenated([part.quarantine for part in parsed], QUARANTINE)
     if params.contract:
         rows, repeated = contract.apply_uniqueness(rows, params.contract)
         quarantine = pa.concat_tables([quarantine, repeated])
         contract.check_kept(params.contract, quarantine)
+    # Feedback may correct a row of the source, which it equals.
+    rows = pa.concat_tables([rows, *tables[of_source:]])
     _check_rows(rows, quarantine, params.source.place, rules)
     target = wanted.target.name if wanted.target else None
     description: Mapping[str, Any] = {}

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from components.core.files import to_json
+from components.core.mapped_tables import take_rows
 from components.core.params import Strict
 from components.core.tables import sample
 from components.fields.gram_counts import (
@@ -70,6 +71,10 @@ _WIDE_WEIGHTS = 4_000_000
 # all strengths are tried, up to the second the middle ones, beyond it there is one fit.
 _COSTLY = 300_000_000
 _VERY_COSTLY = 1_500_000_000
+
+
+# Rows of each class that are learned from first, where not all rows are.
+_LEAST_OF_CLASS = 50
 
 
 class Classical(Strict):
@@ -264,6 +269,27 @@ def _norms(
     return np.asarray(np.sqrt(positive))
 
 
+def _drawn(rows: pa.Table, most: int, seed: int) -> pa.Table:
+    """Return at most so many rows in their order, with rows of each class.
+
+    Args:
+        rows: with labels.
+        most: a table with at most so many rows is returned as it is.
+        seed: of the draw.
+    """
+    if rows.num_rows <= most:
+        return rows
+    order = np.random.default_rng(seed).permutation(rows.num_rows)
+    codes = rows["label"].combine_chunks().dictionary_encode().indices.to_numpy()[order]
+    # (rows,) how many rows of the class are drawn before.
+    earlier = np.empty(len(codes), np.int64)
+    for code in range(codes.max() + 1):
+        of_class = np.flatnonzero(codes == code)
+        earlier[of_class] = np.arange(len(of_class))
+    rare_first = np.argsort(earlier >= _LEAST_OF_CLASS, kind="stable")
+    return take_rows(rows, np.sort(order[rare_first[:most]]))
+
+
 class TfidfLinear:
     """The classical baseline.
 
@@ -300,7 +326,7 @@ class TfidfLinear:
         assert isinstance(clean, TextClean)
         params = options.classical
         # 20 kB of memory a row: 155,000 reviews of 70 characters took 3.5 GiB.
-        rows = sample(rows, params.rows, seed)
+        rows = _drawn(rows, params.rows, seed)
         if validation is not None:
             validation = sample(validation, params.rows, seed)
         classes = targets["classes"]

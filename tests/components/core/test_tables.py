@@ -8,8 +8,18 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from components.core import tables
 from components.core.errors import InputError
-from components.core.tables import MANIFEST, read_manifest, read_table, sample, write_table
+from components.core.tables import (
+    MANIFEST,
+    TableWriter,
+    batches_of,
+    map_table,
+    read_manifest,
+    read_table,
+    sample,
+    write_table,
+)
 
 ROWS = pa.table(
     {
@@ -98,3 +108,31 @@ def test_a_sample_is_drawn_by_its_seed_and_keeps_the_order() -> None:
     assert drawn[0] == drawn[1] == sorted(set(drawn[0])) != drawn[2]
     assert len(drawn[0]) == 100
     assert sample(table, 1000, 1) is table
+
+
+def test_equal_large_values_come_in_small_batches(tmp_path: Path) -> None:
+    value = "x" * 700_000
+    write_table(tmp_path / "t", {"train": pa.table({"text": [value] * 400})})
+    batches = list(batches_of(tmp_path / "t"))
+    assert sum(batch.num_rows for batch in batches) == 400
+    assert max(batch.nbytes for batch in batches) < 70_000_000
+
+
+def test_large_rows_make_small_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_BYTES_PER_SHARD", 1000)
+    writer = TableWriter(tmp_path / "t")
+    for _ in range(4):
+        writer.write("train", pa.table({"text": ["x" * 400, "y" * 400]}))
+    writer.write("test", pa.table({"text": ["z"]}))
+    manifest = writer.close()
+    assert [shard["rows"] for shard in manifest["shards"]] == [4, 4, 1]
+    assert read_table(tmp_path / "t").num_rows == 9
+
+
+def test_a_mapped_table_is_the_one_that_was_written(tmp_path: Path, table: Path) -> None:
+    copy = tmp_path / "copy.arrow"
+    assert map_table(table, copy).equals(ROWS)
+    assert map_table(table, copy, "train", ["n", "text"]).column_names == ["n", "text"]
+    assert map_table(table, copy, "validation").num_rows == 0
+    large = map_table(table, copy, types={"text": pa.large_string()})
+    assert large.schema.field("text").type == pa.large_string()

@@ -500,3 +500,14 @@ def test_of_many_rows_a_seeded_part_is_learned() -> None:
     assert files == same_files
     assert all((part[name] == again[name]).all() for name in part)
     assert sum(array.size for array in part.values()) < sum(array.size for array in whole.values())
+
+
+def test_rare_classes_are_learned_from_first() -> None:
+    labels = ["common"] * 3000 + ["rare"] * 8
+    rows = pa.table({"text": [str(number) for number in range(3008)], "label": labels})
+    for seed in range(5):
+        drawn = baselines._drawn(rows, 200, seed)
+        assert drawn.num_rows == 200
+        assert drawn["label"].to_pylist().count("rare") == 8
+        numbers = [int(text) for text in drawn["text"].to_pylist()]
+        assert numbers == sorted(numbers)

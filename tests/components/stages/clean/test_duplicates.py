@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import resource
+import signal
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from components.fields.text import Text
+from components.stages.clean import duplicates
 from components.stages.clean.duplicates import (
     OWN_SPLITS,
+    CandidatePairs,
     UnionFind,
     lsh_pairs,
     reasons,
@@ -171,3 +176,38 @@ def test_rows_of_one_template_cost_a_few_comparisons_each_and_none_is_missed() -
     assert len(comparison.asked) < 12 * len(texts)
     assert len(comparison.results) < 12 * len(texts)
     assert all(clusters.find(i) == clusters.find(1500 + i) for i in range(100))
+
+
+def test_pairs_in_files_are_those_in_memory_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duplicates, "_ROWS_PER_BLOCK", 7)
+    rng = np.random.default_rng(3)
+    texts = ["".join(rng.choice(list("abcdefghijklmnop"), 60)) for _ in range(30)]
+    texts += [text[:-1] + "z" for text in texts]
+    field = Text()
+    bands = np.asarray(field.lsh_bands(texts)).T
+    found = []
+    for folder in (None, tmp_path):
+        clusters = UnionFind(len(texts))
+        signatures = {name: (np.arange(len(texts)), bands) for name in ("text", "again")}
+        pairs = lsh_pairs(signatures, Comparison(texts, 0.8), clusters, folder)
+        found.append((pairs, clusters.roots().tolist()))
+    assert found[0] == found[1] and found[0][0] == 30
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_loses_no_pair(tmp_path: Path) -> None:
+    pairs = CandidatePairs(1000, tmp_path / "pairs")
+    before, handler = (
+        resource.getrlimit(resource.RLIMIT_FSIZE),
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+    )
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            pairs.add(np.arange(100), np.arange(100, 200))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    pairs.close()

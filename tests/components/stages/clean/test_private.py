@@ -48,6 +48,9 @@ def test_drop_filters_rows_and_the_books_balance(tmp_path: Path) -> None:
     books = runner.manifest()["books"]
     assert books["filtered"] == 3 and runner.manifest()["reasons"]["personal_data"] == 3
     _check_no_number(runner)
+    # What else such a text says is not for the log either.
+    (entry,) = [one for one in runner.manifest()["account"] if one["what"] == "personal_data"]
+    assert "filtered as personal_data (made.csv:" in entry["message"]
 
 
 def _check_no_number(runner: StageRunner) -> None:

@@ -138,6 +138,19 @@ def test_a_group_column_keeps_rows_of_few_inputs_together(tmp_path: Path) -> Non
         assert len({splits[row["target"]] for row in rows[start : start + 10]}) == 1
 
 
+def test_a_group_named_none_shares_no_name_with_rows_without_a_group(tmp_path: Path) -> None:
+    rows = [{"size": 1.0, "city": "north", "target": 5.0} for _ in range(200)]
+    rows += [{"size": 2.0, "city": "south", "target": 6.0} for _ in range(200)]
+    for number, row in enumerate(rows):
+        row["group"] = "None" if number % 40 == 0 else None
+    run(tmp_path, rows)
+    groups = [
+        name for part in PARTS for name in read_table(tmp_path / "clean", part)["group"].to_pylist()
+    ]
+    # Ten rows are one group; each of the others is one of its own.
+    assert len(set(groups)) == 391
+
+
 def test_copies_of_a_table_stay_in_one_split(tmp_path: Path) -> None:
     job = run(tmp_path, flats(100) * 2)
     assert base.ROWS_ARE_CASES not in read_manifest(tmp_path / "clean")
