@@ -39,7 +39,7 @@ def pull_dataset(source: Mlflow, root: Path, from_scratch: bool) -> int:
         return 0
     _check_folder(folder, source.path)
     run, dataset = find_dataset(root, source.run, source.dataset)
-    copied = CopiedDataset(run, {shard.file: shard.sha256 for shard in dataset.shards})
+    copied = CopiedDataset(run=run, sha256={shard.file: shard.sha256 for shard in dataset.shards})
     if previous and previous.sha256 == copied.sha256:
         return 0
     part = folder.with_name(f".{folder.name}.part")
@@ -59,14 +59,17 @@ def _check_folder(folder: Path, path: str) -> None:
     Raises:
         InputError: it holds other files.
     """
-    is_empty = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-    if is_empty or (folder / mlflow_source.DATASET).is_file():
+    if not folder.exists():
         return
-    raise InputError(
-        f"{path!r} holds files that are no dataset of a run",
-        where="ingest.source.path",
-        remedy="set it to a folder of its own",
-    )
+    copied = mlflow_source.read(folder)
+    copied_names = {mlflow_source.DATASET, *copied.sha256} if copied else set()
+    others = sorted({file.name for file in folder.iterdir()} - copied_names)
+    if others:
+        raise InputError(
+            f"{path!r} holds {others[0]!r}, which is not of a copied dataset",
+            where="ingest.source.path",
+            remedy="move it away, or set ingest.source.path to a folder of its own",
+        )
 
 
 def _copy_shard(shard: LoggedShard, dataset: LoggedDataset, run: str, folder: Path) -> None:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from components.core.errors import InputError
 from components.core.files import to_json
@@ -34,7 +34,7 @@ class LoggedShard(BaseModel):
         md5: by which DVC's cache knows it.
     """
 
-    file: Annotated[str, Field(pattern=r"^[\w-]+\.parquet$")]
+    file: Annotated[str, Field(pattern=r"^[\w-]{1,60}\.parquet$")]
     rows: int
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     md5: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
@@ -51,7 +51,7 @@ class LoggedDataset(BaseModel):
 
     place: str
     cache: str
-    shards: list[LoggedShard]
+    shards: Annotated[list[LoggedShard], Field(min_length=1)]
 
     @property
     def rows(self) -> int:
@@ -178,7 +178,7 @@ def _read(dataset: Any, run: str) -> LoggedDataset:
         read = LoggedDataset.model_validate({**profile, "cache": source["cache"]})
         if read.sha256[:_DIGEST] != dataset.digest:
             raise ValueError("its digest is another one")
-    except (ValueError, TypeError, KeyError, ValidationError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(
             f"the dataset {dataset.name!r} of the run {run} is none that ingest logged: {reason}",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, Field, ValidationError
 
 from components.core.errors import InputError
 from components.core.files import sha256, to_json, write_atomic
@@ -12,10 +13,11 @@ from components.stages.ingest.params import Mlflow
 from components.stages.ingest.source_rows import Unit
 
 DATASET = "dataset.json"
+_ShardName = Annotated[str, Field(pattern=r"^[\w-]{1,60}\.parquet$")]
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-@dataclass(frozen=True)
-class CopiedDataset:
+class CopiedDataset(BaseModel):
     """A copied table.
 
     Args:
@@ -24,11 +26,11 @@ class CopiedDataset:
     """
 
     run: str
-    sha256: dict[str, str]
+    sha256: Annotated[dict[_ShardName, _Sha256], Field(min_length=1)]
 
     def write(self, folder: Path) -> None:
         """Write the description beside the files."""
-        write_atomic(folder / DATASET, to_json(asdict(self)))
+        write_atomic(folder / DATASET, to_json(self.model_dump()))
 
 
 def read(folder: Path) -> CopiedDataset | None:
@@ -38,18 +40,14 @@ def read(folder: Path) -> CopiedDataset | None:
         InputError: it is none.
     """
     try:
-        stored = json.loads((folder / DATASET).read_text(encoding="utf-8"))
-        hashes = {str(name): str(value) for name, value in stored["sha256"].items()}
-        if any(Path(name).name != name for name in hashes):
-            raise ValueError("a name leads out of the folder")
-        return CopiedDataset(str(stored["run"]), hashes)
+        return CopiedDataset.model_validate_json((folder / DATASET).read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValidationError) as error:
         raise InputError(
-            f"is not readable ({type(error).__name__})",
+            f"does not describe a copied dataset ({type(error).__name__})",
             where=str(folder / DATASET),
-            remedy="gristmill pull --from-scratch makes the folder anew",
+            remedy="move the folder away, then gristmill pull copies the dataset again",
         ) from None
 
 

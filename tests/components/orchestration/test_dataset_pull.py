@@ -137,7 +137,7 @@ def test_an_edited_copy_is_refused(root: Path) -> None:
     with pytest.raises(InputError, match=r"rows-00001.parquet: is missing or not what was copied"):
         mlflow_source.units(there, root)
     path.with_name("dataset.json").write_text('{"run": "a", "sha256": {"../../raw/a": "b"}}')
-    with pytest.raises(InputError, match=r"dataset.json: is not readable"):
+    with pytest.raises(InputError, match=r"dataset.json: does not describe a copied dataset"):
         mlflow_source.units(there, root)
 
 
@@ -145,9 +145,31 @@ def test_files_of_a_person_are_not_replaced(root: Path) -> None:
     folder = root / "data" / "sources" / "earlier"
     folder.mkdir(parents=True)
     (folder / "mine.csv").write_text("text\n")
-    with pytest.raises(InputError, match=r"holds files that are no dataset of a run"):
+    with pytest.raises(InputError, match=r"holds 'mine.csv', which is not of a copied dataset"):
         pull_dataset(source(run=log(root, TABLE)), root, from_scratch=False)
     assert (folder / "mine.csv").is_file()
+
+
+@pytest.mark.parametrize("description", ["[]", "[" * 100_000, '{"run": "a", "sha256": {}}'])
+def test_a_dataset_json_of_a_person_is_not_replaced(root: Path, description: str) -> None:
+    photos = root / "data" / "sources" / "earlier" / "photos"
+    photos.mkdir(parents=True)
+    photos.with_name("dataset.json").write_text(description)
+    there = source(run=log(root, TABLE))
+    for from_scratch in (False, True):
+        with pytest.raises(InputError, match=r"dataset.json: does not describe .*\n.*move the"):
+            pull_dataset(there, root, from_scratch)
+    assert photos.is_dir()
+
+
+def test_a_file_beside_a_copy_is_not_deleted(root: Path) -> None:
+    there = source(run=log(root, TABLE))
+    pull_dataset(there, root, from_scratch=False)
+    notes = root / "data" / "sources" / "earlier" / "notes.txt"
+    notes.write_text("mine")
+    with pytest.raises(InputError, match=r"holds 'notes.txt', which is not of a copied dataset"):
+        pull_dataset(there, root, from_scratch=True)
+    assert notes.is_file()
 
 
 def test_runs_without_a_dataset(root: Path) -> None:
@@ -170,17 +192,21 @@ def test_hostile_descriptions_are_refused(root: Path) -> None:
     secret = root / "secret.parquet"
     secret.write_bytes(b"secret")
     shard = {"file": secret.name, "rows": 1, "sha256": sha256(secret), "md5": "0" * 32}
-    for change in ({"file": "../../secret.parquet"}, {"sha256": "x"}, {"md5": "../x"}):
+    long_name = {"file": f"{'a' * 300}.parquet"}
+    for change in ({"file": "../../secret.parquet"}, long_name, {"sha256": "x"}, {"md5": "../x"}):
         with pytest.raises(ValueError, match="pattern"):
             LoggedDataset.model_validate(
                 {"place": "", "cache": "", "shards": [{**shard, **change}]}
             )
+    with pytest.raises(ValueError, match="at least 1 item"):
+        LoggedDataset(place="", cache="", shards=[])
     real._digest = "another"
     with pytest.raises(InputError, match=r"is none that ingest logged: its digest is another one"):
         datasets._read(real, run)
-    real._profile = "[]"
-    with pytest.raises(InputError, match=r"is none that ingest logged"):
-        datasets._read(real, run)
+    for profile in ("[]", "[" * 100_000):
+        real._profile = profile
+        with pytest.raises(InputError, match=r"is none that ingest logged"):
+            datasets._read(real, run)
 
 
 @pytest.mark.parametrize(
