@@ -29,7 +29,7 @@ _MOST_REDIRECTS = 5
 _ATTEMPTS = 4
 _PAUSE_S = 0.5
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
-_RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
+_RANGE = re.compile(r"bytes (\d{1,19})-\d+/(?:\d+|\*)")
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _received(file: Download, part: _Part, progress: Progress) -> str:
 
     deadline = time.monotonic() + file.download_s
     failures = 0
-    with httpx.Client(timeout=file.timeout_s) as client:
+    with _client(file) as client:
         while True:
             size = part.size
             try:
@@ -172,6 +172,26 @@ def _received(file: Download, part: _Part, progress: Progress) -> str:
                 if failures == _ATTEMPTS:
                     raise _unreachable(file, part.size, error) from None
             time.sleep(_PAUSE_S * failures)
+
+
+def _client(file: Download) -> httpx.Client:
+    """Return a client of HTTP, with the proxies and certificates of the environment.
+
+    Raises:
+        EnvironmentFault: they cannot be used.
+    """
+    import httpx
+
+    try:
+        return httpx.Client(timeout=file.timeout_s)
+    except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
+        # The message may hold the password of a proxy.
+        raise EnvironmentFault(
+            f"{file.shown} cannot be fetched with the proxy or the certificates of the environment "
+            f"({type(error).__name__})",
+            where="HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE, SSL_CERT_DIR",
+            remedy="name a proxy of HTTP and certificates that exist, or unset the variables",
+        ) from None
 
 
 def _receive_rest(
@@ -232,26 +252,52 @@ def _answer(
     """
     import httpx
 
-    try:
-        url = httpx.URL(file.url)
-    except httpx.InvalidURL as error:
-        raise file.refusal(f"is no URL: {error}", "correct it") from None
+    url: httpx.URL | None = None
+    address = file.url
     for _ in range(_MOST_REDIRECTS + 1):
-        request = client.build_request("GET", url, headers=dict(headers))
-        response = client.send(request, stream=True)
+        try:
+            url = _checked_url(file, url, address)
+            request = client.build_request("GET", url, headers=dict(headers))
+            response = client.send(request, stream=True)
+        except (httpx.InvalidURL, UnicodeError):
+            # The message may hold a secret. A host that is no domain name is a UnicodeError.
+            raise _no_address(file) from None
         try:
             if not response.has_redirect_location:
                 yield response
                 return
         finally:
             response.close()
-        target = url.join(response.headers["location"])
-        _check_redirect(file, url, target)
-        url = target
+        address = response.headers["location"]
     raise file.refusal(
         f"is redirected more than {_MOST_REDIRECTS} times",
         "set it to the address of the file itself",
     )
+
+
+def _checked_url(file: Download, source: httpx.URL | None, address: str) -> httpx.URL:
+    """Return the URL of an address, after a check of where it leads.
+
+    Args:
+        file: what to download.
+        source: URL that is redirected to the address; None: the params give it.
+        address: URL, or the part of it that differs from the source.
+
+    Raises:
+        InputError: it is no web address, or a redirect must not lead there.
+        httpx.InvalidURL: it is no URL.
+        UnicodeError: its host is no domain name.
+    """
+    import httpx
+
+    if source is None:
+        url = httpx.URL(address)
+    else:
+        url = source.join(address)
+        _check_redirect(file, source, url)
+    if url.scheme not in ("http", "https") or not url.host:
+        raise _no_address(file)
+    return url
 
 
 def _check_redirect(file: Download, source: httpx.URL, target: httpx.URL) -> None:
@@ -321,6 +367,14 @@ def _check_status(response: httpx.Response, file: Download, part: _Part) -> None
             f"is answered with status {status}",
             "open the address in a browser, and correct it or wait for the server",
         )
+
+
+def _no_address(file: Download) -> InputError:
+    """Return the error for a URL that cannot be asked."""
+    return file.refusal(
+        "is no address of http or https, or is redirected to none",
+        "correct it, or the environment variables in it",
+    )
 
 
 def _wrong_content(file: Download, part: _Part, digest: str) -> InputError:

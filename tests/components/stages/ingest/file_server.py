@@ -27,6 +27,8 @@ class FileServer:
     cuts: dict[str, int] = field(default_factory=dict)
     # Statuses of the answers after a connection was cut.
     refusals_after_cut: list[int] = field(default_factory=list)
+    # Content-Range of the next answers with a part.
+    content_ranges: list[str] = field(default_factory=list)
     etag: str = '"one"'
     has_ranges: bool = True
     has_length: bool = True
@@ -79,6 +81,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            if state.content_ranges:
+                headers["Content-Range"] = state.content_ranges.pop(0)
         self._head(206 if start else 200, **headers)
         if path in state.cuts:
             state.refusals[path] = state.refusals_after_cut

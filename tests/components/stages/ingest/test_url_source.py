@@ -187,6 +187,10 @@ def test_redirects(ingest: Ingest, server: FileServer, monkeypatch: pytest.Monke
     for target, message in [
         ("file:///etc/passwd", "an address of 'file'"),
         ("/old", "more than 5 times"),
+        ("javascript:alert(1)", "redirected to"),
+        ("http://xn--a/", "redirected to none"),
+        ("http://xn--0/", "redirected to none"),
+        (f"http://{'a' * 64}.invalid/", "redirected to none"),
     ]:
         server.redirects["/old"] = target
         with pytest.raises(InputError, match=message):
@@ -197,6 +201,57 @@ def test_redirects(ingest: Ingest, server: FileServer, monkeypatch: pytest.Monke
     monkeypatch.setattr(downloads, "_is_private", lambda host: answers.pop(0))
     with pytest.raises(InputError, match=r"redirected to a private address: '127.0.0.1'"):
         ingest(source=source(files))
+
+
+@pytest.mark.parametrize(
+    ("url", "value"),
+    [
+        ("${URL_KEY}", "http://user:S3CRET/x@h.invalid/"),
+        ("${URL_KEY}", "file:///S3CRET"),
+        ("${URL_KEY}", "S3CRET"),
+        ("http://${URL_KEY}/x", "h.invalid:S3CRET"),
+        ("http://${URL_KEY}/x", "xn--a"),
+        ("http://${URL_KEY}/x", "S3CRET" * 11),
+    ],
+)
+def test_an_address_that_cannot_be_asked_is_refused_at_once(
+    ingest: Ingest, monkeypatch: pytest.MonkeyPatch, url: str, value: str
+) -> None:
+    monkeypatch.setattr(downloads, "_ATTEMPTS", 1)
+    monkeypatch.setenv("URL_KEY", value)
+    with pytest.raises(InputError, match="is no address of http or https") as error:
+        ingest(source=source({"a.csv": {"url": url, "sha256": "0" * 64}}))
+    assert "S3CRET" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ALL_PROXY", "socks5://me:S3CRET@127.0.0.1:1080"),
+        ("ALL_PROXY", "socks://127.0.0.1:1080"),
+        ("ALL_PROXY", "http://127.0.0.1:S3CRET"),
+        ("SSL_CERT_FILE", "/gone/S3CRET.pem"),
+    ],
+)
+def test_a_proxy_or_certificate_that_cannot_be_used(
+    ingest: Ingest, server: FileServer, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(EnvironmentFault, match=f"{name}.*: http.* cannot be fetched with") as error:
+        ingest(source=source({"train.csv": server.put("/train.csv", TRAIN)}))
+    assert "S3CRET" not in str(error.value)
+
+
+def test_a_range_of_too_many_digits_is_no_range(
+    tmp_path: Path, ingest: Ingest, server: FileServer
+) -> None:
+    files = {"train.csv": server.put("/train.csv", TRAIN)}
+    server.content_ranges = [f"bytes {'9' * 5000}-1/*"]
+    folder = tmp_path / "data" / ".state" / "downloads" / files["train.csv"]["sha256"]
+    folder.mkdir(parents=True)
+    (folder / "train.csv.part").write_bytes(TRAIN[:14])
+    assert len(ingest(source=source(files)).rows) == 20_000
+    assert [asked for _, asked in server.requests] == ["bytes=14-", ""]
 
 
 @pytest.mark.parametrize(
