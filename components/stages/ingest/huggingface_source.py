@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 _WHERE = "ingest.source.dataset"
 # Written by `save_to_disk` beside the files of a split. It names them.
 _STATE = "state.json"
+# Written by `DatasetDict.save_to_disk` beside the folders of the splits. It names them.
+_SPLITS = "dataset_dict.json"
+# Bytes of the longest name of a file.
+_LONGEST_NAME = 255
 # Builders of `datasets` that only parse files.
 _BUILDERS = ("arrow", "csv", "imagefolder", "json", "parquet", "text")
 _MODULE = "datasets.packaged_modules"
@@ -69,7 +74,11 @@ def _saved_files(folder: Path) -> dict[PurePosixPath, Path]:
         InputError: a file is missing.
     """
     files = {}
-    for path in sorted([folder / _STATE, *folder.glob(f"*/{_STATE}")]):
+    states = [folder / _STATE, *folder.glob(f"*/{_STATE}")]
+    if (folder / _SPLITS).is_file():
+        # A split of an earlier save may lie beside those of the last one.
+        states = [folder / name / _STATE for name in _split_names(folder / _SPLITS)]
+    for path in sorted(states):
         if not path.is_file():
             continue
         for name in _names_in(path):
@@ -84,21 +93,43 @@ def _saved_files(folder: Path) -> dict[PurePosixPath, Path]:
     return files
 
 
+def _split_names(file: Path) -> list[str]:
+    """Return the names of the splits that `DatasetDict.save_to_disk` has written.
+
+    Raises:
+        InputError: it is no such description, or its names lead elsewhere.
+    """
+    return _names_of(file, lambda stored: stored["splits"])
+
+
 def _names_in(state: Path) -> list[str]:
     """Return the names of the files of a split.
 
     Raises:
         InputError: it is no such description, or its names lead elsewhere.
     """
+    return _names_of(state, lambda stored: [entry["filename"] for entry in stored["_data_files"]])
+
+
+def _names_of(file: Path, listed: Callable[[Any], Sequence[Any]]) -> list[str]:
+    """Return names that a JSON file lists.
+
+    Args:
+        file: that `datasets` has written.
+        listed: gives the names in its content.
+
+    Raises:
+        InputError: it is no such description, or its names lead elsewhere.
+    """
     try:
-        stored = json.loads(state.read_text(encoding="utf-8"))
-        names = [str(entry["filename"]) for entry in stored["_data_files"]]
-        if any(Path(name).name != name for name in names):
-            raise ValueError("a name leads out of the folder")
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        names = [str(name) for name in listed(json.loads(file.read_text(encoding="utf-8")))]
+        for name in names:
+            if not 0 < len(name.encode()) <= _LONGEST_NAME or Path(name).name != name:
+                raise ValueError("a name is none of a file in the folder")
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(
-            f"does not name the files of a dataset ({error!r})",
-            where=str(state),
+            f"does not name the files of a dataset ({type(error).__name__}: {error})",
+            where=str(file),
             remedy="write the folder again with save_to_disk",
         ) from None
     return names

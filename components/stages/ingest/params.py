@@ -80,6 +80,12 @@ def _check_inside(path: str) -> str:
     return path
 
 
+def _check_plain(path: str) -> str:
+    if path in ("", ".") or str(PurePosixPath(path)) != path:
+        raise ValueError("must be written plainly: no ./, no // and no / at its end")
+    return path
+
+
 # Arrow counts characters in 32 bits.
 _MOST_CHARACTERS = 2**31 - 1
 
@@ -169,6 +175,8 @@ FILE_TARGET = "file_label"
 FILE_TARGETS_KEY = "ingest.source.classes"
 Path = Annotated[str, Field(min_length=1)]
 Inside = Annotated[str, Field(min_length=1), AfterValidator(_check_inside)]
+# Two names of one file would be one file.
+PlainName = Annotated[Inside, Field(max_length=200), AfterValidator(_check_plain)]
 Texts = BeforeValidator(_texts)
 ColumnNames = Annotated[
     list[Annotated[str, Field(min_length=1)]],
@@ -256,7 +264,7 @@ class Url(FileParams):
     path: Path = Field(
         description="File that DVC watches, such as the license; the hashes pin the content."
     )
-    files: Annotated[dict[Inside, RemoteFile], Field(min_length=1, max_length=1000)] = Field(
+    files: Annotated[dict[PlainName, RemoteFile], Field(min_length=1, max_length=1000)] = Field(
         description="Files by the name under which they are read, such as train.csv."
     )
     max_bytes: int = Field(

@@ -29,7 +29,14 @@ from components.stages.ingest import (
 from components.stages.ingest.columns import Layout, layout
 from components.stages.ingest.derived_columns import read_layout, with_derived
 from components.stages.ingest.dialects import Dialect, dialect_of
-from components.stages.ingest.params import Contract, Files, IngestParams, Mixed, Sql
+from components.stages.ingest.params import (
+    Contract,
+    Files,
+    HuggingFace,
+    IngestParams,
+    Mixed,
+    Sql,
+)
 from components.stages.ingest.pictures import with_pictures
 from components.stages.ingest.source_rows import (
     QUARANTINE,
@@ -306,9 +313,11 @@ def _check_unchanged(
     Raises:
         InputError: a file is new, gone or another one.
     """
-    if isinstance(params.source, (Files, Mixed)):
+    source = params.source
+    is_folder = isinstance(source, HuggingFace) and not source.dataset
+    if is_folder or isinstance(source, (Files, Mixed)):
         words = base.schema(job.task).targets.words
-        units = list_source(params.source, job.root, words).units
+        units = list_source(source, job.root, words).units
     if _stamps(params, job, units) != stamps:
         raise InputError(
             "was written to while it was read",

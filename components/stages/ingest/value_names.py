@@ -67,7 +67,7 @@ def _schema_names(unit: Unit) -> dict[str, tuple[str, ...]]:
     try:
         metadata = _schema(unit).metadata or {}
         info = json.loads(metadata.get(b"huggingface", b"{}"))
-    except (pa.ArrowException, OSError, ValueError, InputError):
+    except (pa.ArrowException, OSError, ValueError, RecursionError, InputError):
         # It is refused where it is read.
         return {}
     if not isinstance(info, dict):

@@ -137,10 +137,25 @@ def test_a_missing_or_hostile_file_of_a_split(
     with pytest.raises(InputError, match=r"names 'data-00000-of-00001.arrow', which is not there"):
         ingest(source=source())
     state = file.with_name("state.json")
-    for names in ([{"filename": "../../elsewhere.arrow"}], [{}], "all"):
-        state.write_text(json.dumps({"_data_files": names}))
+    hostile = ["../../elsewhere.arrow", "", "a" * 300]
+    contents = [json.dumps({"_data_files": [{"filename": name}]}) for name in hostile]
+    contents += ['{"_data_files": [{}]}', '{"_data_files": "all"}', "[" * 100_000]
+    for content in contents:
+        state.write_text(content)
         with pytest.raises(InputError, match=r"state.json: does not name the files"):
             ingest(source=source())
+
+
+def test_splits_of_an_earlier_save_are_not_read(
+    tmp_path: Path, ingest: Ingest, splits: datasets.DatasetDict
+) -> None:
+    splits.save_to_disk(tmp_path / "hf")
+    datasets.DatasetDict({"train": splits["train"]}).save_to_disk(tmp_path / "hf")
+    result = ingest(source=source())
+    assert len(result.rows) == len(splits["train"])
+    (tmp_path / "hf" / "dataset_dict.json").write_text('{"splits": ["../elsewhere"]}')
+    with pytest.raises(InputError, match=r"dataset_dict.json: does not name the files"):
+        ingest(source=source())
 
 
 def test_a_folder_without_a_dataset(tmp_path: Path, ingest: Ingest) -> None:

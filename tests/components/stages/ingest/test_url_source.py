@@ -307,6 +307,10 @@ def test_a_secret_stays_in_the_environment(
         ("a.csv", "https://host/a.csv", "0" * 63, "sha256"),
         ("../a.csv", "https://host/a.csv", "0" * 64, "must stay inside the source"),
         ("a\x00.csv", "https://host/a.csv", "0" * 64, "no control characters"),
+        ("./a.csv", "https://host/a.csv", "0" * 64, "must be written plainly"),
+        ("b//a.csv", "https://host/a.csv", "0" * 64, "must be written plainly"),
+        (".", "https://host/a.csv", "0" * 64, "must be written plainly"),
+        ("a" * 250, "https://host/a.csv", "0" * 64, "at most 200"),
     ],
 )
 def test_params_that_are_refused(name: str, url: str, sha256: str, message: str) -> None:
