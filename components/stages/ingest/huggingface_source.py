@@ -124,7 +124,8 @@ def _names_of(file: Path, listed: Callable[[Any], Sequence[Any]]) -> list[str]:
     try:
         names = [str(name) for name in listed(json.loads(file.read_text(encoding="utf-8")))]
         for name in names:
-            if not 0 < len(name.encode()) <= _LONGEST_NAME or Path(name).name != name:
+            is_plain = name != ".." and Path(name).name == name
+            if not is_plain or not 0 < len(name.encode()) <= _LONGEST_NAME:
                 raise ValueError("a name is none of a file in the folder")
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(

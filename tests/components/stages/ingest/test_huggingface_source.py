@@ -137,7 +137,7 @@ def test_a_missing_or_hostile_file_of_a_split(
     with pytest.raises(InputError, match=r"names 'data-00000-of-00001.arrow', which is not there"):
         ingest(source=source())
     state = file.with_name("state.json")
-    hostile = ["../../elsewhere.arrow", "", "a" * 300]
+    hostile = ["../../elsewhere.arrow", "..", "", "a" * 300]
     contents = [json.dumps({"_data_files": [{"filename": name}]}) for name in hostile]
     contents += ['{"_data_files": [{}]}', '{"_data_files": "all"}', "[" * 100_000]
     for content in contents:
