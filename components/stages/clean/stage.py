@@ -17,11 +17,7 @@ from components.core.errors import InputError
 from components.core.files import to_json, write_atomic
 from components.core.job import Job
 from components.core.mapped_tables import take
-from components.core.tables import (
-    TableWriter,
-    map_table,
-    read_manifest,
-)
+from components.core.tables import TableWriter, map_table, read_manifest
 from components.fields.text import FILTER_REASONS
 from components.stages.clean import row_accounting
 from components.stages.clean.cleaning import large, target_of

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import resource
+import signal
 from pathlib import Path
 
 import limited_memory
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stage_runner import StageRunner
 
+from components.training import batches
 from components.training.batches import EncodedRows, in_order, load_encoder, plan
 
 
@@ -102,3 +106,21 @@ def test_a_worker_reads_more_tokens_than_it_may_have_memory(tmp_path: Path) -> N
     # 400 MB of token ids, where the process may have 256 MiB.
     assert limited_memory.output(TOKENS, str(tmp_path)) == "100000\n"
     assert [path.name for path in tmp_path.iterdir()] == ["tokens"]
+
+
+def test_a_full_disk_loses_no_token(tmp_path: Path) -> None:
+    column = batches._FlatColumn(tmp_path, pa.int32())
+    before, handler = (
+        resource.getrlimit(resource.RLIMIT_FSIZE),
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+    )
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40, before[1]))
+    try:
+        column.add(pa.array([[1, 2, 3]] * 20, pa.list_(pa.int32())))
+        with pytest.raises(OSError, match="File too large"):
+            column.mapped()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    values, offsets = column.mapped()
+    assert values.tolist() == [1, 2, 3] * 20 and offsets.tolist() == list(range(0, 61, 3))
