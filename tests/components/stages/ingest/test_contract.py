@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -71,6 +72,22 @@ def test_the_first_of_equal_values_stays(ingest: Ingest) -> None:
     contract = Contract.model_validate({"columns": {"text": {"unique": True}}})
     rows, broken = apply_uniqueness(without, contract)
     assert (rows["origin"].to_pylist(), broken["origin"].to_pylist()) == (["1", "2", "3"], ["4"])
+
+
+@pytest.mark.parametrize("on_break", ["quarantine", "stop"])
+def test_feedback_may_correct_a_row_that_must_be_unique(
+    tmp_path: Path, ingest: Ingest, on_break: str
+) -> None:
+    (tmp_path / "own.csv").write_text("text,label\ngood movie,neg\nbad movie,neg\n")
+    folder = tmp_path / "accepted"
+    folder.mkdir()
+    correction = json.dumps({"text": "good movie", "label": "pos"})
+    (folder / "accepted-1.jsonl").write_text(correction + "\n", encoding="utf-8")
+    contract = {"columns": {"text": {"unique": True}}, "on_break": on_break}
+    source = {"kind": "files", "path": "own.csv"}
+    result = ingest(source=source, contract=contract, feedback="accepted", seen="ab")
+    assert [row["label"] for row in result.rows] == ["neg", "neg", "pos"]
+    assert result.quarantine == []
 
 
 def test_missing_values_whole_numbers_and_lines(tmp_path: Path, ingest: Ingest) -> None:
